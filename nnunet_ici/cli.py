@@ -1,0 +1,53 @@
+"""``nnunet_ici <command>``: hands the arguments to the command's own module, and loads only that one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nnunet_ici import __version__
+
+__all__ = ["main"]
+
+# command: (module with main(argv, prog) -> exit code, what it does)
+COMMANDS = {
+    "doctor": ("nnunet_ici.doctor", "check the installation, and say what is missing"),
+    "ext-path": ("nnunet_ici.ext_path", "print the folder for nnUNet_extTrainer"),
+    "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "ATLAS R2.0 to nnU-Net raw data"),
+    "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic data set in the layout of ATLAS R2.0"),
+    "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions of predictions"),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "usage: nnunet_ici [--version] <command> [arguments]\n\ncommands:\n" + "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the program's name; ``sys.argv[1:]`` by default.
+
+    Returns:
+        The exit code: 0 for success, 2 for an unknown command or bad arguments, else what the command returns.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"nnunet_ici {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"nnunet_ici: unknown command. Expected: {', '.join(COMMANDS)}. Got: {argv[0]}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[argv[0]][0])
+    return int(module.main(argv[1:], prog=f"nnunet_ici {argv[0]}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
