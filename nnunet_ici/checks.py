@@ -1,0 +1,39 @@
+"""Checks of tensors, with one wording: what is wrong, what was expected, what was got."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_mask", "check_prob", "check_same_shape"]
+
+
+def check_prob(prob: Tensor) -> None:
+    """Raise unless ``prob`` is a floating-point tensor (B, C, *spatial), 2D or 3D.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another number of axes.
+    """
+    if not prob.is_floating_point():
+        raise TypeError(f"prob must be a floating-point tensor. Got: {prob.dtype}")
+    if prob.ndim not in (4, 5):
+        raise ValueError(f"prob must have shape (B, C, H, W) or (B, C, D, H, W). Got: {tuple(prob.shape)}")
+
+
+def check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless ``mask``, called ``name`` in the message, is a bool tensor of the given shape.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape.
+    """
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be a bool tensor. Got: {mask.dtype}")
+    check_same_shape(name, tuple(mask.shape), shape)
+
+
+def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise ValueError unless the shape of ``name`` is the expected one."""
+    if tuple(shape) != tuple(expected):
+        raise ValueError(f"{name} has the wrong shape. Expected: {tuple(expected)}. Got: {tuple(shape)}")

@@ -1,0 +1,64 @@
+"""Connected components of a batch of binary images, by the best exact method of the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances._torch import compact_ids, label_union_find
+
+__all__ = ["label_components", "labelling_backend"]
+
+
+def labelling_backend(device: torch.device | str, spatial_ndim: int) -> str:
+    """The labelling used on a device: "cc3d" on the CPU, else "kornia" in 2D and "torch" in 3D."""
+    if torch.device(device).type == "cpu":
+        return "cc3d"
+    return "kornia" if spatial_ndim == 2 else "torch"
+
+
+def label_components(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Label the connected components of each image of a batch, exactly, at any size and shape.
+
+    Args:
+        mask: bool (B, H, W) or (B, D, H, W), on any device. B and the spatial axes may be 0.
+
+    Returns:
+        ids: int32, the shape and device of ``mask``; 0 = background, 1..n consecutive within each image. Components are
+            8-connected in 2D and 26-connected in 3D, never connected across images.
+        counts: int64 (B,), n of each image, on the device of ``mask``; 0 for an image without foreground.
+
+    Raises:
+        TypeError: if ``mask`` is not bool.
+        ValueError: if ``mask`` has neither 3 nor 4 axes.
+    """
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor. Got: {mask.dtype}")
+    if mask.ndim not in (3, 4):
+        raise ValueError(f"mask must have shape (B, H, W) or (B, D, H, W). Got: {tuple(mask.shape)}")
+    if mask.numel() == 0:
+        return (
+            torch.zeros(mask.shape, dtype=torch.int32, device=mask.device),
+            torch.zeros(len(mask), dtype=torch.int64, device=mask.device),
+        )
+    return _BACKENDS[labelling_backend(mask.device, mask.ndim - 1)](mask)
+
+
+def _label_cc3d(mask: Tensor) -> tuple[Tensor, Tensor]:
+    ids = torch.empty(mask.shape, dtype=torch.int32)
+    counts = torch.empty(len(mask), dtype=torch.int64)
+    for image, image_ids, count in zip(mask.numpy(), ids.numpy(), counts.numpy()[:, None], strict=True):
+        image_ids[...], count[...] = label_array(image)
+    return ids, counts
+
+
+def _label_kornia(mask: Tensor) -> tuple[Tensor, Tensor]:
+    from kornia.contrib import connected_components_union_find
+
+    labels = connected_components_union_find(mask[:, None])[:, 0]
+    blocks = ((mask.shape[1] + 1) // 2) * ((mask.shape[2] + 1) // 2)
+    return compact_ids(labels - 1, mask, blocks)
+
+
+_BACKENDS = {"cc3d": _label_cc3d, "kornia": _label_kornia, "torch": label_union_find}

@@ -1,0 +1,214 @@
+"""The ICI and DICI losses: a global loss plus terms over instances, called as nnU-Net calls a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_ici.instances.cubes import check_size
+from nnunet_ici.losses.center import center_term
+from nnunet_ici.losses.found import FoundInstances, find
+from nnunet_ici.losses.instance import instance_term
+from nnunet_ici.losses.network_output import split_classes
+from nnunet_ici.losses.predicted import predicted_instance_term
+from nnunet_ici.losses.record import TermRecord
+from nnunet_ici.losses.threshold import Threshold
+
+__all__ = ["DICILoss", "ICILoss", "InstanceCompoundLoss"]
+
+
+class InstanceCompoundLoss(nn.Module):
+    """``global_weight * global_loss + sum of weight * term``, with the components found once for all terms.
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``, such as what ``nnUNetTrainer._build_loss()`` makes.
+        global_weight: its weight.
+        terms: by name, the weight and the function of each term; a term of weight 0 is not computed.
+        threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
+        ignore_label: of label targets. Regions carry theirs as one channel more than there are logits.
+        reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
+        finest_only: compute the terms only for outputs of the ``reference_shape``, the global loss for all.
+        seed: of the thresholds.
+
+    Attributes:
+        record: means of the terms and counts of instances since they were last taken, at the finest scale.
+    """
+
+    def __init__(
+        self,
+        global_loss: Callable[[Tensor, Tensor], Tensor],
+        global_weight: float,
+        terms: dict[str, tuple[float, Callable[[FoundInstances], Tensor]]],
+        *,
+        threshold: float | Sequence[float],
+        ignore_label: int | None,
+        reference_shape: Sequence[int] | None,
+        finest_only: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if finest_only and reference_shape is None:
+            raise ValueError("finest_only needs a reference_shape. Got: None")
+        weights = {"global": global_weight} | {name: weight for name, (weight, _) in terms.items()}
+        wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
+        if wrong or not any(weights.values()):
+            raise ValueError(
+                f"weights must be finite and not negative, and one at least above 0. Got: {wrong or weights}"
+            )
+        self.global_loss = global_loss
+        self.weights = weights
+        self.terms = {name: term for name, (weight, term) in terms.items() if weight}
+        self.threshold = Threshold(threshold, seed)
+        self.ignore_label = ignore_label
+        self.reference_shape = None if reference_shape is None else tuple(reference_shape)
+        self.finest_only = finest_only
+        self.record = TermRecord()
+
+    def forward(self, net_output: Tensor, target: Tensor) -> Tensor:
+        """The weighted sum, a scalar of at least float32.
+
+        Args:
+            net_output: logits (B, C, *spatial), 2D or 3D, of any floating-point dtype; the terms are computed in
+                float32, also under autocast.
+            target: labels (B, 1, *spatial), of any integer or floating-point dtype with whole numbers, where C > 1 is
+                the number of classes with the background (softmax); or regions (B, C, *spatial), bool or 0/1 (sigmoid),
+                with the ignored voxels as channel C + 1 where there are any.
+
+        Raises:
+            TypeError, ValueError: for targets of neither form.
+        """
+        finest = self.reference_shape is None or tuple(net_output.shape[2:]) == self.reference_shape
+        values: dict[str, Tensor] = {}
+        found = None
+        if self.weights["global"]:
+            values["global"] = self.global_loss(net_output, target)
+        if self.terms and (finest or not self.finest_only):
+            with torch.autocast(net_output.device.type, enabled=False):
+                found = find(*split_classes(net_output, target, self.ignore_label), self.threshold(self.training))
+                values |= {name: term(found) for name, term in self.terms.items()}
+        if finest:
+            self.record.add(values, found)
+        weighted = [self.weights[name] * value for name, value in values.items()]
+        return torch.stack(weighted).sum() if weighted else 0 * net_output.float().sum()
+
+    def get_extra_state(self) -> dict[str, int]:
+        return self.threshold.state_dict()
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.threshold.load_state_dict(state)
+
+    def extra_repr(self) -> str:
+        weights = ", ".join(f"{name}_weight={weight:g}" for name, weight in self.weights.items())
+        options = {
+            "threshold": self.threshold,
+            "ignore_label": self.ignore_label,
+            "reference_shape": self.reference_shape,
+            "finest_only": self.finest_only,
+        }
+        return ", ".join([weights, *(f"{name}={value}" for name, value in options.items())])
+
+
+class DICILoss(InstanceCompoundLoss):
+    r"""The DICI loss, the ICI loss with the dual term over predicted instances.
+
+    .. math:: L = g L_{global} + i L_{instance} + p L_{predicted} + c L_{center}
+
+    Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. With ``center_weight=0`` it is the Dual loss, which is ours
+    and not the paper's. The terms are those of :func:`~nnunet_ici.losses.instance_loss`,
+    :func:`~nnunet_ici.losses.predicted_instance_loss` and :func:`~nnunet_ici.losses.center_loss`; the drawn threshold
+    is ours, the paper's is 0.5.
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``.
+        global_weight: g.
+        instance_weight: i.
+        predicted_weight: p.
+        center_weight: c.
+        size: of the center cubes in voxels, odd; or one for each axis.
+        threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
+        exclude_other_instances: True for Eq. 5, False for Eq. 3.
+        smooth: eps.
+        ignore_label: of label targets.
+        reference_shape: the full-resolution spatial shape; center cubes shrink along at coarser scales.
+        finest_only: compute the terms only for outputs of the ``reference_shape``.
+        seed: of the thresholds.
+
+    Example:
+        >>> import torch
+        >>> loss = DICILoss(lambda z, y: torch.nn.functional.cross_entropy(z, y[:, 0].long()), threshold=0.5)
+        >>> target = torch.zeros(1, 1, 16, 16, dtype=torch.int16)
+        >>> target[0, 0, 4:6, 4:6] = 1
+        >>> logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
+        >>> loss(logits, target).backward()
+        >>> taken = loss.record.take()
+        >>> round(taken["global"], 3), taken["missed_instances"]
+        (0.693, 0)
+    """
+
+    def __init__(
+        self,
+        global_loss: Callable[[Tensor, Tensor], Tensor],
+        global_weight: float = 1.0,
+        instance_weight: float = 1.0,
+        predicted_weight: float = 1.0,
+        center_weight: float = 1.0,
+        *,
+        size: int | Sequence[int] = 7,
+        threshold: float | Sequence[float] = (0.1, 0.9),
+        exclude_other_instances: bool = True,
+        smooth: float = 1e-5,
+        ignore_label: int | None = None,
+        reference_shape: Sequence[int] | None = None,
+        finest_only: bool = False,
+        seed: int = 0,
+    ) -> None:
+        check_size(size)
+        instance = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth)
+        center = partial(center_term, size=size, smooth=smooth, reference_shape=reference_shape)
+        super().__init__(
+            global_loss,
+            global_weight,
+            {
+                "instance": (instance_weight, instance),
+                "predicted": (predicted_weight, partial(predicted_instance_term, smooth=smooth)),
+                "center": (center_weight, center),
+            },
+            threshold=threshold,
+            ignore_label=ignore_label,
+            reference_shape=reference_shape,
+            finest_only=finest_only,
+            seed=seed,
+        )
+
+
+class ICILoss(DICILoss):
+    r"""The ICI loss.
+
+    .. math:: L = g L_{global} + i L_{instance} + c L_{center}
+
+    Source: Rachmadi et al., MIDL 2023, Eq. 1, with g = i = c = 1; the paper's other setting is (1/4, 1/2, 1/4).
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``.
+        global_weight: g.
+        instance_weight: i.
+        center_weight: c.
+        **options: those of :class:`DICILoss`.
+    """
+
+    def __init__(
+        self,
+        global_loss: Callable[[Tensor, Tensor], Tensor],
+        global_weight: float = 1.0,
+        instance_weight: float = 1.0,
+        center_weight: float = 1.0,
+        **options: Any,
+    ) -> None:
+        if "predicted_weight" in options:
+            raise TypeError("ICILoss has no predicted_weight: the loss with that term is DICILoss")
+        super().__init__(global_loss, global_weight, instance_weight, 0.0, center_weight, **options)
+        del self.weights["predicted"]

@@ -1,0 +1,119 @@
+"""What every term reads: the instances of a mini-batch and the probabilities summed over their parts, found once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_ici.checks import check_mask, check_prob
+from nnunet_ici.instances import InstanceTable, cell_sums, find_instances
+from nnunet_ici.losses.threshold import Threshold
+
+__all__ = ["FoundInstances", "InstanceTerm", "find"]
+
+
+@dataclass(frozen=True)
+class FoundInstances:
+    """The instances of prob (B, C, *spatial) and its target.
+
+    Attributes:
+        table: the instances of the B * C images; image b * C + c is class c of sample b.
+        classes: C.
+        sums: (L,), differentiable: the sum of p in each cell of the table.
+        zero: scalar, differentiable: ``0 * sum(p)``, the value of a term without instances.
+        dtype: of the loss.
+    """
+
+    table: InstanceTable
+    classes: int
+    sums: Tensor
+    zero: Tensor
+    dtype: torch.dtype
+
+    def mean_over_instances(self, per_instance: Tensor, image: Tensor) -> Tensor:
+        """Mean of values (I,) over the instances of each class in the mini-batch, then over the classes.
+
+        Args:
+            per_instance: (I,), one value an instance.
+            image: int64 (I,), the image each lies in.
+
+        Returns:
+            A scalar of the loss's dtype; a class without an instance counts as 0.
+        """
+        of_class = image % self.classes
+        sums = per_instance.new_zeros(self.classes).index_add(0, of_class, per_instance)
+        counts = torch.bincount(of_class, minlength=self.classes).clamp(min=1)
+        return ((sums / counts).mean() + self.zero).to(self.dtype)
+
+
+def find(prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> FoundInstances:
+    """Find the instances of label and prediction, and sum p over their parts.
+
+    Args:
+        prob: (B, C, *spatial), 2D or 3D, foreground probabilities in [0, 1], each class on its own; half precision is
+            read as float32, float64 stays.
+        target: bool, the shape of ``prob``.
+        mask: bool (B, 1, *spatial), True = counts; voxels outside belong to no instance, of label or prediction.
+        threshold: predicted instances are the components of ``prob >= threshold``.
+
+    Raises:
+        TypeError, ValueError: for another dtype or shape.
+    """
+    check_prob(prob)
+    check_mask("target", target, tuple(prob.shape))
+    if prob.dtype not in (torch.float32, torch.float64):
+        prob = prob.float()
+    predicted = prob.detach() >= threshold
+    if mask is not None:
+        check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
+        target, predicted = target & mask, predicted & mask
+    table = find_instances(target.flatten(0, 1), predicted.flatten(0, 1))
+    sums, total = cell_sums(prob, table)
+    return FoundInstances(table, prob.shape[1], sums, 0 * total, prob.dtype)
+
+
+class InstanceTerm(nn.Module):
+    """A term of the loss over instances: ``term(prob, target, mask=None)``.
+
+    Subclasses give :meth:`value`, what the term makes of instances already found; compounds share them that way.
+
+    Args:
+        smooth: eps in numerator and denominator.
+        threshold: a number, or a (low, high) range drawn from at each call in training mode (0.5 in evaluation mode).
+        seed: of the draws.
+    """
+
+    def __init__(self, smooth: float, threshold: float | Sequence[float], seed: int) -> None:
+        super().__init__()
+        self.smooth = smooth
+        self.threshold = Threshold(threshold, seed)
+
+    def forward(self, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The term's value, a scalar: float32, or float64 for float64 probabilities.
+
+        Args:
+            prob: (B, C, *spatial), 2D or 3D, in [0, 1].
+            target: bool, the same shape.
+            mask: bool (B, 1, *spatial), True = counts.
+
+        Raises:
+            TypeError: ``prob`` not floating-point, ``target`` or ``mask`` not bool.
+            ValueError: a wrong shape.
+        """
+        return self.value(find(prob, target, mask, self.threshold(self.training)))
+
+    def value(self, found: FoundInstances) -> Tensor:
+        """The term of instances already found, a scalar."""
+        raise NotImplementedError
+
+    def get_extra_state(self) -> dict[str, int]:
+        return self.threshold.state_dict()
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.threshold.load_state_dict(state)
+
+    def extra_repr(self) -> str:
+        return f"smooth={self.smooth}, threshold={self.threshold}"
