@@ -1,14 +1,16 @@
-"""Cubes around centers, drawn into maps: by a moving maximum along each axis, whatever the number of cubes."""
+"""Cubes around centers, and two ways to draw them: voxel by voxel, or all at once by a moving maximum."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["check_size", "flat_index", "half_widths", "spread"]
+__all__ = ["Cubes", "check_size", "half_widths", "spread"]
 
 
 def check_size(size: int | Sequence[int]) -> None:
@@ -56,12 +58,37 @@ def half_widths(
     return tuple(max(1, math.floor(width / 2)) for width in scaled)
 
 
-def flat_index(image: Tensor, center: Tensor, shape: Sequence[int]) -> Tensor:
-    """int64 (I,): flat index, in a batch of images of the given spatial shape, of centers (I, axes) in images (I,)."""
-    index = image
-    for axis, size in enumerate(shape):
-        index = index * size + center[:, axis]
-    return index
+@dataclass(frozen=True)
+class Cubes:
+    """Cubes in a batch of images.
+
+    Attributes:
+        image: int64 (I,), the image each lies in.
+        center: int64 (I, axes), its center voxel.
+    """
+
+    image: Tensor
+    center: Tensor
+
+    def __getitem__(self, index: Tensor) -> Cubes:
+        """The cubes at the indices, or where a mask is True."""
+        return Cubes(self.image[index], self.center[index])
+
+    def __add__(self, other: Cubes) -> Cubes:
+        return Cubes(torch.cat([self.image, other.image]), torch.cat([self.center, other.center]))
+
+    def voxels(self, shape: Sequence[int], halves: Sequence[int]) -> Tensor:
+        """int64 (I, n): flat indices, in images (N, *shape), of the voxels of each cube, clipped at the border.
+
+        Every cube has the same number of entries: a clipped one names voxels of its border more than once.
+        """
+        index = self.image.reshape(-1, *[1] * len(shape))
+        for axis, (size, half) in enumerate(zip(shape, halves, strict=True)):
+            along = self.center[:, axis, None] + torch.arange(-half, half + 1, device=index.device)
+            view = [-1, *[1] * len(shape)]
+            view[1 + axis] = along.shape[1]
+            index = index * size + along.clamp(0, size - 1).reshape(view)
+        return index.flatten(1)
 
 
 def spread(centers: Tensor, halves: Sequence[int], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances.components import label_components
 
-__all__ = ["InstanceTable", "cell_sums", "find_instances", "segment_sum"]
+__all__ = ["InstanceTable", "cell_sums", "find_instances", "flat_nonzero", "segment_sum"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class InstanceTable:
     Attributes:
         shape: (N, *spatial).
         voxels: int64 (K,), flat index of each voxel that lies in an instance, ascending.
-        cells: int64 (K,), the cell of each of these voxels.
+        cells: int32 (K,), the cell of each of these voxels.
         cell_label: int64 (L,), label instance of each cell, 1..Z, or 0.
         cell_pred: int64 (L,), predicted instance of each cell, 1..M, or 0. First come the Z cells (n, 0), then the M
             cells (0, m), both also where they hold no voxel, then one cell for each pair that shares a voxel.
@@ -80,11 +81,13 @@ class InstanceTable:
     @cached_property
     def _cell_coordinate_sums(self) -> Tensor:
         """int64 (L, axes): sum of the voxel coordinates of each cell."""
-        rest, sums = self.voxels, []
-        for size in reversed(self.shape[1:]):
-            sums.append(segment_sum(rest % size, self.cells, len(self.cell_label)))
-            rest = torch.div(rest, size, rounding_mode="floor")
-        return torch.stack(sums[::-1], dim=1)
+        *outer, width = self.shape[1:]
+        row = torch.div(self.voxels, max(width, 1), rounding_mode="floor")
+        # The other coordinates depend on the row alone: looked up in a table of rows.
+        grid = torch.meshgrid(*(torch.arange(n, device=row.device) for n in (self.shape[0], *outer)), indexing="ij")
+        columns = [coordinate.reshape(-1).index_select(0, row) for coordinate in grid[1:]]
+        columns.append(self.voxels - row * width)
+        return torch.stack([segment_sum(column, self.cells, len(self.cell_label)) for column in columns], dim=1)
 
     @cached_property
     def label_center(self) -> Tensor:
@@ -118,10 +121,12 @@ def find_instances(target: Tensor, predicted: Tensor) -> InstanceTable:
     """
     label_ids, label_counts = label_components(target)
     pred_ids, pred_counts = label_components(predicted)
-    voxels = torch.nonzero((target | predicted).reshape(-1)).squeeze(1)
-    image = torch.div(voxels, max(target[0].numel(), 1) if len(target) else 1, rounding_mode="floor")
-    label = _batch_ids(label_ids, label_counts, voxels, image)
-    pred = _batch_ids(pred_ids, pred_counts, voxels, image)
+    voxels = flat_nonzero(target | predicted)
+    # Where the voxels of each image begin; voxels are in ascending order.
+    starts = torch.arange(len(target) + 1, device=target.device) * target[:1].numel()
+    slices = torch.searchsorted(voxels, starts).tolist()
+    label = _batch_ids(label_ids, label_counts, voxels, slices)
+    pred = _batch_ids(pred_ids, pred_counts, voxels, slices)
     images = torch.arange(len(target), device=target.device)
     label_image = images.repeat_interleave(label_counts)
     pred_image = images.repeat_interleave(pred_counts)
@@ -129,11 +134,12 @@ def find_instances(target: Tensor, predicted: Tensor) -> InstanceTable:
 
     # Cells (n, 0) and (0, m) are numbered by their instance, the touching pairs after them. Neighbouring voxels mostly
     # share their pair: dropping repeats first leaves little to sort.
-    cells = torch.where(pred == 0, label - 1, labels + pred - 1)
-    overlap = torch.nonzero((label > 0) & (pred > 0)).squeeze(1)
-    runs, run_of_voxel = torch.unique_consecutive(label[overlap] * (preds + 1) + pred[overlap], return_inverse=True)
+    cells = torch.where(pred == 0, label - 1, pred + (labels - 1))
+    overlap = flat_nonzero((label > 0) & (pred > 0))
+    key = label[overlap].to(torch.int64) * (preds + 1) + pred[overlap]
+    runs, run_of_voxel = torch.unique_consecutive(key, return_inverse=True)
     pairs, pair_of_run = torch.unique(runs, return_inverse=True)
-    cells[overlap] = labels + preds + pair_of_run[run_of_voxel]
+    cells[overlap] = (labels + preds + pair_of_run).to(torch.int32)[run_of_voxel]
 
     label_range = torch.arange(1, labels + 1, device=target.device)
     pred_range = torch.arange(1, preds + 1, device=target.device)
@@ -179,20 +185,31 @@ class _CellSums(torch.autograd.Function):
         grad_sums, grad_total = grads
         voxels, cells = ctx.saved_tensors
         grad = grad_total.to(ctx.dtype).expand(ctx.shape).reshape(-1).clone()
-        grad[voxels] += grad_sums.to(ctx.dtype).index_select(0, cells)
+        of_cell = (grad_sums + grad_total).to(ctx.dtype)
+        grad.index_copy_(0, voxels, of_cell.index_select(0, cells))
         return grad.reshape(ctx.shape), None, None, None
 
 
+def flat_nonzero(mask: Tensor) -> Tensor:
+    """int64 (K,): the flat indices of the True elements, ascending."""
+    if mask.device.type == "cpu":  # several times faster than torch.nonzero there
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return torch.nonzero(mask.reshape(-1)).squeeze(1)
+
+
 def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sums (count, ...) of ``values`` (K, ...) over the ``segments`` int64 (K,) they belong to, 0 for an empty one."""
+    """Sums (count, ...) of values (K, ...) over the integer segments (K,) they belong to, 0 for an empty one."""
     return values.new_zeros((count, *values.shape[1:])).index_add(0, segments, values)
 
 
-def _batch_ids(ids: Tensor, counts: Tensor, voxels: Tensor, image: Tensor) -> Tensor:
-    """The ids at the voxels, int64 (K,), counted on from image to image; 0 stays 0."""
-    inside = ids.reshape(-1).index_select(0, voxels).to(torch.int64)
-    first = counts.cumsum(0) - counts
-    return torch.where(inside > 0, inside + first.index_select(0, image), 0)
+def _batch_ids(ids: Tensor, counts: Tensor, voxels: Tensor, slices: list[int]) -> Tensor:
+    """The ids at the voxels, int32 (K,), counted on from image to image; those of image b begin at slices[b]."""
+    inside = ids.reshape(-1).index_select(0, voxels)
+    first = (counts.cumsum(0) - counts).to(torch.int32)
+    for b in range(1, len(counts)):
+        of_image = inside[slices[b] : slices[b + 1]]
+        of_image += first[b] * (of_image > 0)
+    return inside
 
 
 def _flag(instances: Tensor, count: int) -> Tensor:

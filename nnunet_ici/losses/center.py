@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from nnunet_ici.instances.cubes import check_size, flat_index, half_widths, spread
-from nnunet_ici.instances.table import InstanceTable, segment_sum
+from nnunet_ici.instances.cubes import Cubes, check_size, half_widths, spread
+from nnunet_ici.instances.table import InstanceTable, flat_nonzero, segment_sum
 from nnunet_ici.losses.found import FoundInstances, InstanceTerm, find
 
 __all__ = ["CenterLoss", "center_loss", "center_term"]
@@ -24,10 +25,9 @@ def center_term(
 ) -> Tensor:
     """:func:`center_loss` on instances already found."""
     table = found.table
-    shape = tuple(table.shape[1:])
-    halves = half_widths(size, shape, reference_shape)
-    label_at = flat_index(table.label_image, table.label_center, shape)
-    pred_at = flat_index(table.pred_image, table.pred_center, shape)
+    halves = half_widths(size, table.shape[1:], reference_shape)
+    labels = Cubes(table.label_image, table.label_center)
+    preds = Cubes(table.pred_image, table.pred_center)
 
     # The live cubes: false predictions and missed labels, in ascending order of their value. Their rank, not their
     # value, is drawn, so that the map says which one a voxel takes its value from. Above them all: the value 1.
@@ -36,46 +36,58 @@ def center_term(
     label_mean = table.sum_by_label(found.sums) / table.label_size
     live = torch.cat([pred_mean[false], label_mean[missed]])
     order = live.detach().argsort(stable=True)
-    live_at = torch.cat([pred_at[false], label_at[missed]])[order]
-    live_image = torch.cat([table.pred_image[false], table.label_image[missed]])[order]
-    live = live[order]
+    live, live_cubes = live[order], (preds[false] + labels[missed])[order]
     top = len(live) + 1
 
-    cubes = _draw_cubes(table, label_at, pred_at, halves)
-    ranks = _draw_ranks(table, live_at, pred_at[table.pred_is_hit], halves)
-    drawn = torch.nonzero(cubes).squeeze(1)
+    bits, ranks = _draw(table, labels, preds, live_cubes, halves)
+    drawn = flat_nonzero(bits)
     image = torch.div(drawn, max(table.shape[1:].numel(), 1), rounding_mode="floor")
-    rank, cube = ranks[drawn], cubes[drawn]
-    in_label, in_pred = cube & _LABEL > 0, cube & _PRED > 0
+    rank, bit = ranks[drawn], bits[drawn]
+    in_label, in_pred = bit & _LABEL > 0, bit & _PRED > 0
 
-    # |O - L| = O off the label's cubes, 1 - O on them: a count, plus or minus the live value for each voxel that has
+    # |O - L| is O off the label's cubes and 1 - O on them: a count, plus or minus the live value of the voxels with
     # one.
     images = table.shape[0]
     fixed = torch.where(in_label, rank < top, rank == top)
     slope = torch.where(in_label, -1, 1)
     slope_of_rank = segment_sum(slope, rank, top + 1)[1:top]
-    error = segment_sum(fixed.to(live.dtype), image, images) + segment_sum(slope_of_rank * live, live_image, images)
+    error = segment_sum(fixed.to(live.dtype), image, images)
+    error = error + segment_sum(slope_of_rank * live, live_cubes.image, images)
     total = segment_sum(in_label.to(live.dtype) + in_pred.to(live.dtype), image, images)
     per_image = error / (total + smooth)
     mean = per_image.mean() if images else per_image.sum()
     return (mean + found.zero).to(found.dtype)
 
 
-def _draw_cubes(table: InstanceTable, label_at: Tensor, pred_at: Tensor, halves: Sequence[int]) -> Tensor:
-    """uint8 (voxels,): bit 1 in a cube of a label instance, bit 2 in one of a predicted instance."""
-    centers = torch.zeros(table.shape.numel(), dtype=torch.uint8, device=label_at.device)
-    centers[label_at] = _LABEL
-    centers[pred_at] = centers[pred_at] | _PRED
-    return spread(centers.reshape(table.shape), halves, torch.bitwise_or).reshape(-1)
+def _draw(
+    table: InstanceTable, labels: Cubes, preds: Cubes, live: Cubes, halves: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Draw the cubes of all instances, and of the live ones, into maps of all voxels (N * voxels,).
 
-
-def _draw_ranks(table: InstanceTable, live_at: Tensor, hit_at: Tensor, halves: Sequence[int]) -> Tensor:
-    """int32 (voxels,): the highest rank of the cubes over a voxel: 0 for none, 1.. for live ones, then for hit ones."""
-    centers = torch.zeros(table.shape.numel(), dtype=torch.int32, device=live_at.device)
-    ranks = torch.arange(1, len(live_at) + 1, dtype=torch.int32, device=live_at.device)
-    centers.scatter_reduce_(0, live_at, ranks, reduce="amax")
-    centers[hit_at] = len(live_at) + 1
-    return spread(centers.reshape(table.shape), halves, torch.maximum).reshape(-1)
+    Returns:
+        uint8: bit 1 in a cube of a label instance, bit 2 in one of a predicted instance; and int32: the highest rank of
+        the cubes over a voxel, 0 for none, 1.. for live ones in the given order, then one more for a hit prediction.
+    """
+    shape, hit = table.shape[1:], preds[table.pred_is_hit]
+    bits = torch.zeros(table.shape.numel(), dtype=torch.uint8, device=table.voxels.device)
+    ranks = torch.zeros(table.shape.numel(), dtype=torch.int32, device=table.voxels.device)
+    # A few cubes are drawn voxel by voxel; many as their centers, which are spread afterwards.
+    in_cube = math.prod(2 * half + 1 for half in halves)
+    few = (len(labels.image) + len(preds.image)) * in_cube < bits.numel() / 8
+    drawn_halves = halves if few else [0] * len(halves)
+    bits[labels.voxels(shape, drawn_halves).reshape(-1)] = _LABEL
+    at = preds.voxels(shape, drawn_halves).reshape(-1)
+    bits[at] = bits[at] | _PRED
+    at = live.voxels(shape, drawn_halves)
+    of_cube = torch.arange(1, len(live.image) + 1, dtype=torch.int32, device=at.device)
+    ranks.scatter_reduce_(0, at.reshape(-1), of_cube[:, None].expand_as(at).reshape(-1), reduce="amax")
+    ranks[hit.voxels(shape, drawn_halves).reshape(-1)] = len(live.image) + 1
+    if few:
+        return bits, ranks
+    return (
+        spread(bits.reshape(table.shape), halves, torch.bitwise_or).reshape(-1),
+        spread(ranks.reshape(table.shape), halves, torch.maximum).reshape(-1),
+    )
 
 
 def center_loss(
