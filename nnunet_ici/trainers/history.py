@@ -1,0 +1,144 @@
+"""The curves of the terms: kept in nnU-Net's logger, and so in its checkpoints; written as a table and a picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from typing import Any
+
+from torch import distributed as dist
+
+from nnunet_ici.losses.record import COUNTS
+
+__all__ = ["CSV_NAME", "PICTURE_NAME", "TermHistory"]
+
+CSV_NAME = "terms_ici.csv"
+PICTURE_NAME = "progress_ici.png"
+_PREFIX = "ici_"
+_DRAWS = _PREFIX + "threshold_draws"
+
+
+class TermHistory:
+    """Means of the terms and counts of validation instances, one value an epoch each.
+
+    nnU-Net's logger wants every key registered before its first use, and logged exactly once an epoch: progress.png is
+    cut to the shortest list. What it holds goes into each checkpoint.
+
+    Args:
+        logger: the trainer's ``MetaLogger``.
+        terms: names of the terms.
+    """
+
+    def __init__(self, logger: Any, terms: list[str]) -> None:
+        self._logger = logger
+        self._terms = terms
+        self._columns = [*(f"train_{t}" for t in terms), *(f"val_{t}" for t in terms), *(f"val_{c}" for c in COUNTS)]
+        self._epoch: dict[str, float] = {}
+        self.pad(0)
+
+    @property
+    def _lists(self) -> dict[str, list[Any]]:
+        return self._logger.local_logger.my_fantastic_logging
+
+    def pad(self, epochs: int) -> None:
+        """Register the keys, and fill up epochs that a checkpoint knows nothing of (NaN; no draws)."""
+        for key, missing in [*((_PREFIX + c, math.nan) for c in self._columns), (_DRAWS, 0)]:
+            values = self._lists.setdefault(key, [])
+            values.extend([missing] * (epochs - len(values)))
+
+    @property
+    def draws(self) -> int:
+        """Thresholds drawn up to the last epoch logged."""
+        values = self._lists[_DRAWS]
+        return int(values[-1]) if values else 0
+
+    def add_training(self, taken: dict[str, float]) -> None:
+        """Take the record of an epoch's training, reduced over the ranks."""
+        reduced = _over_ranks(taken)
+        self._epoch |= {f"train_{name}": reduced.get(name, math.nan) for name in self._terms}
+
+    def add_validation(self, taken: dict[str, float]) -> None:
+        """Take the record of an epoch's validation, reduced over the ranks."""
+        reduced = _over_ranks(taken)
+        self._epoch |= {f"val_{name}": reduced.get(name, math.nan) for name in self._terms}
+        self._epoch |= {f"val_{name}": reduced.get(name, 0) for name in COUNTS}
+
+    def log_epoch(self, epoch: int, draws: int) -> str:
+        """Hand the epoch to nnU-Net's logger.
+
+        Args:
+            epoch: its number, from 0.
+            draws: thresholds drawn so far.
+
+        Returns:
+            The line for the training log.
+        """
+        for column in self._columns:
+            self._logger.log(_PREFIX + column, self._epoch.get(column, math.nan), epoch)
+        self._logger.log(_DRAWS, draws, epoch)
+        parts = []
+        for phase in ("train", "val"):
+            values = (f"{name} {self._epoch.get(f'{phase}_{name}', math.nan):.4f}" for name in self._terms)
+            parts.append(f"{phase} terms: {', '.join(values)}")
+        counts = {name: self._epoch.get(f"val_{name}", 0) for name in COUNTS}
+        parts.append(
+            f"val instances: {counts['missed_instances']:.0f} of {counts['label_instances']:.0f} missed, "
+            f"{counts['false_instances']:.0f} of {counts['predicted_instances']:.0f} predicted ones false"
+        )
+        self._epoch = {}
+        return "; ".join(parts)
+
+    def write(self, folder: str) -> None:
+        """Write ``terms_ici.csv`` and ``progress_ici.png``, the whole history: a resumed training goes on in them."""
+        columns = {column: self._lists[_PREFIX + column] for column in self._columns}
+        path = os.path.join(folder, CSV_NAME)
+        with open(path + ".tmp", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *columns])
+            writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*columns.values(), strict=True)))
+        os.replace(path + ".tmp", path)
+        _plot(columns, self._terms, os.path.join(folder, PICTURE_NAME))
+
+
+def _over_ranks(taken: dict[str, float]) -> dict[str, float]:
+    """Counts summed and terms averaged over the ranks of a distributed training."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return taken
+    gathered: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, taken)
+    reduced = {}
+    for name in {name for rank in gathered for name in rank}:
+        values = [rank[name] for rank in gathered if name in rank]
+        reduced[name] = sum(values) if name in COUNTS else sum(values) / len(values)
+    return reduced
+
+
+def _plot(columns: dict[str, list[float]], terms: list[str], path: str) -> None:
+    """The terms in training and validation, and below them the share of missed and of false validation instances."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    colors = dict(zip(terms, ("#000000", "#D55E00", "#0072B2", "#009E73"), strict=False))
+    epochs = range(len(columns[f"train_{terms[0]}"]))
+    for name in terms:
+        upper.plot(epochs, columns[f"train_{name}"], color=colors[name], label=f"{name}, training", marker=".")
+        upper.plot(epochs, columns[f"val_{name}"], color=colors[name], label=f"{name}, validation", linestyle="--")
+    upper.set_ylabel("term, unweighted")
+    upper.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for part, whole, color in (
+        ("missed_instances", "label_instances", "#D55E00"),
+        ("false_instances", "predicted_instances", "#0072B2"),
+    ):
+        pairs = zip(columns[f"val_{part}"], columns[f"val_{whole}"], strict=True)
+        shares = [100 * a / b if b else math.nan for a, b in pairs]
+        label = f"{part.replace('_', ' ')}\nof {whole.replace('_', ' ')}"
+        lower.plot(epochs, shares, color=color, label=label, marker=".")
+    lower.set_ylim(0, 102)
+    lower.set_ylabel("validation patches, %")
+    lower.set_xlabel("epoch")
+    lower.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for axis in (upper, lower):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
