@@ -1,6 +1,8 @@
-"""The naive loops that define every loss: one instance after the other, straight from the paper's algorithms, in NumPy float64.
+"""The naive loops that define every loss: one instance after the other, straight from the paper's algorithms, in NumPy
+float64.
 
-Every function takes prob (B, C, *spatial) in [0, 1], target bool of the same shape, mask bool (B, 1, *spatial) or None, and a threshold.
+Every function takes prob (B, C, *spatial) in [0, 1], target bool of the same shape, mask bool (B, 1, *spatial) or None,
+and a threshold.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def center_loss(prob, target, mask=None, threshold=0.5, size=7, eps=1e-5):
 
 
 def paper_instance_loss(prediction, target, eps=1e-5):
-    """Algorithm 1 on one binary image, by sets: 1 - Dice of each label instance and the predictions that touch it, off other labels."""
+    """Algorithm 1 on one binary image, by sets: 1 - Dice of each label instance and the predictions that touch it."""
     predictions, losses = components(prediction), []
     for g in components(target):
         touching = np.zeros_like(target)

@@ -15,7 +15,7 @@ __all__ = ["Cubes", "check_size", "half_widths", "spread"]
 
 def check_size(size: int | Sequence[int]) -> None:
     """Raise ValueError unless ``size`` is an odd positive integer, or a sequence of them."""
-    sizes = [size] if isinstance(size, int) else list(size)
+    sizes = list(size) if isinstance(size, Sequence) else [size]
     if not sizes or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % 2 == 0 for s in sizes):
         raise ValueError(f"size must be an odd positive integer, or one for each axis. Got: {size!r}")
 

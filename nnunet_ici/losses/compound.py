@@ -69,7 +69,7 @@ class InstanceCompoundLoss(nn.Module):
         self.record = TermRecord()
 
     def forward(self, net_output: Tensor, target: Tensor) -> Tensor:
-        """The weighted sum, a scalar of at least float32.
+        """The weighted sum, a scalar.
 
         Args:
             net_output: logits (B, C, *spatial), 2D or 3D, of any floating-point dtype; the terms are computed in
@@ -93,7 +93,7 @@ class InstanceCompoundLoss(nn.Module):
         if finest:
             self.record.add(values, found)
         weighted = [self.weights[name] * value for name, value in values.items()]
-        return torch.stack(weighted).sum() if weighted else 0 * net_output.float().sum()
+        return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
 
     def get_extra_state(self) -> dict[str, int]:
         return self.threshold.state_dict()

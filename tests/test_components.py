@@ -1,0 +1,106 @@
+"""label_components against SciPy, for every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from nnunet_ici.instances import components, label_components, labelling_backend
+from tests.conftest import comb, corners, snake, spiral
+
+BACKENDS = [("cc3d", 2), ("cc3d", 3), ("torch", 2), ("torch", 3), ("kornia", 2)]
+
+
+def assert_same_as_scipy(backend: str, mask: np.ndarray) -> torch.Tensor:
+    """mask (B, *spatial): same partition as SciPy's, ids 1..n per image, int32, counts int64. Returns the counts."""
+    ids, counts = components._BACKENDS[backend](torch.from_numpy(mask))
+    assert ids.dtype == torch.int32 and counts.dtype == torch.int64
+    assert ids.shape == mask.shape and counts.shape == mask.shape[:1]
+    for image, found, count in zip(mask, ids.numpy(), counts.tolist(), strict=True):
+        expected, number = ndimage.label(image, np.ones((3,) * image.ndim))
+        assert count == number
+        np.testing.assert_array_equal(found > 0, image)
+        assert set(np.unique(found[image])) == set(range(1, number + 1))
+        pairs = np.unique(np.stack([found[image], expected[image]]), axis=1)
+        assert pairs.shape[1] == number  # one id of ours for each of theirs
+    return counts
+
+
+@pytest.mark.parametrize(("backend", "axes"), BACKENDS)
+def test_random_images_of_every_density(backend, axes, rng):
+    for _ in range(200):
+        shape = tuple(rng.integers(1, 40 if axes == 2 else 14, size=axes))
+        mask = rng.random((rng.integers(1, 4), *shape)) < rng.random()
+        assert_same_as_scipy(backend, mask)
+
+
+@pytest.mark.parametrize(("backend", "axes"), BACKENDS)
+def test_shapes_that_break_labellings(backend, axes):
+    flat = {"snake": snake(), "spiral": spiral(), "comb": comb(), "checkerboard": np.indices((30, 31)).sum(0) % 2 == 0}
+    expected = dict.fromkeys(flat, 1)
+    for name, image in flat.items():
+        mask = image[None] if axes == 2 else image[None, None]
+        assert assert_same_as_scipy(backend, mask).tolist() == [expected[name]], name
+    shape = (9, 8, 7)[-axes:]
+    assert assert_same_as_scipy(backend, corners(shape)[None]).tolist() == [2**axes]
+    assert assert_same_as_scipy(backend, np.ones((1, *shape), bool)).tolist() == [1]
+    assert assert_same_as_scipy(backend, np.zeros((2, *shape), bool)).tolist() == [0, 0]
+    assert assert_same_as_scipy(backend, np.ones((1, *(1,) * axes), bool)).tolist() == [1]
+
+
+@pytest.mark.parametrize(("backend", "axes"), BACKENDS)
+def test_images_of_a_batch_do_not_connect(backend, axes):
+    mask = np.zeros((3, *(4,) * axes), bool)
+    mask[0, -1], mask[1, 0], mask[1, -1], mask[2, 0] = True, True, True, True
+    assert assert_same_as_scipy(backend, mask).tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize(("backend", "axes"), BACKENDS)
+def test_rows_do_not_wrap_around(backend, axes):
+    mask = np.zeros((1, *(6,) * axes), bool)
+    mask[..., 0, -1] = mask[..., 1, 0] = True
+    assert_same_as_scipy(backend, mask)
+
+
+@pytest.mark.parametrize(("backend", "axes"), BACKENDS)
+def test_one_hundred_thousand_components(backend, axes):
+    shape = (640, 640) if axes == 2 else (94, 94, 94)
+    mask = np.zeros((1, *shape), bool)
+    mask[(0, *[slice(0, None, 2)] * axes)] = True
+    count = assert_same_as_scipy(backend, mask)
+    assert count.item() == np.prod([(n + 1) // 2 for n in shape]) > 100_000
+
+
+def test_the_public_function_takes_the_cpu_backend(rng):
+    mask = torch.from_numpy(rng.random((2, 9, 10)) < 0.4)
+    ids, counts = label_components(mask)
+    assert ids.device == counts.device == mask.device
+    for image, found, count in zip(mask, ids, counts, strict=True):
+        assert ndimage.label(image, np.ones((3, 3)))[1] == count == found.max()
+
+
+def test_strided_input(rng):
+    mask = torch.from_numpy(rng.random((9, 8, 2, 7)) < 0.5).permute(2, 1, 3, 0)
+    ids, _ = label_components(mask)
+    assert torch.equal(ids, label_components(mask.contiguous())[0])
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4), (2, 3, 0, 4)])
+def test_nothing_to_label(shape):
+    ids, counts = label_components(torch.zeros(shape, dtype=torch.bool))
+    assert ids.shape == shape and ids.dtype == torch.int32
+    assert counts.tolist() == [0] * shape[0] and counts.dtype == torch.int64
+
+
+def test_backend_of_a_device():
+    assert [labelling_backend("cpu", 2), labelling_backend("cpu", 3)] == ["cc3d", "cc3d"]
+    assert [labelling_backend("cuda", 2), labelling_backend("cuda", 3)] == ["kornia", "torch"]
+
+
+def test_errors_name_what_was_got():
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor\. Got: torch\.uint8"):
+        label_components(torch.zeros(1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"\(B, H, W\) or \(B, D, H, W\)\. Got: \(4, 4\)"):
+        label_components(torch.zeros(4, 4, dtype=torch.bool))

@@ -1,0 +1,359 @@
+"""The three terms: against the naive loops, by hand, their gradients, and what bad input gets."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from nnunet_ici.losses import (
+    CenterLoss,
+    InstanceLoss,
+    PredictedInstanceLoss,
+    center_loss,
+    instance_loss,
+    predicted_instance_loss,
+)
+from tests import reference
+
+TERMS = {
+    "instance": (instance_loss, InstanceLoss, reference.instance_loss),
+    "predicted": (predicted_instance_loss, PredictedInstanceLoss, reference.predicted_instance_loss),
+    "center": (center_loss, CenterLoss, reference.center_loss),
+}
+by_term = pytest.mark.parametrize("name", TERMS)
+in_2d_and_3d = pytest.mark.parametrize("axes", [2, 3])
+
+
+def random_case(rng, axes, binary=False):
+    """prob, target, mask or None, as NumPy arrays, of any density from empty to full."""
+    shape = (rng.integers(1, 4), rng.integers(1, 3), *rng.integers(1, 24 if axes == 2 else 11, size=axes))
+    target = rng.random(shape) < rng.choice([0, 0.02, 0.1, 0.5, 1])
+    prob = np.clip(rng.choice([0, 0.5, 0.9]) * target + rng.random(shape) * rng.choice([0.3, 1]), 0, 1)
+    if binary:
+        prob = (prob > 0.5).astype(np.float64)
+    mask = rng.random((shape[0], 1, *shape[2:])) < 0.8 if rng.random() < 0.4 else None
+    return prob, target, mask
+
+
+def tensors(*arrays):
+    return [None if a is None else torch.from_numpy(a) for a in arrays]
+
+
+@by_term
+@in_2d_and_3d
+@pytest.mark.parametrize("binary", [False, True])
+def test_equals_the_naive_loops(name, axes, binary, rng):
+    fast, _, naive = TERMS[name]
+    for _ in range(60):
+        case = random_case(rng, axes, binary)
+        tau = float(rng.uniform(0.1, 0.9))
+        assert fast(*tensors(*case), threshold=tau).item() == pytest.approx(naive(*case, tau), abs=1e-10)
+
+
+@in_2d_and_3d
+def test_options_equal_the_naive_loops(axes, rng):
+    for _ in range(30):
+        case = random_case(rng, axes)
+        fast = instance_loss(*tensors(*case), exclude_other_instances=False, smooth=0.1).item()
+        assert fast == pytest.approx(reference.instance_loss(*case, exclude_other_instances=False, eps=0.1), abs=1e-10)
+        size = (3, 5, 1)[:axes]
+        fast = center_loss(*tensors(*case), size=size, smooth=0.1).item()
+        assert fast == pytest.approx(reference.center_loss(*case, size=size, eps=0.1), abs=1e-10)
+        fast = predicted_instance_loss(*tensors(*case), smooth=0.1).item()
+        assert fast == pytest.approx(reference.predicted_instance_loss(*case, eps=0.1), abs=1e-10)
+
+
+@in_2d_and_3d
+def test_binary_predictions_give_the_papers_values(axes, rng):
+    for _ in range(60):
+        shape = rng.integers(1, 24 if axes == 2 else 12, size=axes)
+        target, prediction = (rng.random(shape) < rng.choice([0, 0.05, 0.2]) for _ in range(2))
+        prob, label = tensors(prediction[None, None].astype(np.float64), target[None, None])
+        for tau in (0.1, 0.5, 0.9):  # any threshold cuts the same components
+            expected = reference.paper_instance_loss(prediction, target)
+            assert instance_loss(prob, label, threshold=tau).item() == pytest.approx(expected, abs=1e-10)
+            expected = reference.paper_center_loss(prediction, target)
+            assert center_loss(prob, label, threshold=tau).item() == pytest.approx(expected, abs=1e-6)
+
+
+@by_term
+def test_float32_is_close_to_the_naive_loops_on_a_crowded_volume(name, rng):
+    fast, _, naive = TERMS[name]
+    target = ndimage.gaussian_filter(rng.standard_normal((1, 1, 40, 40, 40)), (0, 0, 1, 1, 1)) > 0.5
+    prob = np.clip(0.5 * target + 0.5 * rng.random(target.shape), 0, 1).astype(np.float32)
+    assert fast(*tensors(prob, target)).item() == pytest.approx(naive(prob, target), abs=1e-5)
+
+
+def line(*values):
+    """(1, 1, 1, n) float64."""
+    return torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1)
+
+
+def test_instance_term_by_hand():
+    # G_1 = voxels 0-1, G_2 = voxel 3; P_1 = voxels 1-3 touches both, with p = 0.6 on the background between.
+    prob, target = line(0.2, 0.8, 0.6, 0.9, 0), line(1, 1, 0, 1, 0) > 0
+    first = 1 - 2 * 1.0 / (1.0 + 0.6 + 2)
+    second = 1 - 2 * 0.9 / (0.9 + 0.6 + 1)
+    assert instance_loss(prob, target, smooth=0).item() == pytest.approx((first + second) / 2)
+    first = 1 - 2 * 1.0 / (1.0 + (0.6 + 0.9) + 2)  # Eq. 3: what P_1 covers of the other is wrong
+    second = 1 - 2 * 0.9 / (0.9 + (0.6 + 0.8) + 1)
+    loss = instance_loss(prob, target, smooth=0, exclude_other_instances=False)
+    assert loss.item() == pytest.approx((first + second) / 2)
+
+
+def test_a_missed_lesion_of_three_voxels_costs_three_quarters_with_eps_1():
+    prob, target = line(0, 0, 0, 0), line(1, 1, 1, 0) > 0
+    assert instance_loss(prob, target, smooth=1).item() == pytest.approx(0.75)
+    assert instance_loss(prob, target).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_predicted_term_by_hand():
+    # P_1 = voxel 0, false; P_2 = voxels 2-4 touches both labels, of 2 and 1 voxels.
+    prob, target = line(0.7, 0, 0.6, 0.8, 1, 0.1), line(0, 0, 1, 0, 1, 1) > 0
+    touching = 1 - 2 * 1.6 / (2.4 + 3)
+    assert predicted_instance_loss(prob, target, smooth=0).item() == pytest.approx((0.7 + touching) / 2)
+
+
+def test_center_term_by_hand():
+    # Missed label at voxel 0 (p = 0.25), false prediction at voxel 6 (p = 0.75), hit label and prediction at voxel 12.
+    prob, target = torch.zeros(1, 1, 1, 15, dtype=torch.float64), torch.zeros(1, 1, 1, 15, dtype=torch.bool)
+    prob[..., 0], prob[..., 6], prob[..., 12] = 0.25, 0.75, 1
+    target[..., 0] = target[..., 12] = True
+    # Cubes of 3 along the long axis: 2 (clipped) + 3 of the label, 3 + 3 of the prediction.
+    error = 2 * 0.75 + 3 * 0.75
+    assert center_loss(prob, target, size=3, smooth=0).item() == pytest.approx(error / (6 + 5))
+
+
+def test_one_prediction_at_the_middle_of_two_labels_is_misplaced():
+    target = torch.zeros(1, 1, 9, 21, dtype=torch.bool)
+    target[0, 0, 4, [2, 18]] = True
+    prob = torch.zeros(1, 1, 9, 21)
+    prob[0, 0, 4, 2:19] = 1
+    assert instance_loss(prob, target).item() < 1  # it touches both
+    assert center_loss(prob, target, size=3).item() == pytest.approx(1, abs=1e-5)  # but its center is that of neither
+
+
+@by_term
+def test_instances_are_averaged_over_the_batch_not_over_images(name):
+    fast, _, naive = TERMS[name]
+    target, prob = np.zeros((2, 1, 9, 9), bool), np.zeros((2, 1, 9, 9))
+    target[0, 0, 1, 1] = target[0, 0, 5, 5] = target[0, 0, 1, 7] = target[1, 0, 4, 4] = True
+    prob[0, 0, 1, 1], prob[1, 0, 4, 4], prob[1, 0, 0, 0] = 1, 0.75, 0.625
+    whole = fast(*tensors(prob, target)).item()
+    assert whole == pytest.approx(naive(prob, target), abs=1e-10)
+    halves = [fast(*tensors(prob[b : b + 1], target[b : b + 1])).item() for b in range(2)]
+    if name == "center":
+        assert whole == pytest.approx(np.mean(halves))
+    else:
+        assert whole != pytest.approx(np.mean(halves), abs=1e-3)
+
+
+@by_term
+def test_classes_are_averaged_one_by_one(name, rng):
+    fast, _, _ = TERMS[name]
+    prob, target = torch.from_numpy(rng.random((2, 3, 12, 12))), torch.from_numpy(rng.random((2, 3, 12, 12)) < 0.1)
+    target[:, 1] = False  # a class absent from the batch
+    alone = [fast(prob[:, c : c + 1], target[:, c : c + 1]) for c in range(3)]
+    assert fast(prob, target).item() == pytest.approx(torch.stack(alone).mean().item())
+
+
+@by_term
+def test_masked_voxels_count_neither_in_p_nor_in_y(name, rng):
+    fast, _, _ = TERMS[name]
+    prob, target, _ = tensors(*random_case(rng, 2))
+    prob, target = torch.rand(2, 2, 14, 15), torch.rand(2, 2, 14, 15) < 0.2
+    mask = torch.ones(2, 1, 14, 15, dtype=torch.bool)
+    mask[..., 9:] = False
+    cleared = mask.expand_as(target)
+    expected = fast(torch.where(cleared, prob, 0), target & cleared)
+    assert fast(prob, target, mask).item() == pytest.approx(expected.item())
+    leaf = prob.clone().requires_grad_()
+    fast(leaf, target, mask).backward()
+    assert leaf.grad[~cleared].eq(0).all() and leaf.grad[cleared].ne(0).any()
+
+
+@by_term
+@in_2d_and_3d
+def test_gradcheck_away_from_the_threshold(name, axes, rng):
+    fast, _, _ = TERMS[name]
+    for _ in range(5):
+        shape = (2, 2, *(6,) * axes) if axes == 2 else (1, 1, 5, 4, 5)
+        target = torch.from_numpy(rng.random(shape) < 0.15)
+        prob = torch.from_numpy(
+            np.where(rng.random(shape) < 0.2, rng.uniform(0.6, 1, shape), rng.uniform(0, 0.4, shape))
+        )
+        prob.requires_grad_()
+        options = {"size": 3} if name == "center" else {}
+        function = functools.partial(_times_1_7, fast, target=target, **options)
+        assert torch.autograd.gradcheck(function, (prob,), eps=1e-7, atol=1e-6)
+
+
+def _times_1_7(fast, prob, **options):
+    """The term with an upstream gradient that is not 1."""
+    return 1.7 * fast(prob, **options)
+
+
+@by_term
+def test_upstream_gradient_scales(name, rng):
+    fast, _, _ = TERMS[name]
+    prob, target = torch.rand(1, 1, 20, 20), torch.rand(1, 1, 20, 20) < 0.1
+    grads = []
+    for factor in (1, -3.5):
+        leaf = prob.clone().requires_grad_()
+        (factor * fast(leaf, target)).backward()
+        grads.append(leaf.grad)
+    torch.testing.assert_close(grads[1], -3.5 * grads[0])
+    assert grads[0].abs().sum() > 0
+
+
+def apart(rng, count=6, spacing=12):
+    """A (1, 1, n, n) grid of small blobs, too far apart for their cubes to meet; ids of the blobs."""
+    ids = np.zeros((1, 1, 3 * spacing, 3 * spacing), int)
+    for k, cell in enumerate(rng.choice(9, count, replace=False), start=1):
+        y, x = (spacing * c + 4 + rng.integers(0, 3) for c in divmod(cell, 3))
+        h, w = rng.integers(1, 4, 2)
+        ids[0, 0, y : y + h, x : x + w] = k
+    return ids
+
+
+@pytest.mark.parametrize("name", ["instance", "center"])
+def test_every_missed_lesion_is_pulled_up(name, rng):
+    for _ in range(20):
+        ids = apart(rng)
+        prob = torch.from_numpy(rng.uniform(0.01, 0.4, ids.shape)).requires_grad_()
+        TERMS[name][0](prob, torch.from_numpy(ids > 0)).backward()
+        assert (prob.grad[torch.from_numpy(ids > 0)] < 0).all()  # every voxel of every lesion
+
+
+@pytest.mark.parametrize("name", ["predicted", "center"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_every_false_component_is_pushed_down(name, labelled, rng):
+    for _ in range(20):
+        ids = apart(rng)
+        target = torch.from_numpy((ids == 1) & labelled)  # the blob 1 is a lesion, or the image has none
+        prob = torch.from_numpy(np.where(ids > 0, rng.uniform(0.6, 0.99, ids.shape), 0.1)).requires_grad_()
+        TERMS[name][0](prob, target).backward()
+        assert (prob.grad[torch.from_numpy(ids > 1)] > 0).all()
+
+
+def test_every_hesitant_voxel_of_a_lesion_is_pulled_up(rng):
+    for _ in range(20):
+        target = torch.from_numpy(ndimage.gaussian_filter(rng.standard_normal((2, 1, 24, 24)), (0, 0, 2, 2)) > 0.1)
+        prob = torch.rand(target.shape, dtype=torch.float64).requires_grad_()
+        instance_loss(prob, target).backward()
+        under = target & (prob.detach() < 0.5)
+        assert under.any() and (prob.grad[under] < 0).all()
+
+
+@by_term
+@pytest.mark.parametrize(("label", "prediction"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+@in_2d_and_3d
+def test_empty_and_full(name, label, prediction, axes):
+    fast, _, naive = TERMS[name]
+    shape = (2, 1, *(6,) * axes)
+    target = torch.full(shape, bool(label))
+    prob = torch.full(shape, float(prediction), requires_grad=True)
+    loss = fast(prob, target)
+    assert loss.item() == pytest.approx(naive(prob.detach().numpy(), target.numpy()), abs=1e-6)
+    loss.backward()
+    assert prob.grad.isfinite().all()
+
+
+@by_term
+def test_without_instances_the_graph_is_alive(name):
+    prob = torch.full((1, 1, 5, 5), 0.2, requires_grad=True)
+    loss = TERMS[name][0](prob, torch.zeros(1, 1, 5, 5, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0 and prob.grad.eq(0).all()
+
+
+@by_term
+def test_one_hundred_thousand_components(name):
+    target = torch.zeros(1, 1, 94, 94, 94, dtype=torch.bool)
+    target[..., ::2, ::2, ::2] = True
+    prob = (target * 0.75).requires_grad_()
+    loss = TERMS[name][0](prob, target)
+    loss.backward()
+    expected = {"instance": 1 - 1.5 / 1.75, "predicted": 1 - 1.5 / 1.75, "center": 0}[name]
+    assert loss.item() == pytest.approx(expected, abs=1e-5) and prob.grad.isfinite().all()
+
+
+@by_term
+@pytest.mark.parametrize("where", [(2, 2), (7, 7)])  # in the lesion, in the background
+def test_nan_in_nan_out(name, where):
+    prob, target = torch.full((1, 1, 9, 9), 0.3), torch.zeros(1, 1, 9, 9, dtype=torch.bool)
+    target[0, 0, 1:4, 1:4] = True
+    prob[(0, 0, *where)] = float("nan")
+    assert TERMS[name][0](prob.requires_grad_(), target).isnan()
+
+
+@by_term
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtype_of_the_loss(name, dtype):
+    prob, target = torch.rand(1, 1, 16, 16).to(dtype).requires_grad_(), torch.rand(1, 1, 16, 16) < 0.2
+    loss = TERMS[name][0](prob, target)
+    loss.backward()
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert prob.grad.dtype == dtype
+    as_double = TERMS[name][0](prob.detach().double(), target)
+    assert loss.item() == pytest.approx(as_double.item(), abs=1e-6)
+
+
+@by_term
+def test_module_equals_function_and_draws_its_threshold(name, rng):
+    fast, module, _ = TERMS[name]
+    prob, target, mask = (torch.rand(2, 1, 64, 64) for _ in range(3))
+    target, mask = target < 0.1, mask < 0.9
+    assert module()(prob, target, mask).item() == fast(prob, target, mask).item()
+    assert module(threshold=0.8)(prob, target).item() == fast(prob, target, threshold=0.8).item()
+    term = module(threshold=(0.1, 0.9), seed=3)
+    drawn = [term(prob, target).item() for _ in range(4)]
+    assert len(set(drawn)) == 4
+    again = module(threshold=(0.1, 0.9), seed=3)
+    assert [again(prob, target).item() for _ in range(4)] == drawn
+    assert term.eval()(prob, target).item() == fast(prob, target, threshold=0.5).item()
+    assert "U(0.1, 0.9)" in repr(term)
+
+
+@by_term
+def test_deterministic_algorithms_are_enough(name):
+    prob, target = torch.rand(2, 1, 12, 12, 12), torch.rand(2, 1, 12, 12, 12) < 0.1
+    grads = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(2):
+            leaf = prob.clone().requires_grad_()
+            TERMS[name][0](leaf, target).backward()
+            grads.append(leaf.grad)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*grads)
+
+
+@by_term
+def test_errors_name_what_was_expected_and_got(name):
+    fast = TERMS[name][0]
+    prob, target = torch.rand(1, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    with pytest.raises(TypeError, match=r"prob must be a floating-point tensor\. Got: torch\.int64"):
+        fast(prob.long(), target)
+    with pytest.raises(ValueError, match=r"\(B, C, H, W\) or \(B, C, D, H, W\)\. Got: \(1, 4, 4\)"):
+        fast(prob[0], target[0])
+    with pytest.raises(TypeError, match=r"target must be a bool tensor\. Got: torch\.float32"):
+        fast(prob, target.float())
+    with pytest.raises(
+        ValueError, match=r"target has the wrong shape\. Expected: \(1, 1, 4, 4\)\. Got: \(1, 1, 4, 5\)"
+    ):
+        fast(prob, torch.zeros(1, 1, 4, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"mask has the wrong shape\. Expected: \(1, 1, 4, 4\)\. Got: \(4, 4\)"):
+        fast(prob, target, torch.ones(4, 4, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor\. Got: torch\.int64"):
+        fast(prob, target, torch.ones(1, 1, 4, 4, dtype=torch.int64))
+
+
+def test_a_center_size_must_be_odd():
+    with pytest.raises(ValueError, match=r"size must be an odd positive integer, or one for each axis\. Got: 4"):
+        CenterLoss(size=4)
