@@ -1,0 +1,200 @@
+"""What a user gets after pip install and nothing else: nnU-Net finds the trainers, and nobody pays for it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from nnunet_ici._autoregister import EXT_FOLDER, register
+from nnunet_ici.cli import main
+from tests.conftest import ROOT
+
+START_UP = (ROOT / "startup" / "nnunet_ici_autoregister.pth").read_text()
+
+
+def python(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints, with these variables and no others of ours."""
+    ours = ("nnUNet_extTrainer", "NNUNET_ICI_NO_AUTOREGISTER")
+    clean = {key: value for key, value in os.environ.items() if key not in ours}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, check=True, cwd="/"
+    )
+    assert result.stderr == ""
+    return result.stdout.strip()
+
+
+SHOW = "import os; print(os.environ.get('nnUNet_extTrainer'))"
+
+
+def test_a_fresh_interpreter_has_the_folder():
+    assert python(SHOW) == EXT_FOLDER
+
+
+def test_what_the_user_set_is_kept_and_comes_first():
+    assert python(SHOW, nnUNet_extTrainer="/a/b:/c") == f"/a/b:/c:{EXT_FOLDER}"
+    assert python(SHOW, nnUNet_extTrainer="") == EXT_FOLDER
+
+
+def test_it_is_appended_once_also_in_child_processes():
+    child = "import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', sys.argv[-1]]).decode())"
+    code = child.replace("sys.argv[-1]", repr(SHOW))
+    assert python(code) == EXT_FOLDER
+    assert python(SHOW, nnUNet_extTrainer=f"{EXT_FOLDER}:/a") == f"{EXT_FOLDER}:/a"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", "None"), ("true", "None"), ("0", EXT_FOLDER), ("", EXT_FOLDER)])
+def test_it_can_be_switched_off(value, expected):
+    assert python(SHOW, NNUNET_ICI_NO_AUTOREGISTER=value) == expected
+
+
+def test_starting_up_loads_nothing_heavy():
+    loaded = python("import sys; print(*(m for m in ('torch', 'numpy', 'nnunetv2') if m in sys.modules))")
+    assert loaded == ""
+    loaded = python(
+        "import sys, nnunet_ici.trainers, nnunet_ici.cli; print(*({'torch', 'nnunetv2'} & set(sys.modules)))"
+    )
+    assert loaded == ""
+
+
+def test_starting_up_takes_under_a_millisecond():
+    # Timed in an interpreter that has not run the line yet; site.py, which runs it, has loaded os before.
+    code = f"import os, sys, time; start = time.perf_counter(); exec({START_UP!r}); print(time.perf_counter() - start)"
+    path = os.pathsep.join([str(ROOT), *sys.path[1:]])
+    times = []
+    for _ in range(9):
+        result = subprocess.run(
+            [sys.executable, "-S", "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+        )
+        times.append(float(result.stdout))
+    assert sorted(times)[len(times) // 2] < 1e-3
+
+
+def test_it_never_raises(monkeypatch):
+    monkeypatch.setattr("nnunet_ici._autoregister.os", None)
+    register()
+    # The package gone, the start-up line left behind.
+    result = subprocess.run([sys.executable, "-S", "-I", "-c", START_UP], capture_output=True, text=True, cwd="/")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_wheel_carries_both_start_up_files(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        start = wheel.read("nnunet_ici_autoregister.start").decode()
+    assert {"nnunet_ici_autoregister.pth", "nnunet_ici/py.typed", "nnunet_ici/ext/nnunet_ici_external_trainers.py"} <= {
+        *names
+    }
+    assert not any(name.startswith(("tests/", "scripts/", "startup/")) for name in names)
+    module, function = start.strip().split(":")  # PEP 829: package.module:callable
+    assert (module, function) == (register.__module__, register.__name__)
+
+
+def test_the_shim_is_alone_in_its_folder():
+    assert [path.name for path in Path(EXT_FOLDER).glob("*.py")] == ["nnunet_ici_external_trainers.py"]
+    assert not (Path(EXT_FOLDER) / "__init__.py").exists()
+
+
+@pytest.fixture
+def look_up(monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", EXT_FOLDER)
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    return recursive_find_trainer_class_by_name
+
+
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainerICI", "nnUNetTrainerDICI", "nnUNetTrainerDual", "nnUNetTrainerICI_50epochs"]
+)
+def test_nnunet_finds_the_same_picklable_class_at_every_look_up(look_up, name):
+    first, second = look_up(name), look_up(name)
+    assert first is second and first.__name__ == name
+    assert pickle.loads(pickle.dumps(first)) is first
+
+
+def test_epochs_in_the_name(look_up):
+    assert [look_up(f"nnUNetTrainerDual_{n}").epochs for n in ("1epoch", "5epochs", "250epochs")] == [1, 5, 250]
+    assert look_up("nnUNetTrainerDual_5epochs").__mro__[1] is look_up("nnUNetTrainerDual")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nnUNetTrainerICE", "nnUNetTrainerICI_", "nnUNetTrainerICI_05epochs", "nnUNetTrainerICI_0epochs",
+     "nnUNetTrainerICI_1epochs", "nnUNetTrainerICI_5epoch", "nnUNetTrainerICI_5epochs_5epochs"],
+)  # fmt: skip
+def test_an_unknown_name_gives_nnunets_own_error(look_up, name):
+    with pytest.raises(RuntimeError, match=f"Could not find requested nnunet trainer {name} in"):
+        look_up(name)
+
+
+def test_ext_path_prints_the_folder(capsys):
+    assert main(["ext-path"]) == 0
+    assert capsys.readouterr().out.strip() == EXT_FOLDER
+
+
+def test_version_help_and_unknown_commands(capsys):
+    assert main(["--version"]) == 0 and metadata.version("nnunet-ici") in capsys.readouterr().out
+    assert main(["--help"]) == 0 and "convert-atlas" in capsys.readouterr().out
+    assert main([]) == 2
+    capsys.readouterr()
+    assert main(["convert"]) == 2
+    assert "Expected: doctor, ext-path, convert-atlas, synth-atlas, evaluate. Got: convert" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("nnUNet_extTrainer", EXT_FOLDER)
+    return tmp_path
+
+
+def test_doctor_finds_everything_in_place(folders, capsys):
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert "Everything is in place." in report and "-->" not in report
+    for line in (
+        f"nnunetv2 {metadata.version('nnunetv2')}",
+        "nnUNetTrainerDual found by nnU-Net",
+        "labelling in 3D cc3d",
+    ):
+        assert line in " ".join(report.split())
+
+
+def test_doctor_names_the_remedy(folders, monkeypatch, capsys):
+    monkeypatch.delenv("nnUNet_extTrainer")
+    monkeypatch.delenv("nnUNet_results")
+    (folders / "nnUNet_raw").rmdir()
+    assert main(["doctor"]) == 1
+    report = capsys.readouterr().out
+    assert "nnUNetTrainerICI" in report and "not found by nnU-Net" in report
+    assert "remedy: export nnUNet_extTrainer=$(nnunet_ici ext-path)" in report
+    assert f"remedy: mkdir -p {folders / 'nnUNet_raw'}" in report
+    assert "remedy: export nnUNet_results=" in report
+
+
+def test_doctor_finds_an_old_nnunet_and_a_missing_package(folders, monkeypatch, capsys):
+    version = metadata.version
+
+    def pretended(name):
+        if name == "kornia":
+            raise metadata.PackageNotFoundError(name)
+        return "2.7.1" if name == "nnunetv2" else version(name)
+
+    monkeypatch.setattr(metadata, "version", pretended)
+    assert main(["doctor"]) == 1
+    report = capsys.readouterr().out
+    assert 'remedy: pip install "nnunetv2>=2.8"' in report and "remedy: pip install kornia" in report
