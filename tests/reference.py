@@ -1,8 +1,7 @@
-"""The naive loops that define every loss: one instance after the other, straight from the paper's algorithms, in NumPy
-float64.
+"""The naive loops that define every loss: one instance after the other, in float64, as the paper's algorithms.
 
-Every function takes prob (B, C, *spatial) in [0, 1], target bool of the same shape, mask bool (B, 1, *spatial) or None,
-and a threshold.
+Every function takes NumPy arrays: prob (B, C, *spatial) in [0, 1], target bool of the same shape, mask bool
+(B, 1, *spatial) or None, and a threshold. An instance is the array of its flat voxel indices.
 """
 
 from __future__ import annotations
@@ -13,36 +12,57 @@ import numpy as np
 from scipy import ndimage
 
 
-def components(image: np.ndarray) -> list[np.ndarray]:
-    """The connected components of one image as bool masks, full connectivity, by SciPy."""
+class Image:
+    """One class of one sample: p and y without the ignored voxels, and the components of label and prediction."""
+
+    def __init__(self, p, y, counts, threshold):
+        self.shape = p.shape
+        self.p = np.where(counts, p.astype(np.float64), 0.0).ravel()
+        self.y = (y & counts).ravel()
+        self.label_ids, self.labels = components(y & counts)
+        self.pred_ids, self.preds = components((p >= threshold) & counts)
+
+    def touching_preds(self, label):
+        """T(n): the predicted instances that share a voxel with a label instance."""
+        return [self.preds[i - 1] for i in np.unique(self.pred_ids[label]) if i]
+
+    def touching_labels(self, pred):
+        """S(m): the label instances that share a voxel with a predicted instance."""
+        return [self.labels[i - 1] for i in np.unique(self.label_ids[pred]) if i]
+
+
+def components(image):
+    """The ids of one image, raveled, and the flat indices of each component; full connectivity, by SciPy."""
     ids, count = ndimage.label(image, np.ones((3,) * image.ndim))
-    return [ids == i for i in range(1, count + 1)]
+    ids = ids.ravel()
+    inside = np.flatnonzero(ids)
+    inside = inside[np.argsort(ids[inside], kind="stable")]
+    return ids, np.split(inside, np.cumsum(np.bincount(ids[inside], minlength=count + 1)[1:])[:-1]) if count else []
 
 
-def classes_of(prob, target, mask):
-    """For each class the list of its images: (p, y), with ignored voxels out of both."""
+def images_of_classes(prob, target, mask, threshold):
+    """For each class the list of its images."""
     for c in range(prob.shape[1]):
-        images = []
-        for b in range(prob.shape[0]):
-            counts = np.ones(prob.shape[2:], bool) if mask is None else mask[b, 0]
-            images.append((np.where(counts, prob[b, c].astype(np.float64), 0.0), target[b, c] & counts, counts))
-        yield images
+        everything = np.ones(prob.shape[2:], bool)
+        yield [
+            Image(prob[b, c], target[b, c], everything if mask is None else mask[b, 0], threshold)
+            for b in range(prob.shape[0])
+        ]
 
 
 def instance_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True, eps=1e-5):
     """Eq. 3 / Eq. 5, Algorithm 1."""
     per_class = []
-    for images in classes_of(prob, target, mask):
+    for images in images_of_classes(prob, target, mask, threshold):
         losses = []
-        for p, y, counts in images:
-            predictions = components((p >= threshold) & counts)
-            for g in components(y):
-                inside = p[g].sum()
+        for image in images:
+            for g in image.labels:
+                inside = image.p[g].sum()
                 wrong = 0.0
-                for q in predictions:
-                    if (q & g).any():
-                        wrong += p[q & ~y].sum() if exclude_other_instances else p[q & ~g].sum()
-                losses.append(1 - (2 * inside + eps) / (inside + wrong + g.sum() + eps))
+                for q in image.touching_preds(g):
+                    off = q[~image.y[q]] if exclude_other_instances else np.setdiff1d(q, g)
+                    wrong += image.p[off].sum()
+                losses.append(1 - (2 * inside + eps) / (inside + wrong + len(g) + eps))
         per_class.append(np.mean(losses) if losses else 0.0)
     return float(np.mean(per_class))
 
@@ -50,46 +70,51 @@ def instance_loss(prob, target, mask=None, threshold=0.5, exclude_other_instance
 def predicted_instance_loss(prob, target, mask=None, threshold=0.5, eps=1e-5):
     """Appendix C, Eq. 6."""
     per_class = []
-    for images in classes_of(prob, target, mask):
+    for images in images_of_classes(prob, target, mask, threshold):
         losses = []
-        for p, y, counts in images:
-            labels = components(y)
-            for q in components((p >= threshold) & counts):
-                union = sum(g.sum() for g in labels if (g & q).any())
-                if union:
-                    losses.append(1 - (2 * p[q & y].sum() + eps) / (p[q].sum() + union + eps))
+        for image in images:
+            for q in image.preds:
+                touched = image.touching_labels(q)
+                if touched:
+                    union = sum(len(g) for g in touched)
+                    true = image.p[q[image.y[q]]].sum()
+                    losses.append(1 - (2 * true + eps) / (image.p[q].sum() + union + eps))
                 else:
-                    losses.append(p[q].mean())
+                    losses.append(image.p[q].mean())
         per_class.append(np.mean(losses) if losses else 0.0)
     return float(np.mean(per_class))
 
 
-def cube(instance: np.ndarray, halves) -> tuple[slice, ...]:
+def half_widths(size, shape):
+    """Voxels from the center of a cube to its faces."""
+    if isinstance(size, int):
+        return [math.ceil((size - 1) / 2 * n / max(shape)) for n in shape]
+    return [(s - 1) // 2 for s in size]
+
+
+def cube(instance, shape, halves):
     """The cube around the center of mass of an instance, clipped at the border."""
-    center = [math.floor(axis.mean() + 0.5) for axis in np.nonzero(instance)]
+    center = [math.floor(axis.mean() + 0.5) for axis in np.unravel_index(instance, shape)]
     return tuple(slice(max(0, c - h), c + h + 1) for c, h in zip(center, halves, strict=True))
 
 
 def center_loss(prob, target, mask=None, threshold=0.5, size=7, eps=1e-5):
     """Eq. 4, Algorithm 2, with the live values of our definition."""
     shape = prob.shape[2:]
-    if isinstance(size, int):
-        halves = [math.ceil((size - 1) / 2 * n / max(shape)) for n in shape]
-    else:
-        halves = [(s - 1) // 2 for s in size]
+    halves = half_widths(size, shape)
     losses = []
-    for images in classes_of(prob, target, mask):
-        for p, y, counts in images:
+    for images in images_of_classes(prob, target, mask, threshold):
+        for image in images:
             label_map, pred_map, bin_map = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-            labels, predictions = components(y), components((p >= threshold) & counts)
-            for g in labels:
-                label_map[cube(g, halves)] = 1
-                if not any((g & q).any() for q in predictions):
-                    pred_map[cube(g, halves)] = np.maximum(pred_map[cube(g, halves)], p[g].mean())
-            for q in predictions:
-                bin_map[cube(q, halves)] = 1
-                value = 1.0 if (q & y).any() else p[q].mean()
-                pred_map[cube(q, halves)] = np.maximum(pred_map[cube(q, halves)], value)
+            for g in image.labels:
+                box = cube(g, shape, halves)
+                label_map[box] = 1
+                if not image.touching_preds(g):
+                    pred_map[box] = np.maximum(pred_map[box], image.p[g].mean())
+            for q in image.preds:
+                box = cube(q, shape, halves)
+                bin_map[box] = 1
+                pred_map[box] = np.maximum(pred_map[box], 1.0 if image.touching_labels(q) else image.p[q].mean())
             error = (pred_map * (1 - label_map)).sum() + ((1 - pred_map) * label_map).sum()
             losses.append(error / (bin_map.sum() + label_map.sum() + eps))
     return float(np.mean(losses))
@@ -97,25 +122,27 @@ def center_loss(prob, target, mask=None, threshold=0.5, size=7, eps=1e-5):
 
 def paper_instance_loss(prediction, target, eps=1e-5):
     """Algorithm 1 on one binary image, by sets: 1 - Dice of each label instance and the predictions that touch it."""
-    predictions, losses = components(prediction), []
-    for g in components(target):
-        touching = np.zeros_like(target)
-        for q in predictions:
-            if (q & g).any():
-                touching |= q & ~(target & ~g)
-        touching &= g | ~target
-        losses.append(1 - (2 * (touching & g).sum() + eps) / (touching.sum() + g.sum() + eps))
+    ids, labels = components(target)
+    pred_ids, preds = components(prediction)
+    losses = []
+    for n, g in enumerate(labels, start=1):
+        touching = np.zeros(target.size, bool)
+        for m in np.unique(pred_ids[g]):
+            if m:
+                touching[preds[m - 1]] = True
+        touching[(ids > 0) & (ids != n)] = False  # Eq. 5
+        losses.append(1 - (2 * touching[g].sum() + eps) / (touching.sum() + len(g) + eps))
     return float(np.mean(losses)) if losses else 0.0
 
 
 def paper_center_loss(prediction, target, size=7, eps=1e-5):
     """Algorithm 2 on one binary image: 1 - Dice of the two maps of cubes."""
-    halves = [math.ceil((size - 1) / 2 * n / max(target.shape)) for n in target.shape]
+    halves = half_widths(size, target.shape)
     maps = []
     for image in (prediction, target):
         drawn = np.zeros(image.shape, bool)
-        for instance in components(image):
-            drawn[cube(instance, halves)] = True
+        for instance in components(image)[1]:
+            drawn[cube(instance, image.shape, halves)] = True
         maps.append(drawn)
     both, total = (maps[0] & maps[1]).sum(), maps[0].sum() + maps[1].sum()
     return float(1 - (2 * both + eps) / (total + eps)) if total else 0.0
