@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# From nothing to a table, in one command: a virtual environment, a small synthetic ATLAS, nnU-Net's own trainer and
+# ours for the same few epochs, their ensemble, and what each missed.
+#
+#   scripts/demo.sh [TRAINER]       TRAINER in the place of nnUNetTrainerICI, such as nnUNetTrainerDual
+#
+# DEMO names the folder to work in (default: demo, beside this folder; it must not exist, or be from an earlier run, which
+# goes on where it stopped), VENV the virtual environment (default: $DEMO/venv), PYTHON the interpreter to make it with,
+# EPOCHS the length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250), SUBJECTS the size of the data set.
+# The network is small and the training short, so that a laptop can do it: it shows that everything works, and not which
+# loss is better.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+trainer=${1:-nnUNetTrainerICI}
+demo=${DEMO:-$here/demo}
+epochs=${EPOCHS:-5}
+subjects=${SUBJECTS:-20}
+mkdir -p "$demo"
+demo=$(cd "$demo" && pwd)
+venv=${VENV:-$demo/venv}
+started=$SECONDS
+
+step() { printf '\n=== %s (%d:%02d) ===\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
+
+if [ "$epochs" = 1 ]; then variant=1epoch; else variant=${epochs}epochs; fi
+baseline=nnUNetTrainer_$variant
+ours=${trainer}_$variant
+
+step "Virtual environment and packages: $venv"
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$here[demo]"
+export PATH=$venv/bin:$PATH
+started=$SECONDS
+
+export nnUNet_raw=$demo/nnUNet_raw nnUNet_preprocessed=$demo/nnUNet_preprocessed nnUNet_results=$demo/nnUNet_results
+mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
+if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
+  device=cuda
+else
+  device=cpu
+  # Few cores: idle OpenMP threads that spin, and many processes, cost a factor of ten.
+  export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1
+fi
+export nnUNet_compile=f # a compilation takes longer than these trainings
+nnunet_ici doctor
+python -c "
+import sys
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
+find(sys.argv[1])" "$ours" >/dev/null
+
+step "A synthetic ATLAS: $subjects subjects at 3 mm"
+if [ ! -d "$demo/atlas" ]; then
+  nnunet_ici synth-atlas "$demo/atlas.part" -n "$subjects" --seed 0 --spacing 3
+  mv "$demo/atlas.part" "$demo/atlas"
+fi
+
+step "To nnU-Net raw data"
+[ -d "$nnUNet_raw/Dataset100_ATLAS" ] || nnunet_ici convert-atlas "$demo/atlas" -d 100
+
+step "Planning and preprocessing"
+if [ ! -f "$nnUNet_preprocessed/Dataset100_ATLAS/nnUNetPlans_small.json" ]; then
+  nnUNetv2_plan_and_preprocess -d 100 -c 3d_fullres -npfp 1 -np 1
+  python "$here/scripts/small_plans.py" 100 3d_fullres --patch-size 40 48 40 --features 8 16 32
+fi
+
+models=()
+for t in "$baseline" "$ours"; do
+  step "Training $t on the $device"
+  results=$nnUNet_results/Dataset100_ATLAS/${t}__nnUNetPlans_small__3d_fullres
+  if [ ! -f "$results/fold_0/validation/summary.json" ]; then
+    resume=()
+    [ ! -f "$results/fold_0/checkpoint_final.pth" ] || resume=(--val)
+    nnUNetv2_train 100 3d_fullres 0 -tr "$t" -p nnUNetPlans_small -device "$device" "${resume[@]}"
+  fi
+done
+
+# Testing has no masks, as in ATLAS: the subjects held out of the training are predicted.
+step "Prediction of the held-out subjects"
+python - "$nnUNet_raw/Dataset100_ATLAS" "$nnUNet_preprocessed/Dataset100_ATLAS/splits_final.json" "$demo" <<'PY'
+import json, shutil, sys
+from pathlib import Path
+
+raw, splits, demo = map(Path, sys.argv[1:])
+for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
+    target = demo / "held_out" / kind
+    target.mkdir(parents=True, exist_ok=True)
+    for case in json.loads(splits.read_text())[0]["val"]:
+        shutil.copyfile(raw / f"{kind}Tr" / f"{case}{ending}", target / f"{case}{ending}")
+PY
+for t in "$baseline" "$ours"; do
+  nnUNetv2_predict -d 100 -i "$demo/held_out/images" -o "$demo/predictions/$t" -c 3d_fullres -f 0 -tr "$t" \
+    -p nnUNetPlans_small -device "$device" -npp 1 -nps 1 --save_probabilities
+  models+=("$t=$demo/predictions/$t")
+done
+
+step "Ensemble of both"
+nnUNetv2_ensemble -i "$demo/predictions/$baseline" "$demo/predictions/$ours" -o "$demo/predictions/ensemble" -np 1
+models+=("ensemble=$demo/predictions/ensemble")
+
+step "Evaluation"
+nnunet_ici evaluate -gt "$demo/held_out/labels" -pred "${models[@]}" -o "$demo/evaluation" --pictures "$demo/held_out/images"
+
+step "Done"
+cat <<END
+Tables:   $demo/evaluation/tables.md (cases.csv, summary.json)
+Pictures: $demo/evaluation/pictures/
+Curves:   $nnUNet_results/Dataset100_ATLAS/${ours}__nnUNetPlans_small__3d_fullres/fold_0/progress_ici.png
+The data are synthetic, the network is small, and the training had $epochs epochs: no evidence for or against a loss.
+END
