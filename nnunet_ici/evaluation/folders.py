@@ -1,0 +1,225 @@
+"""Folders of label maps as nnU-Net lays them out: which files, which classes, and how a file is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+__all__ = [
+    "FILE_ENDINGS",
+    "FOREGROUND",
+    "Case",
+    "LabelScheme",
+    "file_endings",
+    "find_cases",
+    "list_cases",
+    "read_image",
+    "read_label_map",
+    "read_label_scheme",
+]
+
+# The endings nnU-Net's readers know. No name ends in two of them.
+FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".tif", ".tiff")
+
+Array = npt.NDArray[np.generic]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """What the values of a label map mean.
+
+    Attributes:
+        classes: the values of each class; several values make a region, and regions may overlap. No value at all
+            stands for every value above 0.
+        ignore: ground truth voxels with this value count neither in the label nor in the prediction.
+        file_ending: of the label maps, such as ".nii.gz"; None where nothing says it.
+    """
+
+    classes: dict[str, tuple[int, ...]]
+    ignore: int | None = None
+    file_ending: str | None = None
+
+    def masks(self, name: str, label: Array, prediction: Array) -> tuple[BoolArray, BoolArray]:
+        """The masks of one class, bool, in the ground truth and in the prediction (label maps of one shape)."""
+        label_mask, prediction_mask = self._mask(name, label), self._mask(name, prediction)
+        if self.ignore is not None:
+            counts = label != self.ignore
+            label_mask &= counts
+            prediction_mask &= counts
+        return label_mask, prediction_mask
+
+    def _mask(self, name: str, label_map: Array) -> BoolArray:
+        values = self.classes[name]
+        if not values:
+            return np.greater(label_map, 0)
+        if len(values) == 1:
+            return np.equal(label_map, values[0])
+        return np.isin(label_map, values)
+
+    def undeclared(self, label_map: Array) -> list[int]:
+        """The values of a label map that mean nothing here, sorted."""
+        if not all(self.classes.values()):
+            unknown = np.less(label_map, 0)
+        else:
+            declared = {0, *(value for values in self.classes.values() for value in values)}
+            if self.ignore is not None:
+                declared.add(self.ignore)
+            unknown = np.isin(label_map, sorted(declared), invert=True)
+        return [int(value) for value in np.unique(label_map[unknown])]
+
+    def __str__(self) -> str:
+        parts = [f"{name} ({', '.join(map(str, values)) or 'above 0'})" for name, values in self.classes.items()]
+        return ", ".join(parts) + ("" if self.ignore is None else f", ignored: {self.ignore}")
+
+
+# Without a dataset.json every value above 0 is one class.
+FOREGROUND = LabelScheme({"foreground": ()})
+
+
+def read_label_scheme(path: Path) -> LabelScheme:
+    """Read the classes, the ignore label and the file ending from a dataset.json of nnU-Net.
+
+    Raises:
+        ValueError: if it cannot be read, or holds no labels in nnU-Net's v2 form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read. Expected: a dataset.json of nnU-Net. Got: {error}") from error
+    labels = content.get("labels") if isinstance(content, dict) else None
+    classes: dict[str, tuple[int, ...]] = {}
+    ignore = None
+    try:
+        for name, value in labels.items():  # type: ignore[union-attr]
+            values = tuple(value) if isinstance(value, list) else (value,)
+            if not values or any(type(one) is not int for one in values):
+                raise TypeError
+            if name == "ignore":
+                (ignore,) = values
+            elif set(values) != {0}:
+                classes[name] = values
+        if not classes:
+            raise TypeError
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"{path} holds no usable labels. Expected: names with an integer or a list of integers, "
+            f"one of them not the background. Got: {json.dumps(labels)}"
+        ) from None
+    return LabelScheme(classes, ignore, content.get("file_ending"))
+
+
+def file_endings(folder: Path) -> list[str]:
+    """Those of :data:`FILE_ENDINGS` that files of a folder have; hidden files are left out."""
+    names = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+    return [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
+
+
+def list_cases(folder: Path, file_ending: str) -> dict[str, Path]:
+    """The files of a folder by case, the name without its ending, sorted; hidden files are left out."""
+    files = (file for file in folder.iterdir() if file.name.endswith(file_ending) and not file.name.startswith("."))
+    return {file.name[: -len(file_ending)]: file for file in sorted(files)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case: the ground truth, and each model's prediction, None where there is none."""
+
+    name: str
+    label: Path
+    predictions: dict[str, Path | None]
+
+
+def find_cases(
+    label_folder: Path, prediction_folders: dict[str, Path], file_ending: str, allow_missing: bool = False
+) -> tuple[list[Case], list[str]]:
+    """Pair the files of the ground truth with those of each model, by name.
+
+    Args:
+        label_folder: the ground truth; each file in it is a case.
+        prediction_folders: one for each model.
+        file_ending: other files are not looked at.
+        allow_missing: whether a missing prediction is no problem.
+
+    Returns:
+        The cases by name, each with what there is of its predictions, and the problems found, one sentence each.
+    """
+    problems = []
+    files: dict[Path, dict[str, Path]] = {}
+    for folder in dict.fromkeys([label_folder, *prediction_folders.values()]):
+        files[folder] = list_cases(folder, file_ending) if folder.is_dir() else {}
+        if not folder.is_dir():
+            problems.append(f"{folder} cannot be read. Expected: a folder. Got: no such folder")
+        elif not files[folder]:
+            others = sum(1 for _ in folder.iterdir())
+            problems.append(f"{folder} holds no label map. Expected: *{file_ending}. Got: {others} other files")
+    labels = files[label_folder]
+    for model, folder in prediction_folders.items():
+        found = files[folder]
+        if not found or not labels:
+            continue
+        if not allow_missing:
+            problems += [
+                f"{model}: no prediction for case {name}. Expected: {folder / path.name}. Got: no such file "
+                "(--allow-missing counts it as empty)"
+                for name, path in labels.items()
+                if name not in found
+            ]
+        problems += [
+            f"{model}: prediction without a ground truth: {path}. Expected: {label_folder / path.name}. "
+            "Got: no such file"
+            for name, path in found.items()
+            if name not in labels
+        ]
+    cases = [
+        Case(name, label, {model: files[folder].get(name) for model, folder in prediction_folders.items()})
+        for name, label in labels.items()
+    ]
+    return cases, problems
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read an image.
+
+    Raises:
+        ValueError: if SimpleITK cannot read it, with its reason.
+    """
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"{path} cannot be read. Expected: an image SimpleITK opens. Got: {reason}") from error
+
+
+def read_label_map(path: Path) -> Array:
+    """Read a label map.
+
+    Returns:
+        (H, W) or (D, H, W), some integer dtype; axes in SimpleITK's order, slices first.
+
+    Raises:
+        ValueError: if it cannot be read, has several channels, or is not made of whole numbers.
+    """
+    image = read_image(path)
+    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
+        raise ValueError(
+            f"{path} is not a label map. Expected: one channel in 2 or 3 dimensions. "
+            f"Got: {image.GetNumberOfComponentsPerPixel()} channels in {image.GetDimension()} dimensions"
+        )
+    array: Array = sitk.GetArrayFromImage(image)
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 come out different, and are named below
+        whole = array.astype(np.int32)
+    wrong = np.not_equal(whole, array)
+    if wrong.any():
+        raise ValueError(
+            f"{path} is not a label map. Expected: whole numbers. "
+            f"Got: {array[wrong].flat[0]} and {np.count_nonzero(wrong) - 1} more of {array.size} values"
+        )
+    return whole

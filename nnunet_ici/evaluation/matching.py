@@ -1,0 +1,161 @@
+"""Which lesions of a label a prediction touches, and which predicted lesions touch none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.instances._cc3d import label_array
+
+__all__ = ["Matching", "as_mask", "match_instances"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """The instances (connected components) of a label and of a prediction, and which of them touch.
+
+    Two instances touch where they share at least one voxel. The ids are kept inside ``box`` only, the bounding box
+    of both masks, outside of which there is background.
+
+    Attributes:
+        shape: shape of both masks.
+        box: one slice an axis.
+        label_ids: int32, shape of the box, 0 = background, 1..n = the label's instances.
+        predicted_ids: int32, shape of the box, 0 = background, 1..m = the prediction's instances.
+        pairs: int64 (k, 2), the label id and the predicted id of each pair that touches, each pair once, sorted.
+        label_found: bool (n,), True where a prediction touches the instance; entry i belongs to id i + 1.
+        predicted_true: bool (m,), True where the predicted instance touches a label.
+    """
+
+    shape: tuple[int, ...]
+    box: tuple[slice, ...]
+    label_ids: npt.NDArray[np.int32]
+    predicted_ids: npt.NDArray[np.int32]
+    pairs: npt.NDArray[np.int64]
+    label_found: BoolArray
+    predicted_true: BoolArray
+
+    @property
+    def label_instances(self) -> int:
+        """Number of instances in the label."""
+        return self.label_found.size
+
+    @property
+    def found_instances(self) -> int:
+        """Number of the label's instances that a prediction touches."""
+        return int(np.count_nonzero(self.label_found))
+
+    @property
+    def missed_instances(self) -> int:
+        """Number of the label's instances that no prediction touches."""
+        return self.label_instances - self.found_instances
+
+    @property
+    def predicted_instances(self) -> int:
+        """Number of instances in the prediction."""
+        return self.predicted_true.size
+
+    @property
+    def false_instances(self) -> int:
+        """Number of the prediction's instances that touch no label."""
+        return self.predicted_instances - int(np.count_nonzero(self.predicted_true))
+
+    def missed_mask(self) -> BoolArray:
+        """The voxels of the label's missed instances, bool, shape of the masks."""
+        return self._select(self.label_ids, ~self.label_found)
+
+    def found_mask(self) -> BoolArray:
+        """The voxels of the predicted instances that touch a label, bool, shape of the masks."""
+        return self._select(self.predicted_ids, self.predicted_true)
+
+    def false_mask(self) -> BoolArray:
+        """The voxels of the predicted instances that touch no label, bool, shape of the masks."""
+        return self._select(self.predicted_ids, ~self.predicted_true)
+
+    def _select(self, ids: npt.NDArray[np.int32], chosen: BoolArray) -> BoolArray:
+        mask = np.zeros(self.shape, dtype=bool)
+        mask[self.box] = np.concatenate(([False], chosen))[ids]
+        return mask
+
+
+def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
+    """Return a binary array as bool.
+
+    Args:
+        array: bool, or integers that are all 0 or 1, any shape.
+        name: what the error message calls it.
+
+    Raises:
+        TypeError: if it is neither bool nor integer.
+        ValueError: if it holds another integer than 0 and 1.
+    """
+    if array.dtype == np.bool_:
+        return array.view(np.bool_)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} is not a mask. Expected: bool, or integers 0 and 1. Got: dtype {array.dtype}")
+    mask = array != 0
+    if not np.array_equal(array, mask):
+        values = ", ".join(map(str, np.unique(array)[:8]))
+        raise ValueError(f"{name} is not a mask. Expected: bool, or integers 0 and 1. Got: values {values}")
+    return mask
+
+
+def match_instances(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) -> Matching:
+    """Label the instances of both masks and find out which touch.
+
+    Instances are connected with full connectivity: 8 neighbours in 2D, 26 in 3D. An empty mask has no instance.
+
+    Args:
+        label: (H, W) or (D, H, W), bool or integers 0 and 1.
+        prediction: the same shape, bool or integers 0 and 1.
+
+    Raises:
+        TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
+
+    Example:
+        One prediction covers two lesions, a third lesion is missed, and another prediction is false:
+
+        >>> import numpy as np
+        >>> label      = np.array([[1, 0, 1, 0, 1, 0, 0]])
+        >>> prediction = np.array([[1, 1, 1, 0, 0, 0, 1]])
+        >>> matching = match_instances(label, prediction)
+        >>> matching.label_instances, matching.missed_instances
+        (3, 1)
+        >>> matching.predicted_instances, matching.false_instances
+        (2, 1)
+        >>> matching.pairs.tolist()
+        [[1, 1], [2, 1]]
+    """
+    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
+    if label.shape != prediction.shape:
+        raise ValueError(
+            f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
+        )
+    if label.ndim not in (2, 3):
+        raise ValueError(f"label is no image. Expected: 2 or 3 dimensions. Got: shape {label.shape}")
+    box = _bounding_box(label | prediction)
+    label_ids, label_count = label_array(label[box])
+    predicted_ids, predicted_count = label_array(prediction[box])
+
+    both = label[box] & prediction[box]
+    keys = label_ids[both] * np.int64(predicted_count + 1) + predicted_ids[both]
+    pairs = np.stack(np.divmod(np.unique(keys), predicted_count + 1), axis=1)
+
+    label_found = np.zeros(label_count, dtype=bool)
+    label_found[pairs[:, 0] - 1] = True
+    predicted_true = np.zeros(predicted_count, dtype=bool)
+    predicted_true[pairs[:, 1] - 1] = True
+    return Matching(label.shape, box, label_ids, predicted_ids, pairs, label_found, predicted_true)
+
+
+def _bounding_box(mask: BoolArray) -> tuple[slice, ...]:
+    """The smallest box around the foreground, empty slices where there is none."""
+    box = []
+    for axis in range(mask.ndim):
+        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 0))
+    return tuple(box)
