@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from nnunet_ici.images import read_image
+
 __all__ = [
     "FILE_ENDINGS",
     "FOREGROUND",
@@ -18,7 +20,6 @@ __all__ = [
     "file_endings",
     "find_cases",
     "list_cases",
-    "read_image",
     "read_label_map",
     "read_label_scheme",
 ]
@@ -181,19 +182,6 @@ def find_cases(
         for name, label in labels.items()
     ]
     return cases, problems
-
-
-def read_image(path: Path) -> sitk.Image:
-    """Read an image.
-
-    Raises:
-        ValueError: if SimpleITK cannot read it, with its reason.
-    """
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"{path} cannot be read. Expected: an image SimpleITK opens. Got: {reason}") from error
 
 
 def read_label_map(path: Path) -> Array:

@@ -16,9 +16,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case, LabelScheme, read_image
+from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case, LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
 from nnunet_ici.evaluation.tables import Row
+from nnunet_ici.images import read_image
 
 __all__ = ["Scene", "choose_cases", "draw_cases", "draw_scene", "outline"]
 
