@@ -51,8 +51,7 @@ find(sys.argv[1])" "$ours" >/dev/null
 
 step "A synthetic ATLAS: $subjects subjects at 3 mm"
 if [ ! -d "$demo/atlas" ]; then
-  nnunet_ici synth-atlas "$demo/atlas.part" -n "$subjects" --seed 0 --spacing 3
-  mv "$demo/atlas.part" "$demo/atlas"
+  nnunet_ici synth-atlas "$demo/atlas" -n "$subjects" --seed 0 --spacing 3
 fi
 
 step "To nnU-Net raw data"

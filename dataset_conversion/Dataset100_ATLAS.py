@@ -1,0 +1,8 @@
+"""ATLAS R2.0 to nnU-Net raw data: python dataset_conversion/Dataset100_ATLAS.py SRC [-d 100] (see --help)."""
+
+import sys
+
+from nnunet_ici.datasets.convert_atlas import main
+
+if __name__ == "__main__":
+    sys.exit(main())
