@@ -29,7 +29,7 @@ ours=${trainer}_$variant
 
 step "Virtual environment and packages: $venv"
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$here[demo]"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "${here}[demo]"
 export PATH=$venv/bin:$PATH
 started=$SECONDS
 
@@ -70,7 +70,7 @@ for t in "$baseline" "$ours"; do
   if [ ! -f "$results/fold_0/validation/summary.json" ]; then
     resume=()
     [ ! -f "$results/fold_0/checkpoint_final.pth" ] || resume=(--val)
-    nnUNetv2_train 100 3d_fullres 0 -tr "$t" -p nnUNetPlans_small -device "$device" "${resume[@]}"
+    nnUNetv2_train 100 3d_fullres 0 -tr "$t" -p nnUNetPlans_small -device "$device" ${resume[@]+"${resume[@]}"}
   fi
 done
 
