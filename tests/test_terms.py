@@ -54,6 +54,16 @@ def test_equals_the_naive_loops(name, axes, binary, rng):
         assert fast(*tensors(*case), threshold=tau).item() == pytest.approx(naive(*case, tau), abs=1e-10)
 
 
+@by_term
+@pytest.mark.parametrize(("backend", "axes"), [("torch", 2), ("torch", 3), ("kornia", 2)])
+def test_every_labelling_gives_the_same_values(name, backend, axes, rng, monkeypatch):
+    monkeypatch.setattr("nnunet_ici.instances.components.labelling_backend", lambda device, axes: backend)
+    fast, _, naive = TERMS[name]
+    for _ in range(20):
+        case = random_case(rng, axes)
+        assert fast(*tensors(*case)).item() == pytest.approx(naive(*case), abs=1e-10)
+
+
 @in_2d_and_3d
 def test_options_equal_the_naive_loops(axes, rng):
     for _ in range(30):
