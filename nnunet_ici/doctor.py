@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,7 +20,7 @@ __all__ = ["Finding", "diagnose", "main"]
 
 OLDEST_NNUNET = (2, 8)
 PACKAGES = ("nnunetv2", "torch", "triton", "connected-components-3d", "kornia", "numpy", "SimpleITK")
-OPTIONAL_PACKAGES = ("triton",)  # not on every platform
+OPTIONAL_PACKAGES = ("triton",) if sys.version_info >= (3, 11) else ("triton", "kornia")
 FOLDERS = {
     "nnUNet_raw": "data sets as nnU-Net reads them",
     "nnUNet_preprocessed": "preprocessed data",

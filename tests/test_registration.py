@@ -190,11 +190,11 @@ def test_doctor_finds_an_old_nnunet_and_a_missing_package(folders, monkeypatch, 
     version = metadata.version
 
     def pretended(name):
-        if name == "kornia":
+        if name == "numpy":
             raise metadata.PackageNotFoundError(name)
         return "2.7.1" if name == "nnunetv2" else version(name)
 
     monkeypatch.setattr(metadata, "version", pretended)
     assert main(["doctor"]) == 1
     report = capsys.readouterr().out
-    assert 'remedy: pip install "nnunetv2>=2.8"' in report and "remedy: pip install kornia" in report
+    assert 'remedy: pip install "nnunetv2>=2.8"' in report and "remedy: pip install numpy" in report

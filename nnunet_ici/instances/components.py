@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances._cc3d import label_array
 from nnunet_ici.instances._torch import compact_ids, label_union_find
 
-__all__ = ["label_components", "labelling_backend"]
+__all__ = ["HAS_KORNIA", "label_components", "labelling_backend"]
+
+HAS_KORNIA = sys.version_info >= (3, 11)  # for older ones there is no version with its union-find
 
 
 def labelling_backend(device: torch.device | str, spatial_ndim: int) -> str:
-    """The labelling used on a device: "cc3d" on the CPU, else "kornia" in 2D and "torch" in 3D."""
+    """The labelling used on a device: "cc3d" on the CPU, else "kornia" in 2D (from Python 3.11 on) and "torch"."""
     if torch.device(device).type == "cpu":
         return "cc3d"
-    return "kornia" if spatial_ndim == 2 else "torch"
+    return "kornia" if spatial_ndim == 2 and HAS_KORNIA else "torch"
 
 
 def label_components(mask: Tensor) -> tuple[Tensor, Tensor]:
