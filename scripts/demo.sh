@@ -49,9 +49,9 @@ import sys
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 find(sys.argv[1])" "$ours" >/dev/null
 
-step "A synthetic ATLAS: $subjects subjects at 3 mm"
+step "A synthetic ATLAS: $subjects subjects at 4 mm"
 if [ ! -d "$demo/atlas" ]; then
-  nnunet_ici synth-atlas "$demo/atlas" -n "$subjects" --seed 0 --spacing 3
+  nnunet_ici synth-atlas "$demo/atlas" -n "$subjects" --seed 0 --spacing 4
 fi
 
 step "To nnU-Net raw data"
@@ -89,7 +89,7 @@ for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
 PY
 for t in "$baseline" "$ours"; do
   nnUNetv2_predict -d 100 -i "$demo/held_out/images" -o "$demo/predictions/$t" -c 3d_fullres -f 0 -tr "$t" \
-    -p nnUNetPlans_small -device "$device" -npp 1 -nps 1 --save_probabilities
+    -p nnUNetPlans_small -device "$device" --disable_tta -npp 1 -nps 1 --save_probabilities
   models+=("$t=$demo/predictions/$t")
 done
 
