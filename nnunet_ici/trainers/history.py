@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import distributed as dist
 
 from nnunet_ici.losses.record import COUNTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["CSV_NAME", "PICTURE_NAME", "TermHistory"]
 
@@ -116,6 +119,19 @@ def _over_ranks(taken: dict[str, float]) -> dict[str, float]:
 
 def _plot(columns: dict[str, list[float]], terms: list[str], path: str) -> None:
     """The terms in training and validation, and below them the share of missed and of false validation instances."""
+    import matplotlib
+    from matplotlib.ticker import MaxNLocator
+
+    # nnU-Net's own plot leaves its large fonts behind.
+    with matplotlib.rc_context(dict(matplotlib.rcParamsDefault)):
+        figure = _draw(columns, terms)
+        for axis in figure.axes:
+            axis.grid(alpha=0.3)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.savefig(path, dpi=100)
+
+
+def _draw(columns: dict[str, list[float]], terms: list[str]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 8), layout="constrained")
@@ -126,19 +142,17 @@ def _plot(columns: dict[str, list[float]], terms: list[str], path: str) -> None:
         upper.plot(epochs, columns[f"train_{name}"], color=colors[name], label=f"{name}, training", marker=".")
         upper.plot(epochs, columns[f"val_{name}"], color=colors[name], label=f"{name}, validation", linestyle="--")
     upper.set_ylabel("term, unweighted")
-    upper.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for part, whole, color in (
         ("missed_instances", "label_instances", "#D55E00"),
         ("false_instances", "predicted_instances", "#0072B2"),
     ):
         pairs = zip(columns[f"val_{part}"], columns[f"val_{whole}"], strict=True)
         shares = [100 * a / b if b else math.nan for a, b in pairs]
-        label = f"{part.replace('_', ' ')}\nof {whole.replace('_', ' ')}"
+        label = f"{part.replace('_', ' ')},\n% of {whole.replace('_', ' ')}"
         lower.plot(epochs, shares, color=color, label=label, marker=".")
     lower.set_ylim(0, 102)
-    lower.set_ylabel("validation patches, %")
+    lower.set_ylabel("in validation patches, %")
     lower.set_xlabel("epoch")
-    lower.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for axis in (upper, lower):
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=100)
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

@@ -1,0 +1,78 @@
+"""The curves of the terms: registered, logged once an epoch, padded on resume, written as table and picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import matplotlib
+import pytest
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
+
+from nnunet_ici.trainers.history import TermHistory
+
+TERMS = ["global", "instance"]
+TAKEN = {"global": -0.5, "instance": 0.25, "label_instances": 8, "missed_instances": 2,
+         "predicted_instances": 0, "false_instances": 0}  # fmt: skip
+
+
+def log(history, epoch, taken=TAKEN):
+    history.add_training(taken)
+    history.add_validation(taken)
+    return history.log_epoch(epoch, draws=3 * (epoch + 1))
+
+
+@pytest.fixture
+def logger(tmp_path):
+    return MetaLogger(str(tmp_path), False)
+
+
+def test_an_epoch_in_logger_line_table_and_picture(logger, tmp_path):
+    history = TermHistory(logger, TERMS)
+    assert history.draws == 0
+    line = log(history, 0)
+    assert line == (
+        "train terms: global -0.5000, instance 0.2500; val terms: global -0.5000, instance 0.2500; "
+        "val instances: 2 of 8 missed, 0 of 0 predicted ones false"
+    )
+    assert logger.get_value("ici_val_instance", step=-1) == 0.25 and history.draws == 3
+    history.write(str(tmp_path))
+    with open(tmp_path / "terms_ici.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [row["epoch"], row["train_global"], row["val_missed_instances"]] == ["0", "-0.5", "2"]
+    assert (tmp_path / "progress_ici.png").stat().st_size > 10_000
+    assert not (tmp_path / "terms_ici.csv.tmp").exists()
+
+
+def test_a_checkpoint_that_knows_nothing_is_padded(logger, tmp_path):
+    history = TermHistory(logger, TERMS)
+    logger.load_checkpoint({"train_losses": [1.0, 2.0]})  # as nnU-Net's own trainer leaves it
+    history.pad(2)
+    assert math.isnan(logger.get_value("ici_train_global", step=-1)) and history.draws == 0
+    log(history, 2)
+    lists = logger.local_logger.my_fantastic_logging
+    assert {len(values) for key, values in lists.items() if key.startswith("ici_")} == {3}
+    history.write(str(tmp_path))
+    with open(tmp_path / "terms_ici.csv", newline="") as file:
+        assert [row["train_instance"] for row in csv.DictReader(file)] == ["nan", "nan", "0.25"]
+
+
+def test_a_checkpoint_of_ours_goes_on(logger):
+    history = TermHistory(logger, TERMS)
+    log(history, 0)
+    stored = {key: list(values) for key, values in logger.get_checkpoint().items()}
+    log(history, 1)
+    logger.load_checkpoint(stored)
+    history.pad(1)
+    assert history.draws == 3 and len(logger.get_value("ici_train_global", step=None)) == 1
+
+
+def test_the_picture_does_not_depend_on_what_drew_before(logger, tmp_path):
+    history = TermHistory(logger, TERMS)
+    log(history, 0)
+    pictures = []
+    for size in (10, 30):
+        with matplotlib.rc_context({"font.size": size, "axes.labelsize": size, "legend.fontsize": size}):
+            history.write(str(tmp_path))
+        pictures.append((tmp_path / "progress_ici.png").read_bytes())
+    assert pictures[0] == pictures[1]
