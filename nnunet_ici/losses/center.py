@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.instances.cubes import Cubes, check_size, half_widths, spread
-from nnunet_ici.instances.table import InstanceTable, flat_nonzero, segment_sum
+from nnunet_ici.instances.table import flat_nonzero, segment_sum
 from nnunet_ici.losses.found import FoundInstances, InstanceTerm, find
 
 __all__ = ["CenterLoss", "center_loss", "center_term"]
@@ -29,64 +29,74 @@ def center_term(
     labels = Cubes(table.label_image, table.label_center)
     preds = Cubes(table.pred_image, table.pred_center)
 
-    # The live cubes: false predictions and missed labels, in ascending order of their value. Their rank, not their
-    # value, is drawn, so that the map says which one a voxel takes its value from. Above them all: the value 1.
+    # The live cubes, false predictions and missed labels, in ascending order of their value.
     false, missed = ~table.pred_is_hit, ~table.label_is_hit
     pred_mean = table.sum_by_pred(found.sums) / table.pred_size
     label_mean = table.sum_by_label(found.sums) / table.label_size
     live = torch.cat([pred_mean[false], label_mean[missed]])
     order = live.detach().argsort(stable=True)
     live, live_cubes = live[order], (preds[false] + labels[missed])[order]
-    top = len(live) + 1
 
-    bits, ranks = _draw(table, labels, preds, live_cubes, halves)
+    # O is the value of the highest cube over a voxel. Its rank is drawn in the place of its value, so that the map says
+    # which cube that is: 1.. for the value 0 (a hit label, one rank for each image), then the live ones, then the value
+    # 1 (a hit prediction, again for each image). Every rank belongs to one image.
+    images = torch.arange(table.shape[0], device=live.device)
+    value_of_rank = torch.cat([live.new_zeros(len(images)), live, live.new_ones(len(images))])
+    image_of_rank = torch.cat([images, live_cubes.image, images])
+    hit_labels, hit_preds = labels[table.label_is_hit], preds[table.pred_is_hit]
+    ranks = torch.arange(1, len(value_of_rank) + 1, dtype=torch.int32, device=live.device)
+    low, middle, high = ranks.split([len(images), len(live), len(images)])
+    ranked = hit_labels + live_cubes + hit_preds
+    rank_of_cube = torch.cat([low[hit_labels.image], middle, high[hit_preds.image]])
+
+    bits, drawn_ranks = _draw(table.shape, labels, preds, ranked, rank_of_cube, halves)
     drawn = flat_nonzero(bits)
-    image = torch.div(drawn, max(table.shape[1:].numel(), 1), rounding_mode="floor")
-    rank, bit = ranks[drawn], bits[drawn]
-    in_label, in_pred = bit & _LABEL > 0, bit & _PRED > 0
+    key = drawn_ranks.index_select(0, drawn) * 4 + bits.index_select(0, drawn)
+    voxels = torch.bincount(key, minlength=4 * (len(ranks) + 1)).reshape(-1, 4)[1:].to(live.dtype)
+    in_label, elsewhere = voxels[:, _LABEL] + voxels[:, _LABEL | _PRED], voxels[:, _PRED]
+    in_pred = voxels[:, _PRED] + voxels[:, _LABEL | _PRED]
 
-    # |O - L| is O off the label's cubes and 1 - O on them: a count, plus or minus the live value of the voxels with
-    # one.
-    images = table.shape[0]
-    fixed = torch.where(in_label, rank < top, rank == top)
-    slope = torch.where(in_label, -1, 1)
-    slope_of_rank = segment_sum(slope, rank, top + 1)[1:top]
-    error = segment_sum(fixed.to(live.dtype), image, images)
-    error = error + segment_sum(slope_of_rank * live, live_cubes.image, images)
-    total = segment_sum(in_label.to(live.dtype) + in_pred.to(live.dtype), image, images)
-    per_image = error / (total + smooth)
-    mean = per_image.mean() if images else per_image.sum()
+    error = elsewhere * value_of_rank + in_label * (1 - value_of_rank)
+    error_of_image = segment_sum(error, image_of_rank, len(images))
+    total_of_image = segment_sum(in_label + in_pred, image_of_rank, len(images))
+    per_image = error_of_image / (total_of_image + smooth)
+    mean = per_image.mean() if len(images) else per_image.sum()
     return (mean + found.zero).to(found.dtype)
 
 
 def _draw(
-    table: InstanceTable, labels: Cubes, preds: Cubes, live: Cubes, halves: Sequence[int]
+    shape: torch.Size, labels: Cubes, preds: Cubes, ranked: Cubes, rank_of_cube: Tensor, halves: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Draw the cubes of all instances, and of the live ones, into maps of all voxels (N * voxels,).
+    """Draw cubes into maps of all voxels of the images of shape (N, *spatial), flat.
+
+    Args:
+        shape: of the images.
+        labels: the cubes of all label instances.
+        preds: those of all predicted instances.
+        ranked: cubes with a rank.
+        rank_of_cube: int32, their ranks, from 1.
+        halves: half widths.
 
     Returns:
         uint8: bit 1 in a cube of a label instance, bit 2 in one of a predicted instance; and int32: the highest rank of
-        the cubes over a voxel, 0 for none, 1.. for live ones in the given order, then one more for a hit prediction.
+        the cubes over a voxel, or 0.
     """
-    shape, hit = table.shape[1:], preds[table.pred_is_hit]
-    bits = torch.zeros(table.shape.numel(), dtype=torch.uint8, device=table.voxels.device)
-    ranks = torch.zeros(table.shape.numel(), dtype=torch.int32, device=table.voxels.device)
+    bits = torch.zeros(shape.numel(), dtype=torch.uint8, device=rank_of_cube.device)
+    ranks = torch.zeros(shape.numel(), dtype=torch.int32, device=rank_of_cube.device)
     # A few cubes are drawn voxel by voxel; many as their centers, which are spread afterwards.
     in_cube = math.prod(2 * half + 1 for half in halves)
-    few = (len(labels.image) + len(preds.image)) * in_cube < bits.numel() / 8
+    few = len(ranked.image) * in_cube < bits.numel() / 8
     drawn_halves = halves if few else [0] * len(halves)
-    bits[labels.voxels(shape, drawn_halves).reshape(-1)] = _LABEL
-    at = preds.voxels(shape, drawn_halves).reshape(-1)
+    bits[labels.voxels(shape[1:], drawn_halves).reshape(-1)] = _LABEL
+    at = preds.voxels(shape[1:], drawn_halves).reshape(-1)
     bits[at] = bits[at] | _PRED
-    at = live.voxels(shape, drawn_halves)
-    of_cube = torch.arange(1, len(live.image) + 1, dtype=torch.int32, device=at.device)
-    ranks.scatter_reduce_(0, at.reshape(-1), of_cube[:, None].expand_as(at).reshape(-1), reduce="amax")
-    ranks[hit.voxels(shape, drawn_halves).reshape(-1)] = len(live.image) + 1
+    at = ranked.voxels(shape[1:], drawn_halves)
+    ranks.scatter_reduce_(0, at.reshape(-1), rank_of_cube[:, None].expand_as(at).reshape(-1), reduce="amax")
     if few:
         return bits, ranks
     return (
-        spread(bits.reshape(table.shape), halves, torch.bitwise_or).reshape(-1),
-        spread(ranks.reshape(table.shape), halves, torch.maximum).reshape(-1),
+        spread(bits.reshape(shape), halves, torch.bitwise_or).reshape(-1),
+        spread(ranks.reshape(shape), halves, torch.maximum).reshape(-1),
     )
 
 
