@@ -75,6 +75,12 @@ def test_float32_is_close_to_the_naive_loops_on_a_crowded_volume(name, rng):
     assert fast(*tensors(prob, target)).item() == pytest.approx(naive(prob, target), abs=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(46_400, 1, 1), (1, 46_400, 2), (3, 1, 70_000)])
+def test_centers_of_long_volumes(shape, rng):
+    target, prob = rng.random((1, 1, *shape)) < 0.01, rng.random((1, 1, *shape))
+    assert center_loss(*tensors(prob, target)).item() == pytest.approx(reference.center_loss(prob, target), abs=1e-10)
+
+
 def line(*values):
     """(1, 1, 1, n) float64."""
     return torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1)

@@ -83,11 +83,19 @@ class InstanceTable:
         """int64 (L, axes): sum of the voxel coordinates of each cell."""
         *outer, width = self.shape[1:]
         row = torch.div(self.voxels, max(width, 1), rounding_mode="floor")
-        # The other coordinates depend on the row alone: looked up in a table of rows.
+        column = self.voxels - row * width
+        # The other coordinates depend on the row alone: looked up in a table of rows. Where their sums fit into 31
+        # bits, two share an integer, and so a pass.
         grid = torch.meshgrid(*(torch.arange(n, device=row.device) for n in (self.shape[0], *outer)), indexing="ij")
-        columns = [coordinate.reshape(-1).index_select(0, row) for coordinate in grid[1:]]
-        columns.append(self.voxels - row * width)
-        return torch.stack([segment_sum(column, self.cells, len(self.cell_label)) for column in columns], dim=1)
+        by_row = [coordinate.reshape(-1) for coordinate in grid[1:]]
+        packed = len(by_row) == 2 and self.shape[1:].numel() * max(outer) < 2**31
+        if packed:
+            by_row = [by_row[0] * 2**32 + by_row[1]]
+        values = [*(coordinate.index_select(0, row) for coordinate in by_row), column]
+        sums = [segment_sum(value, self.cells, len(self.cell_label)) for value in values]
+        if packed:
+            sums = [sums[0] >> 32, sums[0] & (2**32 - 1), sums[1]]
+        return torch.stack(sums, dim=1)
 
     @cached_property
     def label_center(self) -> Tensor:
@@ -162,11 +170,11 @@ def cell_sums(prob: Tensor, table: InstanceTable) -> tuple[Tensor, Tensor]:
         table: the table.
 
     Returns:
-        The sums (L,), in float64 (float32 on MPS, which has no other), and the sum of all of ``prob``, a scalar of the
-        same dtype: it keeps the graph alive where there is no instance, and carries a NaN wherever it lies.
+        The sums (L,), in float64 (float32 on MPS, which has no other), and ``0 * sum(prob)``, a scalar of the same
+        dtype: it keeps the graph alive where there is no instance, and carries a NaN wherever it lies.
     """
-    sums, total = _CellSums.apply(prob, table.voxels, table.cells, len(table.cell_label))
-    return sums, total
+    sums, zero = _CellSums.apply(prob, table.voxels, table.cells, len(table.cell_label))
+    return sums, zero
 
 
 class _CellSums(torch.autograd.Function):
@@ -178,14 +186,13 @@ class _CellSums(torch.autograd.Function):
         ctx.shape, ctx.dtype = prob.shape, prob.dtype
         wide = torch.float32 if prob.device.type == "mps" else torch.float64
         inside = prob.reshape(-1).index_select(0, voxels).to(wide)
-        return segment_sum(inside, cells, cell_count), prob.sum().to(wide)
+        return segment_sum(inside, cells, cell_count), 0 * prob.sum().to(wide)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        grad_sums, grad_total = grads
         voxels, cells = ctx.saved_tensors
-        grad = grad_total.to(ctx.dtype).expand(ctx.shape).reshape(-1).clone()
-        of_cell = (grad_sums + grad_total).to(ctx.dtype)
+        of_cell = grads[0].to(ctx.dtype)
+        grad = of_cell.new_zeros(ctx.shape.numel())
         grad.index_copy_(0, voxels, of_cell.index_select(0, cells))
         return grad.reshape(ctx.shape), None, None, None
 

@@ -71,8 +71,8 @@ def find(prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) ->
         check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
         target, predicted = target & mask, predicted & mask
     table = find_instances(target.flatten(0, 1), predicted.flatten(0, 1))
-    sums, total = cell_sums(prob, table)
-    return FoundInstances(table, prob.shape[1], sums, 0 * total, prob.dtype)
+    sums, zero = cell_sums(prob, table)
+    return FoundInstances(table, prob.shape[1], sums, zero, prob.dtype)
 
 
 class InstanceTerm(nn.Module):

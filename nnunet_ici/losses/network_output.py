@@ -41,7 +41,7 @@ def split_classes(net_output: Tensor, target: Tensor, ignore_label: int | None) 
         mask = None if ignore_label is None else target != ignore_label
         if classes == 2:  # the same as softmax, in one pass; unbind, as its backward is one write
             background, lesion = net_output.unbind(1)
-            return torch.sigmoid(lesion - background)[:, None], target == 1, mask
+            return (lesion - background).sigmoid_()[:, None], target == 1, mask
         return torch.softmax(net_output, 1)[:, 1:], target == foreground, mask
     if channels in (classes, classes + 1):
         mask = target[:, classes:] == 0 if channels > classes else None
