@@ -14,7 +14,7 @@ from nnunet_ici.losses.record import COUNTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CSV_NAME", "PICTURE_NAME", "TermHistory"]
+__all__ = ["CSV_NAME", "PICTURE_NAME", "TermHistory", "over_ranks"]
 
 CSV_NAME = "terms_ici.csv"
 PICTURE_NAME = "progress_ici.png"
@@ -58,12 +58,12 @@ class TermHistory:
 
     def add_training(self, taken: dict[str, float]) -> None:
         """Take the record of an epoch's training, reduced over the ranks."""
-        reduced = _over_ranks(taken)
+        reduced = over_ranks(taken)
         self._epoch |= {f"train_{name}": reduced.get(name, math.nan) for name in self._terms}
 
     def add_validation(self, taken: dict[str, float]) -> None:
         """Take the record of an epoch's validation, reduced over the ranks."""
-        reduced = _over_ranks(taken)
+        reduced = over_ranks(taken)
         self._epoch |= {f"val_{name}": reduced.get(name, math.nan) for name in self._terms}
         self._epoch |= {f"val_{name}": reduced.get(name, 0) for name in COUNTS}
 
@@ -104,7 +104,7 @@ class TermHistory:
         _plot(columns, self._terms, os.path.join(folder, PICTURE_NAME))
 
 
-def _over_ranks(taken: dict[str, float]) -> dict[str, float]:
+def over_ranks(taken: dict[str, float]) -> dict[str, float]:
     """Counts summed and terms averaged over the ranks of a distributed training."""
     if not (dist.is_available() and dist.is_initialized()):
         return taken
