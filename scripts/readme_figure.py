@@ -1,6 +1,6 @@
 """Draw docs/terms.png: what each term pulls up and pushes down, on one small image.
 
-    python scripts/readme_figure.py [docs/terms.png]
+python scripts/readme_figure.py [docs/terms.png]
 """
 
 from __future__ import annotations
