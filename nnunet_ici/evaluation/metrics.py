@@ -50,7 +50,7 @@ def dice(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) ->
     total = np.count_nonzero(label) + np.count_nonzero(prediction)
     if total == 0:
         return 1.0
-    return 2 * np.count_nonzero(label & prediction) / total
+    return float(2 * np.count_nonzero(label & prediction) / total)
 
 
 def lesion_f1(matching: Matching) -> float:
