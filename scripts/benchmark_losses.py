@@ -181,7 +181,7 @@ def main() -> int:
     difference = verify(rng)
 
     if args.masks.is_dir():
-        masks, source = load_masks(args.masks), str(args.masks)
+        masks, source = load_masks(args.masks), os.path.relpath(args.masks, ROOT)
         chosen = rng.choice(len(masks), args.batch, replace=len(masks) < args.batch)
         label = np.stack([crop(masks[i], args.size, rng) for i in chosen])
     else:

@@ -41,12 +41,12 @@ def _poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", poisoned)
 
 
-def snake(size: int = 41, axes: int = 2) -> np.ndarray:
+def snake(size: int = 41) -> np.ndarray:
     """One component that winds through the image row by row."""
     image = np.zeros((size, size), bool)
     image[::2] = True
     image[1::4, -1] = image[3::4, 0] = True
-    return image if axes == 2 else np.stack([image, np.zeros_like(image), np.zeros_like(image)])
+    return image
 
 
 def spiral(size: int = 31) -> np.ndarray:
