@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -87,7 +88,7 @@ class InstanceCompoundLoss(nn.Module):
         if self.weights["global"]:
             values["global"] = self.global_loss(net_output, target)
         if self.terms and (finest or not self.finest_only):
-            with torch.autocast(net_output.device.type, enabled=False):
+            with _full_precision(net_output.device):
                 found = find(*split_classes(net_output, target, self.ignore_label), self.threshold(self.training))
                 values |= {name: term(found) for name, term in self.terms.items()}
         if finest:
@@ -110,6 +111,11 @@ class InstanceCompoundLoss(nn.Module):
             "finest_only": self.finest_only,
         }
         return ", ".join([weights, *(f"{name}={value}" for name, value in options.items())])
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast switched off; on MPS nnU-Net never switches it on, and older torch versions know none."""
+    return nullcontext() if device.type == "mps" else torch.autocast(device.type, enabled=False)
 
 
 class DICILoss(InstanceCompoundLoss):
