@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,32 @@ import torch
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Without a GPU, Triton's kernels run in its interpreter; this has to be said before any of them is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _running_maximum_at_numpys_speed() -> None:
+    """Triton's interpreter scans element by element in Python, sums and products apart, of which it knows that NumPy
+    has them. NumPy has running maxima as well."""
+    if os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None:
+        return
+    from triton.runtime.interpreter import ScanOps
+
+    from nnunet_ici.instances import _triton_label
+
+    generic = ScanOps.generic_scan
+
+    def scan(self, given):
+        if self.combine_fn is not _triton_label._larger:
+            return generic(self, given)
+        return [self.to_tensor(np.maximum.accumulate(given[0].handle.data, self.axis), given[0].dtype)]
+
+    ScanOps.generic_scan = scan
 
 
 @pytest.fixture
@@ -30,15 +55,19 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True)
 def _poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill torch.empty with nonsense, so that an unwritten output shows."""
-    original = torch.empty
 
-    def poisoned(*args, **kwargs):
-        tensor = original(*args, **kwargs)
-        if tensor.is_floating_point():
-            return tensor.fill_(float("nan"))
-        return tensor.fill_(-(2**30)) if tensor.dtype in (torch.int32, torch.int64) else tensor
+    def poisoned(original):
+        def filled(*args, **kwargs):
+            tensor = original(*args, **kwargs)
+            if tensor.is_floating_point():
+                return tensor.fill_(float("nan"))
+            poison = {torch.int32: -(2**30), torch.int64: -(2**30), torch.uint8: 171}
+            return tensor.fill_(poison[tensor.dtype]) if tensor.dtype in poison else tensor
 
-    monkeypatch.setattr(torch, "empty", poisoned)
+        return filled
+
+    monkeypatch.setattr(torch, "empty", poisoned(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", poisoned(torch.empty_like))
 
 
 def snake(size: int = 41) -> np.ndarray:

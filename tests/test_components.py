@@ -10,8 +10,26 @@ from scipy import ndimage
 from nnunet_ici.instances import components, label_components, labelling_backend
 from tests.conftest import comb, corners, snake, spiral
 
+NEEDS_TRITON = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
 NEEDS_KORNIA = pytest.mark.skipif(not components.HAS_KORNIA, reason="kornia's union-find needs Python 3.11")
-BACKENDS = [("cc3d", 2), ("cc3d", 3), ("torch", 2), ("torch", 3), pytest.param("kornia", 2, marks=NEEDS_KORNIA)]
+BACKENDS = [
+    ("cc3d", 2),
+    ("cc3d", 3),
+    ("torch", 2),
+    ("torch", 3),
+    pytest.param("kornia", 2, marks=NEEDS_KORNIA),
+    pytest.param("triton", 2, marks=NEEDS_TRITON),
+    pytest.param("triton", 3, marks=NEEDS_TRITON),
+]
+
+
+@pytest.fixture(autouse=True)
+def _large_tiles_in_the_interpreter(monkeypatch):
+    """Its cost is one of programs, not voxels; small tiles have their own tests in test_triton_labelling.py."""
+    if components.HAS_TRITON and not torch.cuda.is_available():
+        from nnunet_ici.instances import _triton_label
+
+        monkeypatch.setattr(_triton_label.label_triton, "__defaults__", (2**15,))
 
 
 def assert_same_as_scipy(backend: str, mask: np.ndarray) -> torch.Tensor:
@@ -31,7 +49,7 @@ def assert_same_as_scipy(backend: str, mask: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)
 def test_random_images_of_every_density(backend, axes, rng):
-    for _ in range(200):
+    for _ in range(100 if backend == "triton" else 200):  # the interpreter takes half a second for each
         shape = tuple(rng.integers(1, 40 if axes == 2 else 14, size=axes))
         mask = rng.random((rng.integers(1, 4), *shape)) < rng.random()
         assert_same_as_scipy(backend, mask)
@@ -97,10 +115,13 @@ def test_nothing_to_label(shape):
 
 def test_backend_of_a_device():
     assert [labelling_backend("cpu", 2), labelling_backend("cpu", 3)] == ["cc3d", "cc3d"]
-    assert [labelling_backend("cuda", 2), labelling_backend("cuda", 3)] == [
+    assert [labelling_backend("mps", 2), labelling_backend("mps", 3)] == [
         "kornia" if components.HAS_KORNIA else "torch",
         "torch",
     ]
+    assert [labelling_backend("cuda", 2), labelling_backend("cuda", 3)] == (
+        ["triton", "triton"] if components.HAS_TRITON else [labelling_backend("mps", axes) for axes in (2, 3)]
+    )
 
 
 def test_errors_name_what_was_got():

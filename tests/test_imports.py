@@ -65,7 +65,7 @@ def test_only_trainers_know_nnunet_when_they_are_loaded(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_what_is_imported_is_declared(path):
     declared = (ROOT / "pyproject.toml").read_text()
-    package_of = {"cc3d": "connected-components-3d"}
+    package_of = {"cc3d": "connected-components-3d", "triton": "torch"}  # torch brings Triton on Linux
     for module in imported_modules(path):
         top = module.split(".")[0]
         if top not in sys.stdlib_module_names and top != "nnunet_ici":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -10,15 +11,20 @@ from torch import Tensor
 from nnunet_ici.instances._cc3d import label_array
 from nnunet_ici.instances._torch import compact_ids, label_union_find
 
-__all__ = ["HAS_KORNIA", "label_components", "labelling_backend"]
+__all__ = ["HAS_KORNIA", "HAS_TRITON", "label_components", "labelling_backend"]
 
 HAS_KORNIA = sys.version_info >= (3, 11)  # for older ones there is no version with its union-find
+HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
 
 
 def labelling_backend(device: torch.device | str, spatial_ndim: int) -> str:
-    """The labelling used on a device: "cc3d" on the CPU, else "kornia" in 2D (from Python 3.11 on) and "torch"."""
-    if torch.device(device).type == "cpu":
+    """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA, and where Triton is missing, or on other
+    devices, "kornia" in 2D (from Python 3.11 on) and "torch"."""
+    device_type = torch.device(device).type
+    if device_type == "cpu":
         return "cc3d"
+    if device_type == "cuda" and HAS_TRITON:
+        return "triton"
     return "kornia" if spatial_ndim == 2 and HAS_KORNIA else "torch"
 
 
@@ -65,4 +71,10 @@ def _label_kornia(mask: Tensor) -> tuple[Tensor, Tensor]:
     return compact_ids(labels - 1, mask, blocks)
 
 
-_BACKENDS = {"cc3d": _label_cc3d, "kornia": _label_kornia, "torch": label_union_find}
+def _label_triton(mask: Tensor) -> tuple[Tensor, Tensor]:
+    from nnunet_ici.instances._triton_label import label_triton
+
+    return label_triton(mask)
+
+
+_BACKENDS = {"cc3d": _label_cc3d, "kornia": _label_kornia, "torch": label_union_find, "triton": _label_triton}

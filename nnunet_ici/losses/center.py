@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances.cubes import Cubes, check_size, half_widths, spread
 from nnunet_ici.instances.table import flat_nonzero, segment_sum
-from nnunet_ici.losses.found import FoundInstances, InstanceTerm, find
+from nnunet_ici.losses.found import FoundInstances, InstanceTerm, term_of
+from nnunet_ici.losses.fused import FusedSettings
 
 __all__ = ["CenterLoss", "center_loss", "center_term"]
 
@@ -100,6 +102,7 @@ def _draw(
     )
 
 
+@torch.compiler.disable
 def center_loss(
     prob: Tensor,
     target: Tensor,
@@ -155,7 +158,9 @@ def center_loss(
         (0.875, True, True)
     """
     check_size(size)
-    return center_term(find(prob, target, mask, threshold), size, smooth, reference_shape)
+    settings = FusedSettings(smooth=smooth, size=size, reference_shape=reference_shape)
+    term = partial(center_term, size=size, smooth=smooth, reference_shape=reference_shape)
+    return term_of("center", settings, term, prob, target, mask, threshold)
 
 
 class CenterLoss(InstanceTerm):
@@ -182,8 +187,16 @@ class CenterLoss(InstanceTerm):
         self.size = size if isinstance(size, int) else tuple(size)
         self.reference_shape = None if reference_shape is None else tuple(reference_shape)
 
-    def value(self, found: FoundInstances) -> Tensor:
-        return center_term(found, self.size, self.smooth, self.reference_shape)
+    def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
+        return center_loss(
+            prob,
+            target,
+            mask,
+            threshold=threshold,
+            size=self.size,
+            smooth=self.smooth,
+            reference_shape=self.reference_shape,
+        )
 
     def extra_repr(self) -> str:
         return f"size={self.size}, {super().extra_repr()}"

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from nnunet_ici.instances.cubes import check_size
 from nnunet_ici.losses.center import center_term
 from nnunet_ici.losses.found import FoundInstances, find
+from nnunet_ici.losses.fused import TERMS, FusedSettings, fused_terms, is_fused
 from nnunet_ici.losses.instance import instance_term
-from nnunet_ici.losses.network_output import split_classes
+from nnunet_ici.losses.network_output import fused_input, split_classes
 from nnunet_ici.losses.predicted import predicted_instance_term
 from nnunet_ici.losses.record import TermRecord
 from nnunet_ici.losses.threshold import Threshold
@@ -29,6 +30,8 @@ class InstanceCompoundLoss(nn.Module):
         global_loss: called as ``global_loss(net_output, target)``, such as what ``nnUNetTrainer._build_loss()`` makes.
         global_weight: its weight.
         terms: by name, the weight and the function of each term; a term of weight 0 is not computed.
+        fused: settings with which the terms named in :data:`~nnunet_ici.losses.fused.TERMS` are those of ``terms``, for
+            devices that compute them in one go; None where they are others.
         threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
         ignore_label: of label targets. Regions carry theirs as one channel more than there are logits.
         reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
@@ -45,6 +48,7 @@ class InstanceCompoundLoss(nn.Module):
         global_weight: float,
         terms: dict[str, tuple[float, Callable[[FoundInstances], Tensor]]],
         *,
+        fused: FusedSettings | None,
         threshold: float | Sequence[float],
         ignore_label: int | None,
         reference_shape: Sequence[int] | None,
@@ -63,6 +67,7 @@ class InstanceCompoundLoss(nn.Module):
         self.global_loss = global_loss
         self.weights = weights
         self.terms = {name: term for name, (weight, term) in terms.items() if weight}
+        self.fused = fused
         self.threshold = Threshold(threshold, seed)
         self.ignore_label = ignore_label
         self.reference_shape = None if reference_shape is None else tuple(reference_shape)
@@ -84,17 +89,29 @@ class InstanceCompoundLoss(nn.Module):
         """
         finest = self.reference_shape is None or tuple(net_output.shape[2:]) == self.reference_shape
         values: dict[str, Tensor] = {}
-        found = None
+        counts = None
         if self.weights["global"]:
             values["global"] = self.global_loss(net_output, target)
         if self.terms and (finest or not self.finest_only):
-            with _full_precision(net_output.device):
-                found = find(*split_classes(net_output, target, self.ignore_label), self.threshold(self.training))
-                values |= {name: term(found) for name, term in self.terms.items()}
+            terms, counts = self._instance_terms(net_output, target)
+            values |= terms
         if finest:
-            self.record.add(values, found)
+            self.record.add(values, counts)
         weighted = [self.weights[name] * value for name, value in values.items()]
         return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
+
+    @torch.compiler.disable  # numbers of instances change from call to call: compiled, each would be another graph
+    def _instance_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The value of each term, and the int64 (4,) counts of instances."""
+        threshold = self.threshold(self.training)
+        with _full_precision(net_output.device):
+            if self.fused is not None and is_fused(net_output, self.fused):
+                three, counts = fused_terms(fused_input(net_output, target, self.ignore_label), threshold, self.fused)
+                return {
+                    name: value for name, value in zip(TERMS, three.unbind(), strict=True) if name in self.terms
+                }, counts
+            found = find(*split_classes(net_output, target, self.ignore_label), threshold)
+            return {name: term(found) for name, term in self.terms.items()}, found.counts
 
     def get_extra_state(self) -> dict[str, int]:
         return self.threshold.state_dict()
@@ -183,6 +200,7 @@ class DICILoss(InstanceCompoundLoss):
                 "predicted": (predicted_weight, partial(predicted_instance_term, smooth=smooth)),
                 "center": (center_weight, center),
             },
+            fused=FusedSettings(exclude_other_instances, smooth, size, reference_shape, center=center_weight > 0),
             threshold=threshold,
             ignore_label=ignore_label,
             reference_shape=reference_shape,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from nnunet_ici.checks import check_mask, check_prob
 from nnunet_ici.instances import InstanceTable, cell_sums, find_instances
+from nnunet_ici.losses.fused import TERMS, FusedInput, FusedSettings, fused_terms, is_fused
 from nnunet_ici.losses.threshold import Threshold
 
-__all__ = ["FoundInstances", "InstanceTerm", "find"]
+__all__ = ["FoundInstances", "InstanceTerm", "find", "term_of"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class FoundInstances:
     sums: Tensor
     zero: Tensor
     dtype: torch.dtype
+
+    @property
+    def counts(self) -> Tensor:
+        """int64 (4,): label, missed, predicted and false instances of the batch."""
+        label, pred = self.table.label_is_hit, self.table.pred_is_hit
+        missed, false = (~label).sum(), (~pred).sum()
+        return torch.stack([missed.new_tensor(len(label)), missed, false.new_tensor(len(pred)), false])
 
     def mean_over_instances(self, per_instance: Tensor, image: Tensor) -> Tensor:
         """Mean of values (I,) over the instances of each class in the mini-batch, then over the classes.
@@ -62,23 +70,54 @@ def find(prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) ->
     Raises:
         TypeError, ValueError: for another dtype or shape.
     """
-    check_prob(prob)
-    check_mask("target", target, tuple(prob.shape))
+    _check(prob, target, mask)
     if prob.dtype not in (torch.float32, torch.float64):
         prob = prob.float()
     predicted = prob.detach() >= threshold
     if mask is not None:
-        check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
         target, predicted = target & mask, predicted & mask
     table = find_instances(target.flatten(0, 1), predicted.flatten(0, 1))
     sums, zero = cell_sums(prob, table)
     return FoundInstances(table, prob.shape[1], sums, zero, prob.dtype)
 
 
+def _check(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
+    check_prob(prob)
+    check_mask("target", target, tuple(prob.shape))
+    if mask is not None:
+        check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
+
+
+def term_of(
+    name: str,
+    settings: FusedSettings,
+    term: Callable[[FoundInstances], Tensor],
+    prob: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    threshold: float,
+) -> Tensor:
+    """A single term: on CUDA by the fused kernels, elsewhere from the table of instances.
+
+    Args:
+        name: of the term, one of :data:`~nnunet_ici.losses.fused.TERMS`.
+        settings: for the kernels.
+        term: the same, from instances already found.
+        prob, target, mask, threshold: as for :func:`find`.
+
+    Raises:
+        TypeError, ValueError: as :func:`find`.
+    """
+    _check(prob, target, mask)
+    if is_fused(prob, settings):
+        return fused_terms(FusedInput(prob, target, "none", True, mask), threshold, settings)[0][TERMS.index(name)]
+    return term(find(prob, target, mask, threshold))
+
+
 class InstanceTerm(nn.Module):
     """A term of the loss over instances: ``term(prob, target, mask=None)``.
 
-    Subclasses give :meth:`value`, what the term makes of instances already found; compounds share them that way.
+    Subclasses give :meth:`loss`, the function they are the module of.
 
     Args:
         smooth: eps in numerator and denominator.
@@ -91,6 +130,7 @@ class InstanceTerm(nn.Module):
         self.smooth = smooth
         self.threshold = Threshold(threshold, seed)
 
+    @torch.compiler.disable
     def forward(self, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The term's value, a scalar: float32, or float64 for float64 probabilities.
 
@@ -103,10 +143,10 @@ class InstanceTerm(nn.Module):
             TypeError: ``prob`` not floating-point, ``target`` or ``mask`` not bool.
             ValueError: a wrong shape.
         """
-        return self.value(find(prob, target, mask, self.threshold(self.training)))
+        return self.loss(prob, target, mask, self.threshold(self.training))
 
-    def value(self, found: FoundInstances) -> Tensor:
-        """The term of instances already found, a scalar."""
+    def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
+        """The function, with the settings of the module."""
         raise NotImplementedError
 
     def get_extra_state(self) -> dict[str, int]:

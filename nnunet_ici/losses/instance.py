@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from nnunet_ici.losses.found import FoundInstances, InstanceTerm, find
+from nnunet_ici.losses.found import FoundInstances, InstanceTerm, term_of
+from nnunet_ici.losses.fused import FusedSettings
 
 __all__ = ["InstanceLoss", "instance_loss", "instance_term"]
 
@@ -33,6 +35,7 @@ def _over_touching(found: FoundInstances, per_pred: Tensor) -> Tensor:
     return per_label.index_add(0, table.pair_label - 1, per_pred.index_select(0, table.pair_pred - 1))
 
 
+@torch.compiler.disable
 def instance_loss(
     prob: Tensor,
     target: Tensor,
@@ -81,7 +84,9 @@ def instance_loss(
         >>> round(loss.item(), 4), bool((logits.grad[target] < 0).all())
         (0.787, True)
     """
-    return instance_term(find(prob, target, mask, threshold), exclude_other_instances, smooth)
+    settings = FusedSettings(exclude_other_instances, smooth, center=False)
+    term = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth)
+    return term_of("instance", settings, term, prob, target, mask, threshold)
 
 
 class InstanceLoss(InstanceTerm):
@@ -104,5 +109,12 @@ class InstanceLoss(InstanceTerm):
         super().__init__(smooth, threshold, seed)
         self.exclude_other_instances = exclude_other_instances
 
-    def value(self, found: FoundInstances) -> Tensor:
-        return instance_term(found, self.exclude_other_instances, self.smooth)
+    def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
+        return instance_loss(
+            prob,
+            target,
+            mask,
+            threshold=threshold,
+            exclude_other_instances=self.exclude_other_instances,
+            smooth=self.smooth,
+        )

@@ -6,22 +6,21 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.checks import check_same_shape
+from nnunet_ici.losses.fused import FusedInput
 
-__all__ = ["split_classes"]
+__all__ = ["fused_input", "has_labels", "split_classes"]
 
 
-def split_classes(net_output: Tensor, target: Tensor, ignore_label: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Tell labels from regions by the shapes, and give each foreground class its probability and label.
+def has_labels(net_output: Tensor, target: Tensor) -> bool:
+    """Tell labels from regions by the shapes.
 
     Args:
-        net_output: logits (B, C, *spatial), 2D or 3D; computed in float32 at the least.
+        net_output: logits (B, C, *spatial), 2D or 3D.
         target: (B, 1, *spatial) with C > 1: labels, for a softmax over C classes with the background; (B, C, *spatial)
             or (B, C + 1, *spatial): regions, for a sigmoid each, the last channel of C + 1 marking ignored voxels.
-        ignore_label: the label of ignored voxels in label targets, or None.
 
     Returns:
-        prob (B, F, *spatial), target bool (B, F, *spatial) and mask bool (B, 1, *spatial) or None, with F = C - 1 for
-        labels and C for regions.
+        True for labels, False for regions.
 
     Raises:
         TypeError: if net_output is not floating-point.
@@ -33,20 +32,48 @@ def split_classes(net_output: Tensor, target: Tensor, ignore_label: int | None) 
         raise ValueError(f"net_output must have shape (B, C, H, W) or (B, C, D, H, W). Got: {tuple(net_output.shape)}")
     classes, channels = net_output.shape[1], target.shape[1] if target.ndim > 1 else 0
     check_same_shape("target", tuple(target.shape), (net_output.shape[0], channels, *net_output.shape[2:]))
-    if net_output.dtype not in (torch.float32, torch.float64):
-        net_output = net_output.float()
-
     if channels == 1 and classes > 1:
-        foreground = torch.arange(1, classes, device=target.device).reshape(-1, *[1] * (target.ndim - 2))
-        mask = None if ignore_label is None else target != ignore_label
-        if classes == 2:  # the same as softmax, in one pass; unbind, as its backward is one write
-            background, lesion = net_output.unbind(1)
-            return (lesion - background).sigmoid_()[:, None], target == 1, mask
-        return torch.softmax(net_output, 1)[:, 1:], target == foreground, mask
+        return True
     if channels in (classes, classes + 1):
-        mask = target[:, classes:] == 0 if channels > classes else None
-        return torch.sigmoid(net_output), target[:, :classes] > 0, mask
+        return False
     raise ValueError(
         f"target must have 1 channel (labels), {classes} (regions) or {classes + 1} (regions and ignored voxels) for "
         f"{classes} logits. Got: {channels}"
     )
+
+
+def split_classes(net_output: Tensor, target: Tensor, ignore_label: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Give each foreground class its probability and label.
+
+    Args:
+        net_output: logits, as for :func:`has_labels`; computed in float32 at the least.
+        target: labels or regions, likewise.
+        ignore_label: the label of ignored voxels in label targets, or None.
+
+    Returns:
+        prob (B, F, *spatial), target bool (B, F, *spatial) and mask bool (B, 1, *spatial) or None, with F = C - 1 for
+        labels and C for regions.
+
+    Raises:
+        TypeError, ValueError: as :func:`has_labels`.
+    """
+    labels, classes = has_labels(net_output, target), net_output.shape[1]
+    if net_output.dtype not in (torch.float32, torch.float64):
+        net_output = net_output.float()
+    if not labels:
+        mask = target[:, classes:] == 0 if target.shape[1] > classes else None
+        return torch.sigmoid(net_output), target[:, :classes] > 0, mask
+    foreground = torch.arange(1, classes, device=target.device).reshape(-1, *[1] * (target.ndim - 2))
+    mask = None if ignore_label is None else target != ignore_label
+    if classes == 2:  # the same as softmax, in one pass; unbind, as its backward is one write
+        background, lesion = net_output.unbind(1)
+        return (lesion - background).sigmoid_()[:, None], target == 1, mask
+    return torch.softmax(net_output, 1)[:, 1:], target == foreground, mask
+
+
+def fused_input(net_output: Tensor, target: Tensor, ignore_label: int | None) -> FusedInput:
+    """The same for the fused terms, which read logits and targets as they are; arguments and errors as
+    :func:`split_classes`."""
+    if has_labels(net_output, target):
+        return FusedInput(net_output, target, "softmax", by_class=False, ignore_label=ignore_label)
+    return FusedInput(net_output, target, "sigmoid", by_class=True)

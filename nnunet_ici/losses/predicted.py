@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from nnunet_ici.losses.found import FoundInstances, InstanceTerm, find
+from nnunet_ici.losses.found import FoundInstances, InstanceTerm, term_of
+from nnunet_ici.losses.fused import FusedSettings
 
 __all__ = ["PredictedInstanceLoss", "predicted_instance_loss", "predicted_instance_term"]
 
@@ -24,6 +26,7 @@ def predicted_instance_term(found: FoundInstances, smooth: float = 1e-5) -> Tens
     return found.mean_over_instances(loss, table.pred_image)
 
 
+@torch.compiler.disable
 def predicted_instance_loss(
     prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = 0.5, smooth: float = 1e-5
 ) -> Tensor:
@@ -64,7 +67,10 @@ def predicted_instance_loss(
         >>> loss.item(), prob.grad[0, 0, 2, 2].item()
         (0.75, 0.25)
     """
-    return predicted_instance_term(find(prob, target, mask, threshold), smooth)
+    settings = FusedSettings(smooth=smooth, center=False)
+    return term_of(
+        "predicted", settings, partial(predicted_instance_term, smooth=smooth), prob, target, mask, threshold
+    )
 
 
 class PredictedInstanceLoss(InstanceTerm):
@@ -79,5 +85,5 @@ class PredictedInstanceLoss(InstanceTerm):
     def __init__(self, smooth: float = 1e-5, threshold: float | Sequence[float] = 0.5, seed: int = 0) -> None:
         super().__init__(smooth, threshold, seed)
 
-    def value(self, found: FoundInstances) -> Tensor:
-        return predicted_instance_term(found, self.smooth)
+    def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
+        return predicted_instance_loss(prob, target, mask, threshold=threshold, smooth=self.smooth)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_ici.losses.found import FoundInstances
-
 __all__ = ["COUNTS", "TermRecord"]
 
 COUNTS = ("label_instances", "missed_instances", "predicted_instances", "false_instances")
@@ -16,40 +14,29 @@ class TermRecord:
     """Sums over calls, kept on the device: nothing is read back before :meth:`take`."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[tuple[str, ...], Tensor] = {}
         self._calls = 0
 
-    def add(self, values: dict[str, Tensor], found: FoundInstances | None) -> None:
-        """Add the terms' values of one call, scalars, and the instances it found, if it did."""
+    def add(self, values: dict[str, Tensor], counts: Tensor | None) -> None:
+        """Add the terms' values of one call, scalars, and its int64 (4,) counts, as :data:`COUNTS`, if it has any."""
         self._calls += 1
-        for name, value in values.items():
-            self._add(name, value.detach().double() if value.device.type != "mps" else value.detach().float())
-        if found is not None:
-            table = found.table
-            for name, count in zip(
-                COUNTS,
-                (
-                    table.label_is_hit.new_ones(len(table.label_is_hit)),
-                    ~table.label_is_hit,
-                    table.pred_is_hit.new_ones(len(table.pred_is_hit)),
-                    ~table.pred_is_hit,
-                ),
-                strict=True,
-            ):
-                self._add(name, count.sum())
+        if values:
+            stacked = torch.stack([value.detach().float() for value in values.values()])
+            self._add(tuple(values), stacked if stacked.device.type == "mps" else stacked.double())
+        if counts is not None:
+            self._add(COUNTS, counts)
 
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums[name] + value if name in self._sums else value
+    def _add(self, names: tuple[str, ...], values: Tensor) -> None:
+        self._sums[names] = self._sums[names] + values if names in self._sums else values
 
     def take(self) -> dict[str, float]:
         """Return and forget: the mean of each term over the calls, and the sum of each of :data:`COUNTS`.
 
         Without a call, nothing: an empty dict.
         """
-        with torch.no_grad():
-            taken = {
-                name: total.item() if name in COUNTS else total.item() / self._calls
-                for name, total in self._sums.items()
-            }
+        taken: dict[str, float] = {}
+        for names, sums in self._sums.items():
+            totals = dict(zip(names, sums.tolist(), strict=True))
+            taken |= totals if names == COUNTS else {name: total / self._calls for name, total in totals.items()}
         self._sums, self._calls = {}, 0
         return taken

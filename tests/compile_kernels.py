@@ -1,0 +1,103 @@
+"""Compile every Triton kernel for a GPU that need not be there, with the arguments that the launchers give it.
+
+    python -m tests.compile_kernels 90
+
+Launches are caught and compiled instead, so this runs anywhere Triton does, down to machine code. One line of JSON for
+each
+variant: name, registers a thread, and bytes of stack and local memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+TYPES = {
+    torch.bool: "i1",
+    torch.uint8: "u8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+}
+
+
+def compiler(arch: int):
+    """A stand-in for JITFunction.run that compiles as a launch would, and prints what came out."""
+    seen = set()
+
+    def run(self, *args, grid=None, warmup=False, num_warps=4, **kwargs):
+        given = dict(zip(self.arg_names, args, strict=False)) | kwargs
+        signature, constants, attributes = {}, {}, {}
+        for i, param in enumerate(self.params):
+            name, value = param.name, given[param.name]
+            if param.is_constexpr or (isinstance(value, int) and value == 1 and not param.do_not_specialize):
+                signature[name], constants[name] = "constexpr", value
+            elif isinstance(value, torch.Tensor):
+                signature[name] = "*" + TYPES[value.dtype]
+                attributes[(i,)] = [["tt.divisibility", 16]]
+            else:
+                signature[name] = "fp32" if isinstance(value, float) else "i32" if abs(value) < 2**31 else "i64"
+                if isinstance(value, int) and value % 16 == 0 and not param.do_not_specialize:
+                    attributes[(i,)] = [["tt.divisibility", 16]]
+        key = (self.__name__, *signature.items(), *constants.items(), *attributes, num_warps)
+        if key in seen:
+            return
+        seen.add(key)
+        source = ASTSource(fn=self, signature=signature, constexprs=constants, attrs=attributes)
+        compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": num_warps})
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+            cubin.write(compiled.asm["cubin"])
+            cubin.flush()
+            dump = subprocess.run([CUOBJDUMP, "--dump-resource-usage", cubin.name], capture_output=True, text=True)
+        registers, stack, local = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", dump.stdout).groups()
+        print(json.dumps([self.__name__, int(registers), int(stack), int(local)]), flush=True)
+
+    return run
+
+
+def launch_everything(half: torch.dtype) -> None:
+    """Every launcher, for data types, modes and shapes that differ in what is compiled."""
+    from nnunet_ici.instances._triton_label import label_triton
+    from nnunet_ici.losses.fused import FusedInput, FusedSettings, fused_terms
+
+    for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
+        label_triton(torch.ones(shape, dtype=torch.bool))
+    for spatial in ((40, 40), (40, 40, 40), (1, 1, 1), (3, 5, 7)):
+        for activation, channels, by_class, target_channels, dtype, eq3, center in (
+            ("softmax", 2, False, 1, torch.float16, False, True),
+            ("softmax", 4, False, 1, half, True, True),
+            ("sigmoid", 2, True, 3, torch.float32, False, False),
+            ("none", 1, True, 1, torch.float32, True, False),
+        ):
+            x = torch.ones(2, channels, *spatial, dtype=dtype, requires_grad=True)
+            target = torch.ones(2, target_channels, *spatial, dtype=torch.bool if by_class else torch.int16)
+            mask = torch.ones(2, 1, *spatial, dtype=torch.bool) if activation == "none" else None
+            given = FusedInput(x, target, activation, by_class, mask, None if by_class else channels)
+            settings = FusedSettings(exclude_other_instances=not eq3, center=center)
+            values, _ = fused_terms(given, 0.5, settings)
+            values.sum().backward()
+
+
+if __name__ == "__main__":
+    JITFunction.run = compiler(int(sys.argv[1]))
+    # What is never computed has to look like counts of instances.
+    torch.empty, torch.empty_like = torch.ones, torch.ones_like
+    launch_everything(torch.bfloat16 if int(sys.argv[1]) >= 80 else torch.float16)

@@ -1,0 +1,35 @@
+"""The kernels compile to machine code for GPUs from Turing to Hopper, which the interpreter cannot tell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_ici.instances import components
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
+
+
+@pytest.mark.parametrize("arch", [75, 90])
+def test_every_kernel_compiles_and_keeps_its_variables_in_registers(arch):
+    command = [sys.executable, "-m", "tests.compile_kernels", str(arch)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    variants = [json.loads(line) for line in done.stdout.splitlines()]
+
+    from nnunet_ici.instances import _triton_cubes, _triton_label, _triton_sums
+    from nnunet_ici.losses import _triton_terms
+
+    written = {
+        name
+        for module in (_triton_label, _triton_sums, _triton_cubes, _triton_terms)
+        for name in vars(module)
+        if name.endswith("_kernel")
+    }
+    assert {name for name, *_ in variants} == written
+    for name, registers, stack, local in variants:
+        assert local == 0 and stack <= 64, (name, registers, stack, local)
