@@ -17,6 +17,7 @@ class TermRecord:
         self._sums: dict[tuple[str, ...], Tensor] = {}
         self._calls = 0
 
+    @torch.compiler.disable  # it counts calls
     def add(self, values: dict[str, Tensor], counts: Tensor | None) -> None:
         """Add the terms' values of one call, scalars, and its int64 (4,) counts, as :data:`COUNTS`, if it has any."""
         self._calls += 1
