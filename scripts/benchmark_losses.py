@@ -1,23 +1,24 @@
 """Time the instance terms against nnU-Net's own loss, forward and backward, in one run.
 
-    python scripts/benchmark_losses.py [--masks DIR] [--size 128] [--batch 2] [--repeats 7] [--json FILE]
+    python scripts/benchmark_losses.py [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
+    python scripts/benchmark_losses.py --device cuda --size 192 --batch 4 --dtype float16 --json FILE
+    python scripts/benchmark_losses.py --curves [...]
 
 Labels are crops of real masks (``--masks``: a folder of binary NIfTI; by default ../shared/data/ms-lesions/masks where
 it exists) around a lesion voxel, or balls of log-normal volume where there is none. Predictions are logits of the label
 plus smoothed noise, at three stages of training. The terms are first held against tests/reference.py. Losses take turns
-in every repeat, so that a drift of the machine's speed reaches all of them; what counts is the ratio to DC_and_CE_loss.
+in every repeat; what counts is the ratio to DC_and_CE_loss. The baselines of scripts/published.py visit one instance
+after the other: they run once, and not at all with ``--no-published``. ``--curves`` times the ICI terms over 1 to
+100,000 instances at one size, and over sizes, instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
-import time
 from collections.abc import Callable
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nnunet_ici.losses import (  # noqa: E402
+from nnunet_ici.losses import (
     CenterLoss,
     DICILoss,
     ICILoss,
@@ -38,55 +38,36 @@ from nnunet_ici.losses import (  # noqa: E402
     instance_loss,
     predicted_instance_loss,
 )
+from scripts.published import blob_term, ici_terms, label_by_max_pooling, label_by_scipy
+from scripts.timing import (
+    MASKS,
+    STAGES,
+    lattice,
+    lesion_labels,
+    logits_of,
+    machine,
+    peak_extra_bytes,
+    summarize,
+    take_turns,
+)
 
+Loss = Callable[[Tensor, Tensor], Tensor]
 BASELINE = "DC_and_CE_loss"
-# Sd of the noise on the logits and distance of foreground from background logits.
-STAGES = {"noise": (1.0, 0.0), "half-trained": (2.0, 4.0), "converged": (1.0, 10.0)}
+PUBLISHED: dict[str, Loss] = {
+    "ICI terms as published": ici_terms(label_by_max_pooling),
+    "the same, SciPy labels": ici_terms(label_by_scipy),
+    "blob loss, instance by instance": blob_term,
+}
+INSTANCE_COUNTS = (1, 10, 100, 1_000, 10_000, 100_000)
+SIZES = (64, 96, 128, 192, 256)
 
 
-def load_masks(folder: Path) -> list[np.ndarray]:
-    """The binary masks of a folder, bool arrays."""
-    import SimpleITK as sitk
-
-    files = sorted(folder.glob("*.nii.gz"))
-    if not files:
-        raise SystemExit(f"{folder} holds no *.nii.gz")
-    return [sitk.GetArrayFromImage(sitk.ReadImage(str(f))) > 0 for f in files]
-
-
-def crop(mask: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A cube of the given size around a random lesion voxel, padded with background."""
-    padded = np.pad(mask, size // 2)
-    center = rng.choice(np.argwhere(mask)) if mask.any() else np.array(mask.shape) // 2
-    return padded[tuple(slice(c, c + size) for c in center)]
-
-
-def synthetic_mask(size: int, rng: np.random.Generator, balls: int = 30) -> np.ndarray:
-    """Balls of log-normal volume at random places."""
-    mask = np.zeros((size,) * 3, bool)
-    grid = np.indices(mask.shape)
-    for _ in range(balls):
-        radius = (0.75 / np.pi * rng.lognormal(4, 1.5)) ** (1 / 3)
-        center = rng.integers(0, size, 3)[:, None, None, None]
-        mask |= ((grid - center) ** 2).sum(0) <= radius**2
-    return mask
-
-
-def logits_of(label: np.ndarray, stage: str, rng: np.random.Generator) -> Tensor:
-    """Logits (B, 2, *spatial), float32, of a network at the given stage."""
-    noise_sd, distance = STAGES[stage]
-    noise = ndimage.gaussian_filter(rng.standard_normal(label.shape), (0, *[1.0] * (label.ndim - 1)))
-    noise *= noise_sd / noise.std()
-    z = torch.from_numpy((distance * (label - 0.5) + noise).astype(np.float32))
-    return torch.stack([-z / 2, z / 2], 1)
-
-
-def verify(rng: np.random.Generator) -> float:
+def verify(rng: np.random.Generator, device: torch.device) -> float:
     """The largest difference to the naive loops on small soft inputs; raises where it exceeds 1e-5."""
     from tests import reference
 
     prob, target = rng.random((2, 1, 12, 13, 14)).astype(np.float32), rng.random((2, 1, 12, 13, 14)) < 0.05
-    p, y = torch.from_numpy(prob), torch.from_numpy(target)
+    p, y = torch.from_numpy(prob).to(device), torch.from_numpy(target).to(device)
     worst = 0.0
     for fast, naive in (
         (instance_loss, reference.instance_loss),
@@ -100,7 +81,7 @@ def verify(rng: np.random.Generator) -> float:
     return worst
 
 
-def losses_for(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+def losses_for(device: torch.device) -> dict[str, Loss]:
     """What is timed, by name: logits (B, 2, *spatial) and labels (B, 1, *spatial) in, a scalar out."""
     from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
     from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
@@ -110,7 +91,7 @@ def losses_for(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Ten
         {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
     ).to(device)
 
-    def on_prob(term: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    def on_prob(term: torch.nn.Module) -> Loss:
         return lambda logits, target: term(torch.sigmoid(logits[:, 1:] - logits[:, :1]), target == 1)
 
     fixed = {"threshold": 0.5}
@@ -126,99 +107,105 @@ def losses_for(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Ten
     }
 
 
-def seconds(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> float:
-    """One forward and backward."""
-    leaf = logits.detach().clone().requires_grad_()
-    if leaf.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    loss(leaf, target).backward()
-    if leaf.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def step(loss: Loss, logits: Tensor, target: Tensor) -> None:
+    """One forward and backward, under autocast where nnU-Net has it."""
+    leaf = logits.detach().requires_grad_()
+    with torch.autocast("cuda", enabled=leaf.is_cuda):
+        value = loss(leaf, target)
+    value.backward()
 
 
-def machine(device: torch.device) -> dict[str, object]:
-    """What the figures were taken on."""
-    packages = ("torch", "nnunetv2", "connected-components-3d", "numpy", "kornia")
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "versions": {name: metadata.version(name) for name in packages},
-    }
+def compare(
+    losses: dict[str, Loss], logits: Tensor, target: Tensor, repeats: int, slow: tuple[str, ...] = ()
+) -> dict[str, dict[str, float]]:
+    """Times, ratios and peak memory of each loss on the same logits."""
+    runs = {name: partial(step, loss, logits, target) for name, loss in losses.items()}
+    times = take_turns(runs, repeats, logits.device, slow)
+    results = {name: summarize(t, times.get(BASELINE)) for name, t in times.items()}
+    for name, run in runs.items():
+        peak = None if name in slow else peak_extra_bytes(run, logits.device)
+        if peak is not None:
+            results[name]["peak_bytes_per_voxel"] = peak / target.numel()
+    return results
 
 
-def summarize(times: list[float], ratios: list[float]) -> dict[str, float]:
-    """Median and quartiles in seconds, and of the ratio to the baseline in the same repeat."""
-    low, median, high = np.percentile(times, [25, 50, 75])
-    ratio_low, ratio, ratio_high = np.percentile(ratios, [25, 50, 75])
-    return {
-        "median_s": median,
-        "q1_s": low,
-        "q3_s": high,
-        "ratio": ratio,
-        "ratio_q1": ratio_low,
-        "ratio_q3": ratio_high,
-    }
+def print_table(results: dict[str, dict[str, float]]) -> None:
+    """One line a loss."""
+    print(f"{'loss':<34}{'median ms':>11}{'IQR ms':>18}{'/ ' + BASELINE:>18}{'peak bytes/voxel':>18}")
+    for name, r in results.items():
+        iqr = f"{1e3 * r['q1_s']:.4g}-{1e3 * r['q3_s']:.4g}"
+        ratio = f"{r['ratio']:.3g}" if "ratio" in r else ""
+        peak = f"{r['peak_bytes_per_voxel']:.0f}" if "peak_bytes_per_voxel" in r else ""
+        print(f"{name:<34}{1e3 * r['median_s']:>11.4g}{iqr:>18}{ratio:>18}{peak:>18}")
+
+
+def by_stage(args: argparse.Namespace, device: torch.device, rng: np.random.Generator) -> dict[str, object]:
+    """Every loss at three stages of training."""
+    label, source = lesion_labels(args.masks, args.size, args.batch, rng)
+    target = torch.from_numpy(label[:, None].astype(np.int16)).to(device)
+    instances = [int(ndimage.label(image, np.ones((3, 3, 3)))[1]) for image in label]
+    print(f"labels: {source}; instances {instances}, foreground {label.mean():.2%}")
+    losses = losses_for(device) | ({} if args.no_published else PUBLISHED)
+    results = {}
+    for stage in args.stages:
+        logits = logits_of(label, stage, rng).to(device, getattr(torch, args.dtype))
+        results[stage] = compare(losses, logits, target, args.repeats, () if args.no_published else tuple(PUBLISHED))
+        print(f"\n{stage}")
+        print_table(results[stage])
+    return {"labels": source, "instances": instances, "results": results}
+
+
+def curves(args: argparse.Namespace, device: torch.device, rng: np.random.Generator) -> dict[str, object]:
+    """The ICI terms over numbers of instances and over sizes, each against DC_and_CE_loss on the same logits."""
+    losses = {name: loss for name, loss in losses_for(device).items() if name in (BASELINE, "ICI terms")}
+    dtype = getattr(torch, args.dtype)
+    by_count, by_size = {}, {}
+    for count in INSTANCE_COUNTS:
+        label = np.stack([lattice(count, args.size, rng) for _ in range(args.batch)])
+        target = torch.from_numpy(label[:, None].astype(np.int16)).to(device)
+        logits = logits_of(label, "converged", rng).to(device, dtype)
+        by_count[count] = compare(losses, logits, target, args.repeats)
+        print(f"\n{count} instances an image, {args.batch} x {args.size}^3")
+        print_table(by_count[count])
+    for size in SIZES:
+        label, _ = lesion_labels(args.masks, size, args.batch, rng)
+        target = torch.from_numpy(label[:, None].astype(np.int16)).to(device)
+        logits = logits_of(label, "half-trained", rng).to(device, dtype)
+        by_size[size] = compare(losses, logits, target, args.repeats)
+        print(f"\n{args.batch} x {size}^3, half-trained")
+        print_table(by_size[size])
+    return {"by_instances": by_count, "by_size": by_size}
 
 
 def main() -> int:
-    """Verify, time, print a table, and write the JSON."""
+    """Verify, time, print tables, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--masks", type=Path, default=ROOT.parent / "shared" / "data" / "ms-lesions" / "masks")
+    parser.add_argument("--masks", type=Path, default=MASKS)
     parser.add_argument("--size", type=int, default=128, help="edge of the cubic patch in voxels (default: 128)")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=7, help="counted rounds, after one that is not (default: 7)")
+    parser.add_argument("--repeats", type=int, default=9, help="counted rounds, after one that is not (default: 9)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="of the logits")
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
+    parser.add_argument("--no-published", action="store_true", help="leave out the baselines that take minutes")
+    parser.add_argument("--curves", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     device = torch.device(args.device)
     rng = np.random.default_rng(args.seed)
-    difference = verify(rng)
-
-    if args.masks.is_dir():
-        masks, source = load_masks(args.masks), os.path.relpath(args.masks, ROOT)
-        chosen = rng.choice(len(masks), args.batch, replace=len(masks) < args.batch)
-        label = np.stack([crop(masks[i], args.size, rng) for i in chosen])
-    else:
-        label, source = np.stack([synthetic_mask(args.size, rng) for _ in range(args.batch)]), "synthetic balls"
-    target = torch.from_numpy(label[:, None].astype(np.int16)).to(device)
-    instances = [int(ndimage.label(image, np.ones((3, 3, 3)))[1]) for image in label]
-    print(f"labels: {source}; instances {instances}, foreground {label.mean():.2%}")
+    difference = verify(rng, device)
     print(f"largest difference to the naive loops: {difference:.1e}")
-
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    losses = losses_for(device)
-    for stage in STAGES:
-        logits = logits_of(label, stage, rng).to(device)
-        times: dict[str, list[float]] = {name: [] for name in losses}
-        for repeat in range(args.repeats + 1):
-            for name, loss in losses.items():
-                elapsed = seconds(loss, logits, target)
-                if repeat:
-                    times[name].append(elapsed)
-        results[stage] = {
-            name: summarize(t, [a / b for a, b in zip(t, times[BASELINE], strict=True)]) for name, t in times.items()
-        }
-        print(f"\n{stage}\n{'loss':<16}{'median ms':>10}{'IQR ms':>16}{'/ ' + BASELINE:>18}")
-        for name, r in results[stage].items():
-            iqr = f"{1e3 * r['q1_s']:.0f}-{1e3 * r['q3_s']:.0f}"
-            print(f"{name:<16}{1e3 * r['median_s']:>10.0f}{iqr:>16}{r['ratio']:>18.2f}")
-
+    figures = curves(args, device, rng) if args.curves else by_stage(args, device, rng)
     if args.json:
         report = {
             "command": " ".join(["python", *sys.argv]),
             "machine": machine(device),
             "shape": [args.batch, 2, *[args.size] * 3],
-            "labels": source,
-            "instances": instances,
+            "dtype": args.dtype,
             "repeats": args.repeats,
             "difference_to_reference": difference,
-            "results": results,
+            **figures,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -34,7 +34,8 @@ def _large_tiles_in_the_interpreter(monkeypatch):
 
 def assert_same_as_scipy(backend: str, mask: np.ndarray) -> torch.Tensor:
     """mask (B, *spatial): same partition as SciPy's, ids 1..n per image, int32, counts int64. Returns the counts."""
-    ids, counts = components._BACKENDS[backend](torch.from_numpy(mask))
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    ids, counts = (found.cpu() for found in components._BACKENDS[backend](torch.from_numpy(mask).to(device)))
     assert ids.dtype == torch.int32 and counts.dtype == torch.int64
     assert ids.shape == mask.shape and counts.shape == mask.shape[:1]
     for image, found, count in zip(mask, ids.numpy(), counts.tolist(), strict=True):

@@ -17,7 +17,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def labelled(mask: np.ndarray, block: int) -> tuple[np.ndarray, list[int]]:
     from nnunet_ici.instances._triton_label import label_triton
 
-    ids, counts = label_triton(torch.from_numpy(mask).to(DEVICE), block)
+    # A tile holds a voxel for each thread at least; the interpreter has none.
+    ids, counts = label_triton(torch.from_numpy(mask).to(DEVICE), block if DEVICE == "cpu" else max(block, 128))
     return ids.cpu().numpy(), counts.tolist()
 
 

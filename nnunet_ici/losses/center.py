@@ -53,7 +53,7 @@ def center_term(
 
     bits, drawn_ranks = _draw(table.shape, labels, preds, ranked, rank_of_cube, halves)
     drawn = flat_nonzero(bits)
-    key = drawn_ranks.index_select(0, drawn) * 4 + bits.index_select(0, drawn)
+    key = drawn_ranks.index_select(0, drawn).to(torch.int32) * 4 + bits.index_select(0, drawn)
     voxels = torch.bincount(key, minlength=4 * (len(ranks) + 1)).reshape(-1, 4)[1:].to(live.dtype)
     in_label, elsewhere = voxels[:, _LABEL] + voxels[:, _LABEL | _PRED], voxels[:, _PRED]
     in_pred = voxels[:, _PRED] + voxels[:, _LABEL | _PRED]
@@ -76,15 +76,18 @@ def _draw(
         labels: the cubes of all label instances.
         preds: those of all predicted instances.
         ranked: cubes with a rank.
-        rank_of_cube: int32, their ranks, from 1.
+        rank_of_cube: int32, their ranks, from 1; no higher than the number of cubes and twice that of images.
         halves: half widths.
 
     Returns:
-        uint8: bit 1 in a cube of a label instance, bit 2 in one of a predicted instance; and int32: the highest rank of
-        the cubes over a voxel, or 0.
+        uint8: bit 1 in a cube of a label instance, bit 2 in one of a predicted instance; and int16 or int32: the
+        highest rank of the cubes over a voxel, or 0.
     """
     bits = torch.zeros(shape.numel(), dtype=torch.uint8, device=rank_of_cube.device)
-    ranks = torch.zeros(shape.numel(), dtype=torch.int32, device=rank_of_cube.device)
+    # Half the bytes make the moving maxima two to nine times faster on a CPU.
+    small = rank_of_cube.device.type == "cpu" and len(rank_of_cube) < 2**15 - 2 * shape[0]
+    rank_of_cube = rank_of_cube.to(torch.int16 if small else torch.int32)
+    ranks = torch.zeros(shape.numel(), dtype=rank_of_cube.dtype, device=rank_of_cube.device)
     # A few cubes are drawn voxel by voxel; many as their centers, which are spread afterwards.
     in_cube = math.prod(2 * half + 1 for half in halves)
     few = len(ranked.image) * in_cube < bits.numel() / 8

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nnunet_ici.checks import check_same_shape
 from nnunet_ici.losses.fused import FusedInput
@@ -65,10 +68,31 @@ def split_classes(net_output: Tensor, target: Tensor, ignore_label: int | None) 
         return torch.sigmoid(net_output), target[:, :classes] > 0, mask
     foreground = torch.arange(1, classes, device=target.device).reshape(-1, *[1] * (target.ndim - 2))
     mask = None if ignore_label is None else target != ignore_label
-    if classes == 2:  # the same as softmax, in one pass; unbind, as its backward is one write
-        background, lesion = net_output.unbind(1)
-        return (lesion - background).sigmoid_()[:, None], target == 1, mask
+    if classes == 2:
+        return _BinarySoftmax.apply(net_output), target == 1, mask
     return torch.softmax(net_output, 1)[:, 1:], target == foreground, mask
+
+
+class _BinarySoftmax(torch.autograd.Function):
+    """The second of two classes of a softmax: a sigmoid of the difference. Written out, because autograd would make a
+    gradient for each class and then join them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        prob = (logits[:, 1:] - logits[:, :1]).sigmoid_()
+        ctx.save_for_backward(prob)
+        return prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (prob,) = ctx.saved_tensors
+        both = grad.new_empty((grad.shape[0], 2, *grad.shape[2:]))
+        background, lesion = both[:, :1], both[:, 1:]
+        torch.mul(grad, prob, out=background)
+        torch.addcmul(background, background, prob, value=-1, out=lesion)
+        torch.neg(lesion, out=background)
+        return both
 
 
 def fused_input(net_output: Tensor, target: Tensor, ignore_label: int | None) -> FusedInput:

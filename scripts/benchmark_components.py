@@ -1,0 +1,159 @@
+"""Time labellings of connected components side by side, each first held against SciPy.
+
+    python scripts/benchmark_components.py [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
+
+Every method of nnunet_ici that the device has, and what else there is: SciPy (on CUDA with the way to the host and
+back), 250 max-poolings as in the published ICI code (once; it may be wrong, and then says so), kornia in 2D, and CuPy's
+or cuCIM's labelling where it is installed. Masks: sparse lesions, noise at densities from 5 to 95 % of foreground, a
+lattice of many components, and one snake through all of a slice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nnunet_ici.instances import components
+from scripts.published import label_by_max_pooling, label_by_scipy
+from scripts.timing import MASKS, lattice, lesion_labels, machine, peak_extra_bytes, summarize, take_turns
+
+Labelling = Callable[[Tensor], Tensor]
+MAX_POOLING = "250 max-poolings"
+
+
+def snake(size: int) -> np.ndarray:
+    """Bool (size, size, size): one path that winds through every other row of every fourth slice."""
+    flat = np.zeros((size, size), bool)
+    flat[::2] = True
+    flat[1::4, -1] = flat[3::4, 0] = True
+    volume = np.zeros((size,) * 3, bool)
+    volume[::4] = flat
+    return volume
+
+
+def masks_for(args: argparse.Namespace, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Bool (batch, *spatial) masks by name, 3D and one 2D."""
+    shape = (args.batch, *(args.size,) * 3)
+    masks = {"lesions": lesion_labels(args.masks, args.size, args.batch, rng)[0]}
+    for density in (0.05, 0.5, 0.95):
+        masks[f"noise {density:.0%}"] = rng.random(shape) < density
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0, 1, 1, 1))
+    masks["smoothed noise 50%"] = smooth > 0
+    count = min(100_000, ((args.size + 1) // 2) ** 3)
+    masks[f"lattice of {count}"] = np.stack([lattice(count, args.size, rng) for _ in range(args.batch)])
+    masks["snakes"] = np.stack([snake(args.size)] * args.batch)
+    edge = round((args.size**3) ** 0.5)
+    masks["2D, smoothed noise 50%"] = (
+        ndimage.gaussian_filter(rng.standard_normal((args.batch, edge, edge), dtype=np.float32), (0, 2, 2)) > 0
+    )
+    return masks
+
+
+def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
+    """Labellings of a batch (B, *spatial) on a device, ids of each image."""
+
+    def backend(name: str) -> Labelling:
+        return lambda mask: components._BACKENDS[name](mask)[0]
+
+    def image_by_image(label: Labelling) -> Labelling:
+        return lambda mask: torch.stack([label(image) for image in mask])
+
+    names = ["cc3d"] if device.type == "cpu" else ["triton"] if components.HAS_TRITON else []
+    names += ["torch"] + (["kornia"] if axes == 2 and components.HAS_KORNIA else [])
+    methods = {name: backend(name) for name in names}
+    methods["SciPy"] = image_by_image(label_by_scipy)
+    if device.type == "cuda" and find_spec("cupyx"):
+        import cupy
+        from cupyx.scipy.ndimage import label as cupy_label
+
+        structure = cupy.ones((3,) * axes)
+        methods["CuPy"] = image_by_image(
+            lambda image: torch.from_dlpack(cupy_label(cupy.from_dlpack(image.to(torch.uint8)), structure)[0])
+        )
+    if device.type == "cuda" and find_spec("cucim"):
+        import cupy
+        from cucim.skimage.measure import label as cucim_label
+
+        methods["cuCIM"] = image_by_image(
+            lambda image: torch.from_dlpack(
+                cucim_label(cupy.from_dlpack(image.to(torch.uint8)), connectivity=axes).astype(cupy.int32)
+            )
+        )
+    methods[MAX_POOLING] = image_by_image(label_by_max_pooling)
+    return methods
+
+
+def is_right(label: Labelling, mask: np.ndarray, device: torch.device) -> bool:
+    """Whether a labelling gives SciPy's partition of every image."""
+    ids = label(torch.from_numpy(mask).to(device)).cpu().numpy()
+    for image, found in zip(mask, ids, strict=True):
+        expected, count = ndimage.label(image, np.ones((3,) * image.ndim))
+        if not np.array_equal(found > 0, image):
+            return False
+        pairs = np.unique(np.stack([expected[image], found[image].astype(np.int64)]), axis=1)
+        if pairs.shape[1] != count or len(np.unique(pairs[1])) != count:
+            return False
+    return True
+
+
+def main() -> int:
+    """Verify, time, print a table, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--masks", type=Path, default=MASKS)
+    parser.add_argument("--size", type=int, default=128, help="edge of the cubic images in voxels (default: 128)")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9, help="counted rounds, after one that is not (default: 9)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--no-published", action="store_true", help="leave out the max-poolings, which take minutes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    rng = np.random.default_rng(args.seed)
+    results: dict[str, dict[str, dict[str, float | bool]]] = {}
+    for name, mask in masks_for(args, rng).items():
+        methods = methods_for(device, mask.ndim - 1)
+        if args.no_published:
+            del methods[MAX_POOLING]
+        right = {method: is_right(label, mask, device) for method, label in methods.items()}
+        wrong = [method for method, fine in right.items() if not fine and method != MAX_POOLING]
+        if wrong:
+            raise SystemExit(f"{name}: {', '.join(wrong)} differs from SciPy: nothing more is timed")
+        given = torch.from_numpy(mask).to(device)
+        runs = {method: (lambda label=label, given=given: label(given)) for method, label in methods.items()}
+        times = take_turns(runs, args.repeats, device, slow=(MAX_POOLING,))
+        print(f"\n{name}: {mask.mean():.2%} foreground, {list(mask.shape)}")
+        results[name] = {}
+        for method, t in times.items():
+            entry: dict[str, float | bool] = {**summarize(t), "right": right[method]}
+            if method != MAX_POOLING and (peak := peak_extra_bytes(runs[method], device)) is not None:
+                entry["peak_bytes_per_voxel"] = peak / mask.size
+            results[name][method] = entry
+            iqr = f"{1e3 * entry['q1_s']:.4g}-{1e3 * entry['q3_s']:.4g}"
+            note = "" if right[method] else "  WRONG"
+            print(f"  {method:<18}{1e3 * entry['median_s']:>10.4g} ms   IQR {iqr}{note}")
+    if args.json:
+        report = {
+            "command": " ".join(["python", *sys.argv]),
+            "machine": machine(device),
+            "repeats": args.repeats,
+            "results": results,
+        }
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Print the table of goals against what the benchmarks have measured, from their JSON files.
+
+python scripts/benchmark_goals.py [FOLDER]      (default: benchmarks/results)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("losses_cpu", "losses_cuda", "curves_cpu", "curves_cuda", "step_cuda")
+Report = dict[str, Any]
+
+
+def load(folder: Path) -> dict[str, Report]:
+    """The reports that there are, by name."""
+    return {
+        name: json.loads((folder / f"{name}.json").read_text()) for name in NAMES if (folder / f"{name}.json").exists()
+    }
+
+
+def stages(report: Report, loss: str, figure: str = "ratio") -> str:
+    """A figure of a loss at every stage of training."""
+    return ", ".join(f"{name} {entry[loss][figure]:.2f}" for name, entry in report["results"].items())
+
+
+def speedup(report: Report) -> str:
+    """The paper's algorithm over the ICI terms."""
+    published = "ICI terms as published"
+    parts = [
+        f"{name} {entry[published]['median_s'] / entry['ICI terms']['median_s']:.0f} x"
+        for name, entry in report["results"].items()
+        if published in entry
+    ]
+    return ", ".join(parts) or "not measured"
+
+
+def growth(report: Report) -> str:
+    """The time with the most instances over that with one."""
+    counts = report["by_instances"]
+    first, last = min(counts, key=int), max(counts, key=int)
+    ratio = counts[last]["ICI terms"]["median_s"] / counts[first]["ICI terms"]["median_s"]
+    return f"{ratio:.2f} x ({int(first):,} to {int(last):,})"
+
+
+def memory(report: Report) -> str:
+    """Peak bytes a voxel at every stage."""
+    if all("peak_bytes_per_voxel" in entry["ICI terms"] for entry in report["results"].values()):
+        return stages(report, "ICI terms", "peak_bytes_per_voxel")
+    return "not measured"
+
+
+def ratio(report: Report) -> str:
+    """The ICI terms over nnU-Net's own loss."""
+    return stages(report, "ICI terms")
+
+
+def share(report: Report) -> str:
+    """Of a training step."""
+    return f"{report['results']['ICI']['share']:.1%}"
+
+
+ROWS: list[tuple[str, str, str, Callable[[Report], str]]] = [
+    ("CUDA: ICI terms / DC_and_CE_loss, 4 x 2 x 192^3, fp16", "<= 0.5", "losses_cuda", ratio),
+    ("CUDA: the same against the paper's algorithm", ">= 300 x", "losses_cuda", speedup),
+    ("CUDA: share of a training step, 128^3, batch 2", "<= 3 %", "step_cuda", share),
+    ("CUDA: 1 to 100,000 components", "<= 1.5 x", "curves_cuda", growth),
+    ("CUDA: extra peak memory, bytes a voxel and class", "<= 16", "losses_cuda", memory),
+    ("CPU: ICI terms / DC_and_CE_loss, 2 x 2 x 128^3, real masks", "<= 1.0", "losses_cpu", ratio),
+    ("CPU: the same against the paper's algorithm", "", "losses_cpu", speedup),
+    ("CPU: 1 to 100,000 components", "<= 1.5 x", "curves_cpu", growth),
+    ("CPU: extra peak memory, bytes a voxel and class", "<= 16", "losses_cpu", memory),
+]
+
+
+def main() -> int:
+    """Print Markdown."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks" / "results"
+    reports = load(folder)
+    print("| What | Goal | Measured | On |\n|---|---|---|---|")
+    for what, goal, name, figure in ROWS:
+        report = reports.get(name)
+        machine = "" if report is None else f"{report['machine']['device']}, {report['machine']['cpus']} CPUs"
+        print(f"| {what} | {goal} | {'not measured' if report is None else figure(report)} | {machine} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

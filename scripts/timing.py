@@ -1,0 +1,166 @@
+"""What the benchmarks share: cases, clocks, peak memory, and what machine it was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+MASKS = ROOT.parent / "shared" / "data" / "ms-lesions" / "masks"
+# Sd of the noise on the logits and distance of foreground from background logits.
+STAGES = {"noise": (1.0, 0.0), "half-trained": (2.0, 4.0), "converged": (1.0, 10.0)}
+
+
+def load_masks(folder: Path) -> list[np.ndarray]:
+    """The binary masks of a folder, bool arrays."""
+    import SimpleITK as sitk
+
+    files = sorted(folder.glob("*.nii.gz"))
+    if not files:
+        raise SystemExit(f"{folder} holds no *.nii.gz")
+    return [sitk.GetArrayFromImage(sitk.ReadImage(str(f))) > 0 for f in files]
+
+
+def crop(mask: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A cube of the given size around a random lesion voxel, padded with background."""
+    padded = np.pad(mask, size // 2)
+    center = rng.choice(np.argwhere(mask)) if mask.any() else np.array(mask.shape) // 2
+    return padded[tuple(slice(c, c + size) for c in center)]
+
+
+def synthetic_mask(size: int, rng: np.random.Generator, balls: int = 30) -> np.ndarray:
+    """Balls of log-normal volume at random places."""
+    mask = np.zeros((size,) * 3, bool)
+    for _ in range(balls):
+        radius = (0.75 / np.pi * rng.lognormal(4, 1.5)) ** (1 / 3)
+        reach = int(radius)
+        grid = np.indices((2 * reach + 1,) * 3) - reach
+        where = np.argwhere((grid**2).sum(0) <= radius**2) - reach + rng.integers(0, size, 3)
+        mask[tuple(where[((where >= 0) & (where < size)).all(1)].T)] = True
+    return mask
+
+
+def lesion_labels(folder: Path, size: int, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """Bool (batch, size, size, size), crops of the masks of a folder if there is one, and what they are."""
+    if folder.is_dir():
+        masks = load_masks(folder)
+        chosen = rng.choice(len(masks), batch, replace=len(masks) < batch)
+        return np.stack([crop(masks[i], size, rng) for i in chosen]), os.path.relpath(folder, ROOT)
+    return np.stack([synthetic_mask(size, rng) for _ in range(batch)]), "synthetic balls"
+
+
+def lattice(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Bool (size, size, size) with ``count`` components of one voxel each, on every other voxel at random."""
+    places = (size + 1) // 2
+    if count > places**3:
+        raise SystemExit(f"{count} separate voxels do not fit into {size}^3")
+    mask = np.zeros((size,) * 3, bool)
+    chosen = np.unravel_index(rng.choice(places**3, count, replace=False), (places,) * 3)
+    mask[tuple(2 * axis for axis in chosen)] = True
+    return mask
+
+
+def logits_of(label: np.ndarray, stage: str, rng: np.random.Generator) -> Tensor:
+    """Logits (B, 2, *spatial), float32, of a network at the given stage."""
+    noise_sd, distance = STAGES[stage]
+    noise = ndimage.gaussian_filter(rng.standard_normal(label.shape, dtype=np.float32), (0, *[1.0] * (label.ndim - 1)))
+    noise *= noise_sd / noise.std()
+    z = torch.from_numpy((distance * (label - 0.5) + noise).astype(np.float32))
+    return torch.stack([-z / 2, z / 2], 1)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what was launched, on a device that does not do so by itself."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """One run, from an idle device to an idle device."""
+    synchronize(device)
+    start = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def take_turns(
+    runs: dict[str, Callable[[], object]], repeats: int, device: torch.device, slow: tuple[str, ...] = ()
+) -> dict[str, list[float]]:
+    """Seconds of each run in ``repeats`` rounds, after one that is not counted.
+
+    All runs take turns in every round, so that a drift of the machine's speed reaches all of them. Those named in
+    ``slow`` run once, in the first counted round, without a warm-up.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(repeats + 1):
+        for name, run in runs.items():
+            if name in slow and round_ != 1:
+                continue
+            elapsed = seconds(run, device)
+            if round_:
+                times[name].append(elapsed)
+    return times
+
+
+def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | None:
+    """The most memory that a run held at once, above what was held before: of the allocator on CUDA, of the process on
+    Linux (a lower bound, as freed memory may be used again); None elsewhere."""
+    if device.type == "cuda":
+        synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+
+    def field(name: str) -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+        return int(line.split()[1]) * 1024
+
+    before = field("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    run()
+    return max(field("VmHWM") - before, 0)
+
+
+def summarize(times: list[float], baseline: list[float] | None = None) -> dict[str, float]:
+    """Median and quartiles in seconds; with a baseline also of the ratio to it, round by round."""
+    low, median, high = np.percentile(times, [25, 50, 75])
+    summary = {"median_s": median, "q1_s": low, "q3_s": high}
+    if baseline is not None:
+        # A slow loss has run in fewer rounds; where that is one, against the median of the baseline.
+        divisors = baseline if len(baseline) == len(times) else [float(np.median(baseline))] * len(times)
+        ratios = np.percentile([t / b for t, b in zip(times, divisors, strict=True)], [25, 50, 75])
+        summary |= dict(zip(("ratio_q1", "ratio", "ratio_q3"), map(float, ratios), strict=True))
+    return {name: float(value) for name, value in summary.items()}
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """What the figures were taken on."""
+    versions = {}
+    for name in ("torch", "triton", "nnunetv2", "connected-components-3d", "numpy", "scipy", "kornia", "cupy"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "versions": versions,
+    }
