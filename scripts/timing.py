@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import time
@@ -114,7 +115,7 @@ def take_turns(
 
 def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | None:
     """The most memory that a run held at once, above what was held before: of the allocator on CUDA, of the process on
-    Linux (a lower bound, as freed memory may be used again); None elsewhere."""
+    Linux with glibc, in whole pages; None elsewhere."""
     if device.type == "cuda":
         synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -123,13 +124,14 @@ def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | N
         synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     status = Path("/proc/self/status")
-    if not status.exists():
+    if not status.exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"):
         return None
 
     def field(name: str) -> int:
         line = next(line for line in status.read_text().splitlines() if line.startswith(name))
         return int(line.split()[1]) * 1024
 
+    ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would be used again without a trace
     before = field("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     run()

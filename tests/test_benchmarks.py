@@ -51,9 +51,8 @@ def test_a_wrong_labelling_is_caught():
     mask = np.zeros((1, 4, 4), bool)
     mask[0, 0, 0] = mask[0, 3, 3] = True
     device = torch.device("cpu")
-    assert benchmark_components.is_right(
-        lambda m: torch.tensor([[[1, 0, 0, 0], [0] * 4, [0] * 4, [0, 0, 0, 2]]]), mask, device
-    )
+    right = torch.tensor([[[1, 0, 0, 0], [0] * 4, [0] * 4, [0, 0, 0, 2]]])
+    assert benchmark_components.is_right(lambda m: right, mask, device)
     assert not benchmark_components.is_right(lambda m: m.int(), mask, device)
     assert not benchmark_components.is_right(lambda m: torch.ones(1, 4, 4), mask, device)
 

@@ -16,6 +16,7 @@ from nnunet_ici.instances import _triton_sums as sums
 from nnunet_ici.instances._triton_grid import BLOCK, Grid
 from nnunet_ici.instances.cubes import spread
 from nnunet_ici.losses import _triton_terms as terms
+from nnunet_ici.losses.ranks import divisors
 
 if TYPE_CHECKING:
     from nnunet_ici.losses.fused import FusedInput, FusedSettings
@@ -41,6 +42,7 @@ class Found:
         nan: int32 (1,).
         labels, preds, candidates: Z, M and the number of candidates for touching pairs.
         class_counts: int64 (2, F): label and predicted instances of each class.
+        divisors: float64 (3, F): those of all ranks, and of images, for means.
         label_table, pred_table, pair: as the kernels of the sums fill them.
         label_slope, pred_slope, value, count: as the kernel of the instances does.
         order, covered, image: of the center maps; covered and image are zero without.
@@ -57,6 +59,7 @@ class Found:
     preds: int
     candidates: int
     class_counts: Tensor
+    divisors: Tensor = field(init=False)
     label_table: Tensor = field(init=False)
     pred_table: Tensor = field(init=False)
     pair: Tensor = field(init=False)
@@ -116,6 +119,9 @@ def find(given: FusedInput, threshold: float, block: int = BLOCK) -> Found:
 def measure(found: Found, settings: FusedSettings) -> None:
     """Sums over the instances, the pairs that touch, and the loss and derivatives of each instance."""
     labels, preds, candidates, images = found.labels, found.preds, found.candidates, found.grid.images
+    classes = found.given.classes
+    per_class = found.class_counts.new_full((1, classes), images // classes)
+    found.divisors = divisors(torch.cat([found.class_counts, per_class]), settings.over_ranks)
     device, rows = found.bits.device, 6 + found.ndim
     capacity = triton.next_power_of_2(2 * candidates + 1)
     sizes = [rows * (labels + 1), rows * (preds + 1), 4, 2 * images, found.instances + 1, capacity + 1]
@@ -161,7 +167,7 @@ def measure(found: Found, settings: FusedSettings) -> None:
     terms.instances_kernel[(triton.cdiv(labels, LANES) + triton.cdiv(preds, LANES),)](
         found.label_table,
         found.pred_table,
-        found.class_counts,
+        found.divisors,
         found.label_slope,
         found.pred_slope,
         found.value,
@@ -235,10 +241,12 @@ def values(found: Found, settings: FusedSettings) -> tuple[Tensor, Tensor]:
     terms.values_kernel[(1,)](
         found.count,
         found.image,
+        found.divisors,
         found.nan,
         value,
         found.grid.images,
         settings.smooth,
+        CLASSES=found.given.classes,
         CENTER=settings.center,
         LANES=LANES,
     )
@@ -266,6 +274,7 @@ def gradient(found: Found, settings: FusedSettings, upstream: Tensor) -> Tensor:
         order,
         found.covered,
         found.image,
+        found.divisors,
         found.label_slope,
         found.pred_slope,
         wrong,
@@ -276,6 +285,7 @@ def gradient(found: Found, settings: FusedSettings, upstream: Tensor) -> Tensor:
         preds,
         found.grid.images,
         settings.smooth,
+        CLASSES=found.given.classes,
         EQ3=eq3,
         CENTER=settings.center,
         LANES=LANES,

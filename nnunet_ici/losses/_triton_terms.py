@@ -19,8 +19,8 @@ __all__ = [
     "values_kernel",
 ]  # fmt: skip
 
-LOSS_UNIT = tl.constexpr(2.0**50)  # of sums of losses, 1 at most each class
-GRADIENT_UNIT = tl.constexpr(2.0**55)  # of sums of derivatives, about 1 at most
+LOSS_UNIT = tl.constexpr(2.0**50)  # of sums of losses; the sum is 1 at most, or the number of ranks
+GRADIENT_UNIT = tl.constexpr(2.0**50)  # of sums of derivatives, likewise
 ERROR_UNIT = tl.constexpr(2.0**30)  # of sums over the voxels of an image, 1 at most each
 
 # Rows of found int64 (4,).
@@ -35,13 +35,13 @@ def _read(table_ptr, row, columns, at, mask, unit):
 
 @triton.jit(do_not_specialize=["labels", "preds"])
 def instances_kernel(
-    label_ptr, pred_ptr, count_ptr, label_slope_ptr, pred_slope_ptr, value_ptr, found_ptr, labels, preds, smooth,
+    label_ptr, pred_ptr, divisor_ptr, label_slope_ptr, pred_slope_ptr, value_ptr, found_ptr, labels, preds, smooth,
     CLASSES: tl.constexpr, EQ3: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Loss and derivatives of every instance, of its own term.
 
     Args:
-        count: int64 (2, F): label and predicted instances of each class, the whole batch.
+        divisor: float64 (3, F): label instances, predicted instances and images of each class.
         label_slope: float64 (2, Z + 1): by p inside, by p of wrong voxels.
         pred_slope: float64 (2, M + 1): by p on the label, by p off it.
         value: float32 (Z + M,): the cube's value; -1 for a label instance that is hit, 2 for a predicted one that is.
@@ -60,7 +60,7 @@ def instances_kernel(
             wrong -= _read(label_ptr, OTHER, columns, at, real, FIXED)
         hit = tl.load(label_ptr + HIT * columns + at, mask=real, other=1) > 0
         image = tl.load(label_ptr + IMAGE * columns + at, mask=real, other=0)
-        weight = 1 / (tl.load(count_ptr + image % CLASSES, mask=real, other=1).to(tl.float64) * CLASSES)
+        weight = 1 / (tl.load(divisor_ptr + image % CLASSES, mask=real, other=1) * CLASSES)
         top = 2 * inside + smooth
         bottom = inside + wrong + size + smooth
         loss = tl.where(real, (1 - top / bottom) * weight, 0)
@@ -79,7 +79,7 @@ def instances_kernel(
         touched = _read(pred_ptr, TOUCHED, columns, at, real, 1)
         hit = tl.load(pred_ptr + HIT * columns + at, mask=real, other=1) > 0
         image = tl.load(pred_ptr + IMAGE * columns + at, mask=real, other=0)
-        weight = 1 / (tl.load(count_ptr + CLASSES + image % CLASSES, mask=real, other=1).to(tl.float64) * CLASSES)
+        weight = 1 / (tl.load(divisor_ptr + CLASSES + image % CLASSES, mask=real, other=1) * CLASSES)
         top = 2 * (total - off) + smooth
         bottom = total + touched + smooth
         loss = tl.where(hit, 1 - top / bottom, total / size) * weight
@@ -125,7 +125,10 @@ def images_kernel(
 
 
 @triton.jit
-def values_kernel(found_ptr, image_ptr, nan_ptr, value_ptr, images, smooth, CENTER: tl.constexpr, LANES: tl.constexpr):
+def values_kernel(
+    found_ptr, image_ptr, divisor_ptr, nan_ptr, value_ptr, images, smooth,
+    CLASSES: tl.constexpr, CENTER: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
     """value float32 (3,): instance, predicted and center term; NaN if there was one among p."""
     bad = tl.load(nan_ptr) != 0
     nan = tl.full((), float("nan"), tl.float32)
@@ -136,7 +139,8 @@ def values_kernel(found_ptr, image_ptr, nan_ptr, value_ptr, images, smooth, CENT
             real = start + at < images
             error = tl.load(image_ptr + start + at, mask=real, other=0).to(tl.float64) / ERROR_UNIT
             total = tl.load(image_ptr + images + start + at, mask=real, other=0).to(tl.float64)
-            center += tl.sum(error / (total + smooth)) / images
+            center += tl.sum(error / (total + smooth))
+        center = center / (tl.load(divisor_ptr + 2 * CLASSES) * CLASSES)
     instance = tl.load(found_ptr + _INSTANCE).to(tl.float64) / LOSS_UNIT
     predicted = tl.load(found_ptr + _PREDICTED).to(tl.float64) / LOSS_UNIT
     tl.store(value_ptr, tl.where(bad, nan, instance.to(tl.float32)))
@@ -158,9 +162,9 @@ def pair_gradients_kernel(pair_ptr, label_slope_ptr, wrong_ptr, labels, candidat
 
 @triton.jit(do_not_specialize=["labels", "preds"])
 def coefficients_kernel(
-    label_ptr, pred_ptr, order_ptr, covered_ptr, image_ptr, label_slope_ptr, pred_slope_ptr, wrong_ptr, upstream_ptr,
-    label_grad_ptr, pred_grad_ptr, labels, preds, images, smooth,
-    EQ3: tl.constexpr, CENTER: tl.constexpr, LANES: tl.constexpr,
+    label_ptr, pred_ptr, order_ptr, covered_ptr, image_ptr, divisor_ptr, label_slope_ptr, pred_slope_ptr, wrong_ptr,
+    upstream_ptr, label_grad_ptr, pred_grad_ptr, labels, preds, images, smooth,
+    CLASSES: tl.constexpr, EQ3: tl.constexpr, CENTER: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """The derivative of the loss by p, float32: label_grad (2, Z + 1) inside a label instance, and what is added there
     in a predicted one; pred_grad (2, M + 1) in a predicted instance on the label, and off it. upstream: float32
@@ -176,7 +180,7 @@ def coefficients_kernel(
         _, _, _, hit = _of_rank(order_ptr, label_ptr, pred_ptr, labels, preds, rank, real, HIT)
         elsewhere, in_label, _ = unpack(tl.load(covered_ptr + rank + 1, mask=real, other=0))
         total = tl.load(image_ptr + images + image, mask=real, other=1).to(tl.float64)
-        slope = (elsewhere - in_label) / (total + smooth) / images
+        slope = (elsewhere - in_label) / (total + smooth) / (tl.load(divisor_ptr + 2 * CLASSES) * CLASSES)
         slope = slope / tl.where(real, size, 1).to(tl.float64) * tl.load(upstream_ptr + 2).to(tl.float64)
         by_mean = tl.where(hit > 0, 0, slope)
 

@@ -61,9 +61,7 @@ def center_term(
     error = elsewhere * value_of_rank + in_label * (1 - value_of_rank)
     error_of_image = segment_sum(error, image_of_rank, len(images))
     total_of_image = segment_sum(in_label + in_pred, image_of_rank, len(images))
-    per_image = error_of_image / (total_of_image + smooth)
-    mean = per_image.mean() if len(images) else per_image.sum()
-    return (mean + found.zero).to(found.dtype)
+    return found.mean_over_images(error_of_image / (total_of_image + smooth))
 
 
 def _draw(

@@ -37,6 +37,7 @@ class InstanceCompoundLoss(nn.Module):
         reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
         finest_only: compute the terms only for outputs of the ``reference_shape``, the global loss for all.
         seed: of the thresholds.
+        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
 
     Attributes:
         record: means of the terms and counts of instances since they were last taken, at the finest scale.
@@ -54,6 +55,7 @@ class InstanceCompoundLoss(nn.Module):
         reference_shape: Sequence[int] | None,
         finest_only: bool,
         seed: int,
+        over_ranks: bool,
     ) -> None:
         super().__init__()
         if finest_only and reference_shape is None:
@@ -72,6 +74,7 @@ class InstanceCompoundLoss(nn.Module):
         self.ignore_label = ignore_label
         self.reference_shape = None if reference_shape is None else tuple(reference_shape)
         self.finest_only = finest_only
+        self.over_ranks = over_ranks
         self.record = TermRecord()
 
     def forward(self, net_output: Tensor, target: Tensor) -> Tensor:
@@ -110,7 +113,7 @@ class InstanceCompoundLoss(nn.Module):
                 return {
                     name: value for name, value in zip(TERMS, three.unbind(), strict=True) if name in self.terms
                 }, counts
-            found = find(*split_classes(net_output, target, self.ignore_label), threshold)
+            found = find(*split_classes(net_output, target, self.ignore_label), threshold, self.over_ranks)
             return {name: term(found) for name, term in self.terms.items()}, found.counts
 
     def get_extra_state(self) -> dict[str, int]:
@@ -159,6 +162,7 @@ class DICILoss(InstanceCompoundLoss):
         reference_shape: the full-resolution spatial shape; center cubes shrink along at coarser scales.
         finest_only: compute the terms only for outputs of the ``reference_shape``.
         seed: of the thresholds.
+        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
 
     Example:
         >>> import torch
@@ -188,6 +192,7 @@ class DICILoss(InstanceCompoundLoss):
         reference_shape: Sequence[int] | None = None,
         finest_only: bool = False,
         seed: int = 0,
+        over_ranks: bool = False,
     ) -> None:
         check_size(size)
         instance = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth)
@@ -200,12 +205,13 @@ class DICILoss(InstanceCompoundLoss):
                 "predicted": (predicted_weight, partial(predicted_instance_term, smooth=smooth)),
                 "center": (center_weight, center),
             },
-            fused=FusedSettings(exclude_other_instances, smooth, size, reference_shape, center=center_weight > 0),
+            fused=FusedSettings(exclude_other_instances, smooth, size, reference_shape, center_weight > 0, over_ranks),
             threshold=threshold,
             ignore_label=ignore_label,
             reference_shape=reference_shape,
             finest_only=finest_only,
             seed=seed,
+            over_ranks=over_ranks,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from nnunet_ici.checks import check_mask, check_prob
 from nnunet_ici.instances import InstanceTable, cell_sums, find_instances
 from nnunet_ici.losses.fused import TERMS, FusedInput, FusedSettings, fused_terms, is_fused
+from nnunet_ici.losses.ranks import divisors
 from nnunet_ici.losses.threshold import Threshold
 
 __all__ = ["FoundInstances", "InstanceTerm", "find", "term_of"]
@@ -25,14 +27,35 @@ class FoundInstances:
         classes: C.
         sums: (L,), differentiable: the sum of p in each cell of the table.
         zero: scalar, differentiable: ``0 * sum(p)``, the value of a term without instances.
-        dtype: of the loss.
+        prob, target: what was searched; the target without ignored voxels.
+        mask: bool (B, 1, *spatial), True = counts, or None.
+        over_ranks: whether Z, M and the number of images are those of all ranks of a distributed training.
     """
 
     table: InstanceTable
     classes: int
     sums: Tensor
     zero: Tensor
-    dtype: torch.dtype
+    prob: Tensor
+    target: Tensor
+    mask: Tensor | None = None
+    over_ranks: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the loss."""
+        return self.prob.dtype
+
+    @cached_property
+    def _divisors(self) -> Tensor:
+        """float64 (3, C): label instances, predicted instances and images of each class, at least 1.
+
+        Over ranks: the sums of all, shared among the ranks, as the mean of their losses and gradients is what counts.
+        """
+        images = torch.arange(self.table.shape[0], device=self.table.label_image.device)
+        of_images = (self.table.label_image, self.table.pred_image, images)
+        counts = torch.stack([torch.bincount(image % self.classes, minlength=self.classes) for image in of_images])
+        return divisors(counts, self.over_ranks)
 
     @property
     def counts(self) -> Tensor:
@@ -46,18 +69,26 @@ class FoundInstances:
 
         Args:
             per_instance: (I,), one value an instance.
-            image: int64 (I,), the image each lies in.
+            image: int64 (I,), the image each lies in: ``table.label_image`` or ``table.pred_image``.
 
         Returns:
             A scalar of the loss's dtype; a class without an instance counts as 0.
         """
-        of_class = image % self.classes
-        sums = per_instance.new_zeros(self.classes).index_add(0, of_class, per_instance)
-        counts = torch.bincount(of_class, minlength=self.classes).clamp(min=1)
+        sums = per_instance.new_zeros(self.classes).index_add(0, image % self.classes, per_instance)
+        counts = self._divisors[1 if image is self.table.pred_image else 0].to(sums.dtype)
         return ((sums / counts).mean() + self.zero).to(self.dtype)
 
+    def mean_over_images(self, per_image: Tensor) -> Tensor:
+        """Mean of values (N,) over the images of each class, then over the classes: a scalar of the loss's dtype."""
+        if len(per_image) == 0:
+            return (per_image.sum() + self.zero).to(self.dtype)
+        sums = per_image.reshape(-1, self.classes).sum(0)
+        return ((sums / self._divisors[2].to(sums.dtype)).mean() + self.zero).to(self.dtype)
 
-def find(prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> FoundInstances:
+
+def find(
+    prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float, over_ranks: bool = False
+) -> FoundInstances:
     """Find the instances of label and prediction, and sum p over their parts.
 
     Args:
@@ -65,7 +96,8 @@ def find(prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) ->
             read as float32, float64 stays.
         target: bool, the shape of ``prob``.
         mask: bool (B, 1, *spatial), True = counts; voxels outside belong to no instance, of label or prediction.
-        threshold: predicted instances are the components of ``prob >= threshold``.
+        threshold: predicted instances are the components of ``prob >= threshold``; above 1 there are none.
+        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
 
     Raises:
         TypeError, ValueError: for another dtype or shape.
@@ -78,7 +110,7 @@ def find(prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) ->
         target, predicted = target & mask, predicted & mask
     table = find_instances(target.flatten(0, 1), predicted.flatten(0, 1))
     sums, zero = cell_sums(prob, table)
-    return FoundInstances(table, prob.shape[1], sums, zero, prob.dtype)
+    return FoundInstances(table, prob.shape[1], sums, zero, prob, target, mask, over_ranks)
 
 
 def _check(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:

@@ -63,6 +63,7 @@ class FusedSettings:
 
     Attributes:
         center: whether the center term is wanted; the other two cost nothing on top of each other.
+        over_ranks: count instances and images over all ranks of a distributed training, each of which has to call.
     """
 
     exclude_other_instances: bool = True
@@ -70,6 +71,7 @@ class FusedSettings:
     size: int | Sequence[int] = 7
     reference_shape: Sequence[int] | None = None
     center: bool = True
+    over_ranks: bool = False
 
     def halves(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Half widths of the cubes in images of a shape."""

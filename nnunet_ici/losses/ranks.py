@@ -1,0 +1,24 @@
+"""Means over instances that lie on several ranks of a distributed training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+__all__ = ["divisors"]
+
+
+def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
+    """What sums over instances are divided by for a mean: at least 1, float64 (float32 on MPS).
+
+    Args:
+        counts: integers of any shape, the instances on this rank.
+        over_ranks: add those of all ranks of the default process group, and divide by the number of ranks: the mean
+            over ranks of the results is then the mean over all instances. Every rank has to call.
+    """
+    counts = counts.to(torch.float32 if counts.device.type == "mps" else torch.float64)
+    if not over_ranks:
+        return counts.clamp(min=1)
+    dist.all_reduce(counts)
+    return counts.clamp(min=1) / dist.get_world_size()
