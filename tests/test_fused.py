@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnunet_ici.instances import components
-from nnunet_ici.losses import DICILoss, center_loss, compound, instance_loss, predicted_instance_loss
+from nnunet_ici.losses import DICILoss, center_loss, ici, instance_loss, predicted_instance_loss
 from nnunet_ici.losses.found import find
 from nnunet_ici.losses.fused import TERMS, FusedInput, FusedSettings, fused_terms, is_fused
 from nnunet_ici.losses.network_output import fused_input, split_classes
@@ -161,7 +161,7 @@ def test_the_compound_takes_the_fused_terms(rng, monkeypatch):
     logits, target, ignore_label = network_case(rng, "one class", torch.float32)
     taken, grads = [], []
     for fused in (False, True):
-        monkeypatch.setattr(compound, "is_fused", lambda x, settings, fused=fused: fused)
+        monkeypatch.setattr(ici, "is_fused", lambda x, settings, fused=fused: fused)
         loss = DICILoss(
             lambda z, y: z.square().mean(), 0.5, 1.5, 0.25, 2.0, threshold=0.5, size=5, ignore_label=ignore_label
         )

@@ -1,17 +1,35 @@
-"""Instance-aware losses: the terms on probabilities, and the compounds on what nnU-Net hands to a loss."""
+"""Instance-aware losses and their rivals: terms as functions, and compounds on what nnU-Net hands to a loss."""
 
+from nnunet_ici.losses.blob import BlobLoss, blob_loss
+from nnunet_ici.losses.boundary import BoundaryLoss, boundary_loss
+from nnunet_ici.losses.cc_dice_ce import CCDiceCELoss, cc_dice_ce_loss
 from nnunet_ici.losses.center import CenterLoss, center_loss
-from nnunet_ici.losses.compound import DICILoss, ICILoss
+from nnunet_ici.losses.dilated_ce import DilatedBalancedCELoss, dilated_balanced_ce_loss
+from nnunet_ici.losses.ici import DICILoss, ICILoss
 from nnunet_ici.losses.instance import InstanceLoss, instance_loss
+from nnunet_ici.losses.inverse_weighting import InverseWeightingLoss, inverse_weighting_loss
 from nnunet_ici.losses.predicted import PredictedInstanceLoss, predicted_instance_loss
+from nnunet_ici.losses.region_wise import RegionWiseLoss, region_wise_loss
 
 __all__ = [
+    "BlobLoss",
+    "BoundaryLoss",
+    "CCDiceCELoss",
     "CenterLoss",
     "DICILoss",
+    "DilatedBalancedCELoss",
     "ICILoss",
     "InstanceLoss",
+    "InverseWeightingLoss",
     "PredictedInstanceLoss",
+    "RegionWiseLoss",
+    "blob_loss",
+    "boundary_loss",
+    "cc_dice_ce_loss",
     "center_loss",
+    "dilated_balanced_ce_loss",
     "instance_loss",
+    "inverse_weighting_loss",
     "predicted_instance_loss",
+    "region_wise_loss",
 ]

@@ -1,42 +1,36 @@
-"""The ICI and DICI losses: a global loss plus terms over instances, called as nnU-Net calls a loss."""
+"""What every loss of this package is for nnU-Net: a global loss plus terms, called as nnU-Net calls a loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nnunet_ici.instances.cubes import check_size
-from nnunet_ici.losses.center import center_term
-from nnunet_ici.losses.found import FoundInstances, find
-from nnunet_ici.losses.fused import TERMS, FusedSettings, fused_terms, is_fused
-from nnunet_ici.losses.instance import instance_term
-from nnunet_ici.losses.network_output import fused_input, split_classes
-from nnunet_ici.losses.predicted import predicted_instance_term
+from nnunet_ici.losses.found import find
+from nnunet_ici.losses.network_output import split_classes
 from nnunet_ici.losses.record import TermRecord
-from nnunet_ici.losses.threshold import Threshold
+from nnunet_ici.losses.threshold import VALIDATION_THRESHOLD
 
-__all__ = ["DICILoss", "ICILoss", "InstanceCompoundLoss"]
+__all__ = ["CompoundLoss", "GlobalLoss"]
+
+GlobalLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-class InstanceCompoundLoss(nn.Module):
-    """``global_weight * global_loss + sum of weight * term``, with the components found once for all terms.
+class CompoundLoss(nn.Module):
+    """``global_weight * global_loss + sum of weight * term``.
+
+    Subclasses give :meth:`compute_terms`.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``, such as what ``nnUNetTrainer._build_loss()`` makes.
+            None with a weight of 0.
         global_weight: its weight.
-        terms: by name, the weight and the function of each term; a term of weight 0 is not computed.
-        fused: settings with which the terms named in :data:`~nnunet_ici.losses.fused.TERMS` are those of ``terms``, for
-            devices that compute them in one go; None where they are others.
-        threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
+        weights: those of the terms, by name; a term of weight 0 is not computed.
         ignore_label: of label targets. Regions carry theirs as one channel more than there are logits.
         reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
         finest_only: compute the terms only for outputs of the ``reference_shape``, the global loss for all.
-        seed: of the thresholds.
         over_ranks: count instances over all ranks of a distributed training, each of which has to call.
 
     Attributes:
@@ -45,32 +39,28 @@ class InstanceCompoundLoss(nn.Module):
 
     def __init__(
         self,
-        global_loss: Callable[[Tensor, Tensor], Tensor],
+        global_loss: GlobalLoss | None,
         global_weight: float,
-        terms: dict[str, tuple[float, Callable[[FoundInstances], Tensor]]],
+        weights: dict[str, float],
         *,
-        fused: FusedSettings | None,
-        threshold: float | Sequence[float],
-        ignore_label: int | None,
-        reference_shape: Sequence[int] | None,
-        finest_only: bool,
-        seed: int,
-        over_ranks: bool,
+        ignore_label: int | None = None,
+        reference_shape: Sequence[int] | None = None,
+        finest_only: bool = False,
+        over_ranks: bool = False,
     ) -> None:
         super().__init__()
         if finest_only and reference_shape is None:
             raise ValueError("finest_only needs a reference_shape. Got: None")
-        weights = {"global": global_weight} | {name: weight for name, (weight, _) in terms.items()}
+        weights = {"global": global_weight} | weights
         wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
         if wrong or not any(weights.values()):
             raise ValueError(
                 f"weights must be finite and not negative, and one at least above 0. Got: {wrong or weights}"
             )
+        if global_loss is None and global_weight:
+            raise ValueError(f"without a global_loss its weight must be 0. Got: {global_weight}")
         self.global_loss = global_loss
         self.weights = weights
-        self.terms = {name: term for name, (weight, term) in terms.items() if weight}
-        self.fused = fused
-        self.threshold = Threshold(threshold, seed)
         self.ignore_label = ignore_label
         self.reference_shape = None if reference_shape is None else tuple(reference_shape)
         self.finest_only = finest_only
@@ -93,10 +83,11 @@ class InstanceCompoundLoss(nn.Module):
         finest = self.reference_shape is None or tuple(net_output.shape[2:]) == self.reference_shape
         values: dict[str, Tensor] = {}
         counts = None
-        if self.weights["global"]:
+        if self.global_loss is not None and self.weights["global"]:
             values["global"] = self.global_loss(net_output, target)
-        if self.terms and (finest or not self.finest_only):
-            terms, counts = self._instance_terms(net_output, target)
+        has_terms = any(weight for name, weight in self.weights.items() if name != "global")
+        if has_terms and (finest or not self.finest_only):
+            terms, counts = self._terms(net_output, target, finest)
             values |= terms
         if finest:
             self.record.add(values, counts)
@@ -104,28 +95,26 @@ class InstanceCompoundLoss(nn.Module):
         return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
 
     @torch.compiler.disable  # numbers of instances change from call to call: compiled, each would be another graph
-    def _instance_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The value of each term, and the int64 (4,) counts of instances."""
-        threshold = self.threshold(self.training)
+    def _terms(self, net_output: Tensor, target: Tensor, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """:meth:`compute_terms` in full precision; in validation instances are counted for every loss."""
         with _full_precision(net_output.device):
-            if self.fused is not None and is_fused(net_output, self.fused):
-                three, counts = fused_terms(fused_input(net_output, target, self.ignore_label), threshold, self.fused)
-                return {
-                    name: value for name, value in zip(TERMS, three.unbind(), strict=True) if name in self.terms
-                }, counts
-            found = find(*split_classes(net_output, target, self.ignore_label), threshold, self.over_ranks)
-            return {name: term(found) for name, term in self.terms.items()}, found.counts
+            values, counts = self.compute_terms(net_output, target)
+            if counts is None and finest and not self.training:
+                given = split_classes(net_output.detach(), target, self.ignore_label)
+                counts = find(*given, VALIDATION_THRESHOLD).counts
+        return values, counts
 
-    def get_extra_state(self) -> dict[str, int]:
-        return self.threshold.state_dict()
+    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The value of each term with weight, and the int64 (4,) counts of instances where they are known.
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.threshold.load_state_dict(state)
+        Args:
+            net_output, target: as for :meth:`forward`.
+        """
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         weights = ", ".join(f"{name}_weight={weight:g}" for name, weight in self.weights.items())
         options = {
-            "threshold": self.threshold,
             "ignore_label": self.ignore_label,
             "reference_shape": self.reference_shape,
             "finest_only": self.finest_only,
@@ -136,109 +125,3 @@ class InstanceCompoundLoss(nn.Module):
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Autocast switched off; on MPS nnU-Net never switches it on, and older torch versions know none."""
     return nullcontext() if device.type == "mps" else torch.autocast(device.type, enabled=False)
-
-
-class DICILoss(InstanceCompoundLoss):
-    r"""The DICI loss, the ICI loss with the dual term over predicted instances.
-
-    .. math:: L = g L_{global} + i L_{instance} + p L_{predicted} + c L_{center}
-
-    Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. With ``center_weight=0`` it is the Dual loss, which is ours
-    and not the paper's. The terms are those of :func:`~nnunet_ici.losses.instance_loss`,
-    :func:`~nnunet_ici.losses.predicted_instance_loss` and :func:`~nnunet_ici.losses.center_loss`; the drawn threshold
-    is ours, the paper's is 0.5.
-
-    Args:
-        global_loss: called as ``global_loss(net_output, target)``.
-        global_weight: g.
-        instance_weight: i.
-        predicted_weight: p.
-        center_weight: c.
-        size: of the center cubes in voxels, odd; or one for each axis.
-        threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
-        exclude_other_instances: True for Eq. 5, False for Eq. 3.
-        smooth: eps.
-        ignore_label: of label targets.
-        reference_shape: the full-resolution spatial shape; center cubes shrink along at coarser scales.
-        finest_only: compute the terms only for outputs of the ``reference_shape``.
-        seed: of the thresholds.
-        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
-
-    Example:
-        >>> import torch
-        >>> loss = DICILoss(lambda z, y: torch.nn.functional.cross_entropy(z, y[:, 0].long()), threshold=0.5)
-        >>> target = torch.zeros(1, 1, 16, 16, dtype=torch.int16)
-        >>> target[0, 0, 4:6, 4:6] = 1
-        >>> logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
-        >>> loss(logits, target).backward()
-        >>> taken = loss.record.take()
-        >>> round(taken["global"], 3), taken["missed_instances"]
-        (0.693, 0)
-    """
-
-    def __init__(
-        self,
-        global_loss: Callable[[Tensor, Tensor], Tensor],
-        global_weight: float = 1.0,
-        instance_weight: float = 1.0,
-        predicted_weight: float = 1.0,
-        center_weight: float = 1.0,
-        *,
-        size: int | Sequence[int] = 7,
-        threshold: float | Sequence[float] = (0.1, 0.9),
-        exclude_other_instances: bool = True,
-        smooth: float = 1e-5,
-        ignore_label: int | None = None,
-        reference_shape: Sequence[int] | None = None,
-        finest_only: bool = False,
-        seed: int = 0,
-        over_ranks: bool = False,
-    ) -> None:
-        check_size(size)
-        instance = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth)
-        center = partial(center_term, size=size, smooth=smooth, reference_shape=reference_shape)
-        super().__init__(
-            global_loss,
-            global_weight,
-            {
-                "instance": (instance_weight, instance),
-                "predicted": (predicted_weight, partial(predicted_instance_term, smooth=smooth)),
-                "center": (center_weight, center),
-            },
-            fused=FusedSettings(exclude_other_instances, smooth, size, reference_shape, center_weight > 0, over_ranks),
-            threshold=threshold,
-            ignore_label=ignore_label,
-            reference_shape=reference_shape,
-            finest_only=finest_only,
-            seed=seed,
-            over_ranks=over_ranks,
-        )
-
-
-class ICILoss(DICILoss):
-    r"""The ICI loss.
-
-    .. math:: L = g L_{global} + i L_{instance} + c L_{center}
-
-    Source: Rachmadi et al., MIDL 2023, Eq. 1, with g = i = c = 1; the paper's other setting is (1/4, 1/2, 1/4).
-
-    Args:
-        global_loss: called as ``global_loss(net_output, target)``.
-        global_weight: g.
-        instance_weight: i.
-        center_weight: c.
-        **options: those of :class:`DICILoss`.
-    """
-
-    def __init__(
-        self,
-        global_loss: Callable[[Tensor, Tensor], Tensor],
-        global_weight: float = 1.0,
-        instance_weight: float = 1.0,
-        center_weight: float = 1.0,
-        **options: Any,
-    ) -> None:
-        if "predicted_weight" in options:
-            raise TypeError("ICILoss has no predicted_weight: the loss with that term is DICILoss")
-        super().__init__(global_loss, global_weight, instance_weight, 0.0, center_weight, **options)
-        del self.weights["predicted"]

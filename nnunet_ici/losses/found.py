@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nnunet_ici.checks import check_mask, check_prob
 from nnunet_ici.instances import InstanceTable, cell_sums, find_instances
 from nnunet_ici.losses.fused import TERMS, FusedInput, FusedSettings, fused_terms, is_fused
+from nnunet_ici.losses.inner import entropy
 from nnunet_ici.losses.ranks import divisors
 from nnunet_ici.losses.threshold import Threshold
 
@@ -63,6 +64,10 @@ class FoundInstances:
         label, pred = self.table.label_is_hit, self.table.pred_is_hit
         missed, false = (~label).sum(), (~pred).sum()
         return torch.stack([missed.new_tensor(len(label)), missed, false.new_tensor(len(pred)), false])
+
+    def entropy_sums(self, inner: str) -> Tensor:
+        """(L,), differentiable: the sum in each cell of :func:`~nnunet_ici.losses.inner.entropy`."""
+        return cell_sums(entropy(self.prob, self.target, inner), self.table)[0]
 
     def mean_over_instances(self, per_instance: Tensor, image: Tensor) -> Tensor:
         """Mean of values (I,) over the instances of each class in the mini-batch, then over the classes.
@@ -122,7 +127,7 @@ def _check(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
 
 def term_of(
     name: str,
-    settings: FusedSettings,
+    settings: FusedSettings | None,
     term: Callable[[FoundInstances], Tensor],
     prob: Tensor,
     target: Tensor,
@@ -133,7 +138,7 @@ def term_of(
 
     Args:
         name: of the term, one of :data:`~nnunet_ici.losses.fused.TERMS`.
-        settings: for the kernels.
+        settings: for the kernels, or None where they do not have it.
         term: the same, from instances already found.
         prob, target, mask, threshold: as for :func:`find`.
 
@@ -141,7 +146,7 @@ def term_of(
         TypeError, ValueError: as :func:`find`.
     """
     _check(prob, target, mask)
-    if is_fused(prob, settings):
+    if settings is not None and is_fused(prob, settings):
         return fused_terms(FusedInput(prob, target, "none", True, mask), threshold, settings)[0][TERMS.index(name)]
     return term(find(prob, target, mask, threshold))
 

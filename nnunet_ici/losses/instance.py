@@ -10,12 +10,34 @@ from torch import Tensor
 
 from nnunet_ici.losses.found import FoundInstances, InstanceTerm, term_of
 from nnunet_ici.losses.fused import FusedSettings
+from nnunet_ici.losses.inner import check_inner, has_dice, has_entropy
 
 __all__ = ["InstanceLoss", "instance_loss", "instance_term"]
 
 
-def instance_term(found: FoundInstances, exclude_other_instances: bool = True, smooth: float = 1e-5) -> Tensor:
+def instance_term(
+    found: FoundInstances, exclude_other_instances: bool = True, smooth: float = 1e-5, inner: str = "dice"
+) -> Tensor:
     """:func:`instance_loss` on instances already found."""
+    loss = torch.zeros_like(found.table.label_size, dtype=found.sums.dtype)
+    if has_dice(inner):
+        loss = loss + _dice(found, exclude_other_instances, smooth)
+    if has_entropy(inner):
+        loss = loss + _mean_entropy(found, inner)
+    return found.mean_over_instances(loss, found.table.label_image)
+
+
+def _mean_entropy(found: FoundInstances, inner: str) -> Tensor:
+    """(Z,): the mean over the label instance and the wrong voxels of the predicted instances that touch it."""
+    table, sums = found.table, found.entropy_sums(inner)
+    outside = table.cell_label == 0
+    wrong = _over_touching(found, table.sum_by_pred(torch.where(outside, sums, 0)))
+    wrong_size = _over_touching(found, table.sum_by_pred(torch.where(outside, table.cell_size, 0)))
+    return (table.sum_by_label(sums) + wrong) / (table.label_size + wrong_size)
+
+
+def _dice(found: FoundInstances, exclude_other_instances: bool, smooth: float) -> Tensor:
+    """(Z,): the Dice loss of each label instance."""
     table = found.table
     inside = table.sum_by_label(found.sums)
     if exclude_other_instances:
@@ -25,7 +47,7 @@ def instance_term(found: FoundInstances, exclude_other_instances: bool = True, s
         hit_inside = table.sum_by_label(torch.where(table.cell_pred > 0, found.sums, 0))
         wrong = _over_touching(found, table.sum_by_pred(found.sums)) - hit_inside
     dice = (2 * inside + smooth) / (inside + wrong + table.label_size + smooth)
-    return found.mean_over_instances(1 - dice, table.label_image)
+    return 1 - dice
 
 
 def _over_touching(found: FoundInstances, per_pred: Tensor) -> Tensor:
@@ -44,6 +66,7 @@ def instance_loss(
     threshold: float = 0.5,
     exclude_other_instances: bool = True,
     smooth: float = 1e-5,
+    inner: str = "dice",
 ) -> Tensor:
     r"""Dice loss of each label instance G_n against the predicted instances P_m that touch it, averaged.
 
@@ -66,13 +89,16 @@ def instance_loss(
         exclude_other_instances: Eq. 5, which does not punish a P_m for what it covers of other label instances; False:
             Eq. 3.
         smooth: eps.
+        inner: "dice"; or "bce", "focal" (gamma 2) or "dice_ce" (their sum, with the plain one), of which the
+            cross-entropy is a mean over the same voxels: G_n, and those of the touching P_m off the label (Appendix J).
 
     Returns:
-        A scalar in [0, 1]; without label instances 0, with a live graph (the authors' code adds a Dice against an empty
-        label there; Eq. 3 does not).
+        A scalar, in [0, 1] for the Dice; without label instances 0, with a live graph (the authors' code adds a Dice
+        against an empty label there; Eq. 3 does not).
 
     Raises:
-        TypeError, ValueError: for a wrong dtype or shape.
+        TypeError, ValueError: for a wrong dtype, shape or inner loss.
+        NotImplementedError: for Eq. 3 with another inner loss than Dice.
 
     Example:
         >>> import torch
@@ -84,9 +110,10 @@ def instance_loss(
         >>> round(loss.item(), 4), bool((logits.grad[target] < 0).all())
         (0.787, True)
     """
+    check_inner(inner, exclude_other_instances)
     settings = FusedSettings(exclude_other_instances, smooth, center=False)
-    term = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth)
-    return term_of("instance", settings, term, prob, target, mask, threshold)
+    term = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth, inner=inner)
+    return term_of("instance", settings if inner == "dice" else None, term, prob, target, mask, threshold)
 
 
 class InstanceLoss(InstanceTerm):
@@ -97,6 +124,7 @@ class InstanceLoss(InstanceTerm):
         smooth: eps.
         threshold: a number, or a (low, high) range drawn from at each call in training mode (0.5 in evaluation mode).
         seed: of the draws.
+        inner: the loss of one instance.
     """
 
     def __init__(
@@ -105,9 +133,12 @@ class InstanceLoss(InstanceTerm):
         smooth: float = 1e-5,
         threshold: float | Sequence[float] = 0.5,
         seed: int = 0,
+        inner: str = "dice",
     ) -> None:
+        check_inner(inner, exclude_other_instances)
         super().__init__(smooth, threshold, seed)
         self.exclude_other_instances = exclude_other_instances
+        self.inner = inner
 
     def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
         return instance_loss(
@@ -117,4 +148,5 @@ class InstanceLoss(InstanceTerm):
             threshold=threshold,
             exclude_other_instances=self.exclude_other_instances,
             smooth=self.smooth,
+            inner=self.inner,
         )

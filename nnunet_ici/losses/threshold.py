@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Threshold"]
+__all__ = ["VALIDATION_THRESHOLD", "Threshold"]
 
 VALIDATION_THRESHOLD = 0.5
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from nnunet_ici.losses.compound import DICILoss, InstanceCompoundLoss
+from nnunet_ici.losses.ici import DICILoss, InstanceCompoundLoss
 from nnunet_ici.trainers.history import TermHistory
 
 if TYPE_CHECKING:

@@ -1,0 +1,84 @@
+"""Exact Euclidean distances and Voronoi regions, in voxels, on the device the images lie on.
+
+On the CPU by edt and SciPy. Elsewhere by their definition, one axis after the other: the squared distance is the
+minimum over a line of the squared distance so far plus the square of the step, and the instance travels with it. That
+is no approximation, unlike jump flooding, and needs no way to the host.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from nnunet_ici.instances.components import HAS_TRITON
+
+__all__ = ["distance_to", "nearest_instance"]
+
+NOTHING = 2**62  # a key of no instance: squared distance in the high 32 bits, instance in the low ones
+
+
+def distance_to(mask: Tensor) -> Tensor:
+    """The distance of every voxel to the nearest voxel of a mask in the same image.
+
+    Args:
+        mask: bool (N, *spatial), 2D or 3D.
+
+    Returns:
+        float32, the shape of ``mask``, in voxels: 0 on the mask, infinity in an image where there is none.
+    """
+    if mask.device.type == "cpu":
+        import edt
+
+        distances = np.full(mask.shape, np.inf, np.float32)
+        for image, distance in zip(mask.numpy(), distances, strict=True):
+            if image.any():
+                distance[...] = edt.edt(~image, parallel=torch.get_num_threads())
+        return torch.from_numpy(distances)
+    keys = _spread_keys(torch.where(mask, 0, NOTHING))
+    squared = (keys >> 32).to(torch.float32)
+    return torch.where(keys >= NOTHING, torch.inf, squared.sqrt())
+
+
+def nearest_instance(ids: Tensor) -> Tensor:
+    """The Voronoi regions of instances: for every voxel the nearest one in the same image.
+
+    Args:
+        ids: int32 (N, *spatial), 2D or 3D, 0 = background.
+
+    Returns:
+        int32, the shape of ``ids``; 0 everywhere in an image without instances. Of instances at the same distance one
+        is taken: the one of the lowest id off the CPU, whichever SciPy finds on it.
+    """
+    if ids.device.type == "cpu":
+        nearest = np.zeros(ids.shape, np.int32)
+        for image, found in zip(ids.numpy(), nearest, strict=True):
+            if image.any():
+                at = ndimage.distance_transform_edt(image == 0, return_distances=False, return_indices=True)
+                found[...] = image[tuple(at)]
+        return torch.from_numpy(nearest)
+    keys = _spread_keys(torch.where(ids > 0, ids.to(torch.int64), NOTHING))
+    return torch.where(keys >= NOTHING, 0, keys & (2**32 - 1)).to(torch.int32)
+
+
+def _spread_keys(keys: Tensor) -> Tensor:
+    """For every voxel the smallest key of its image, squared distances added; keys int64 (N, *spatial)."""
+    for axis in range(1, keys.ndim):
+        lines = keys.reshape(keys.shape[:axis].numel(), keys.shape[axis], -1)
+        keys = _along_lines(lines).reshape(keys.shape)
+    return keys
+
+
+def _along_lines(lines: Tensor) -> Tensor:
+    """out[o, i, k] = min over j of lines[o, j, k] + (i - j)^2 * 2^32; int64 (outer, n, inner)."""
+    if lines.is_cuda and HAS_TRITON and lines.numel():
+        from nnunet_ici.instances._triton_distance import along_lines
+
+        return along_lines(lines)
+    along = torch.arange(lines.shape[1], device=lines.device)
+    nearest = torch.full_like(lines, 2 * NOTHING - 1)
+    for j in range(lines.shape[1]):
+        step = ((along - j) ** 2) << 32
+        nearest = torch.minimum(nearest, lines[:, j : j + 1] + step[:, None])
+    return nearest

@@ -1,0 +1,103 @@
+"""Region-wise loss with rectified maps: wrong probability costs the same everywhere, right probability pays more
+inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunet_ici.instances.distance import distance_to
+from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.losses.problems import check_problem, class_masks, mean_over_problems
+
+__all__ = ["RegionWiseLoss", "map_loss", "rectified_map", "region_wise_loss"]
+
+
+def map_loss(logits: Tensor, maps: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of softmax * map over classes and voxels: logits and maps (B, C, *spatial), mask bool (B, *spatial)."""
+    product = torch.softmax(logits, 1) * maps
+    if mask is None:
+        return product.mean()
+    # Where a NaN hides under the mask it is still one.
+    return torch.where(mask[:, None], product, 0 * product).sum() / (mask.sum() * logits.shape[1]).clamp(min=1)
+
+
+@torch.no_grad()
+def rectified_map(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
+    """The map z: -d / max(d) inside a class, +1 outside, with d the distance to the border of the class.
+
+    Args:
+        label: int64 (B, *spatial).
+        mask: bool (B, *spatial), True = counts; other voxels lie outside of every class.
+        classes: C.
+
+    Returns:
+        float32 (B, C, *spatial). A class that fills its image has no border: -1 everywhere.
+    """
+    masks = class_masks(label, mask, classes)
+    distance = distance_to(~masks.flatten(0, 1)).reshape(masks.shape)
+    largest = distance.flatten(2).amax(2).reshape(*masks.shape[:2], *[1] * (label.ndim - 1))
+    inside = torch.where(largest.isinf(), -1.0, -distance / largest.clamp(min=1))
+    return torch.where(masks, inside, 1.0)
+
+
+@torch.compiler.disable
+def region_wise_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Region-wise loss with rectified maps.
+
+    .. math:: L = \mathrm{mean}_{v, c}\; \mathrm{softmax}_c(v)\, z_c(v)
+
+    For each image and class, background included, z is -d / max(d) inside the class and +1 outside, with d the exact
+    Euclidean distance in voxels to the nearest voxel outside. On its own it has its minimum at the label, below 0.
+
+    Source: Valverde & Tohka, Region-wise loss for biomedical image segmentation, 2023.
+
+    Args:
+        logits: (B, C, *spatial), 2D or 3D, for a softmax.
+        label: int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), True = counts.
+
+    Returns:
+        A scalar between -1 and 1; 0 where nothing counts.
+
+    Raises:
+        TypeError, ValueError: for a wrong dtype or shape.
+
+    Example:
+        >>> import torch
+        >>> label = torch.zeros(1, 8, 8, dtype=torch.int64)
+        >>> label[0, 2:5, 2:5] = 1
+        >>> logits = torch.zeros(1, 2, 8, 8, requires_grad=True)
+        >>> loss = region_wise_loss(logits, label)
+        >>> loss.backward()
+        >>> bool(logits.grad[0, 1, 3, 3] < 0), bool(logits.grad[0, 1, 7, 7] > 0)
+        (True, True)
+    """
+    check_problem(logits, label, mask)
+    return map_loss(logits, rectified_map(label, mask, logits.shape[1]), mask)
+
+
+class RegionWiseLoss(CompoundLoss):
+    """Region-wise loss with rectified maps, alone unless a global loss is given a weight.
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``, or None.
+        global_weight: its weight.
+        region_wise_weight: that of :func:`region_wise_loss`. Of regions each is a softmax over two classes.
+        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+    """
+
+    def __init__(
+        self,
+        global_loss: GlobalLoss | None = None,
+        global_weight: float = 0.0,
+        region_wise_weight: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(global_loss, global_weight, {"region_wise": region_wise_weight}, **options)
+
+    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
+        value = mean_over_problems(region_wise_loss, net_output, target, self.ignore_label)
+        return {"region_wise": value}, None

@@ -1,0 +1,184 @@
+"""The naive loops that define the rival losses, and other inner losses: one instance, one voxel after the other.
+
+Arrays as in tests/reference.py; the losses over all classes take logits (B, C, *spatial), label (B, *spatial) of
+integers and mask bool (B, *spatial) or None.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.reference import components, images_of_classes
+
+
+def entropy(p, y, inner):
+    """Cross-entropy of each voxel, the logarithm clamped at -100 as torch does."""
+    with np.errstate(divide="ignore"):
+        plain = -np.maximum(np.log(np.where(y, p, 1 - p)), -100)
+    return np.where(y, 1 - p, p) ** 2 * plain if inner == "focal" else plain
+
+
+def inner_loss(image, dice, right, wrong, inner):
+    """Dice given, and / or the mean cross-entropy over the voxels ``right`` (y = 1) and ``wrong`` (y = 0)."""
+    loss = dice if inner in ("dice", "dice_ce") else 0.0
+    if inner != "dice":
+        voxels = np.concatenate([right, wrong]).astype(int)
+        loss += entropy(image.p, image.y, inner)[voxels].mean()
+    return loss
+
+
+def instance_loss(prob, target, mask=None, threshold=0.5, inner="dice", eps=1e-5):
+    """Eq. 5 with any inner loss."""
+    per_class = []
+    for images in images_of_classes(prob, target, mask, threshold):
+        losses = []
+        for image in images:
+            for g in image.labels:
+                wrong = [q[~image.y[q]] for q in image.touching_preds(g)]
+                wrong = np.concatenate(wrong) if wrong else np.array([], int)
+                inside = image.p[g].sum()
+                dice = 1 - (2 * inside + eps) / (inside + image.p[wrong].sum() + len(g) + eps)
+                losses.append(inner_loss(image, dice, g, wrong, inner))
+        per_class.append(np.mean(losses) if losses else 0.0)
+    return float(np.mean(per_class))
+
+
+def predicted_instance_loss(prob, target, mask=None, threshold=0.5, inner="dice", eps=1e-5):
+    """Eq. 6 with any inner loss."""
+    per_class = []
+    for images in images_of_classes(prob, target, mask, threshold):
+        losses = []
+        for image in images:
+            for q in image.preds:
+                touched = image.touching_labels(q)
+                right = np.concatenate(touched) if touched else np.array([], int)
+                dice = image.p[q].mean()
+                if touched:
+                    true = image.p[q[image.y[q]]].sum()
+                    dice = 1 - (2 * true + eps) / (image.p[q].sum() + len(right) + eps)
+                losses.append(inner_loss(image, dice, right, q[~image.y[q]], inner))
+        per_class.append(np.mean(losses) if losses else 0.0)
+    return float(np.mean(per_class))
+
+
+def blob_loss(prob, target, mask=None, inner="dice", eps=1e-5):
+    """Kofler et al.: the other instances masked out, a loss over the image."""
+    per_class = []
+    for b_images, counted in zip(images_of_classes(prob, target, mask, 2.0), [mask] * prob.shape[1], strict=True):
+        means = []
+        for b, image in enumerate(b_images):
+            counts = np.ones(image.y.shape, bool) if counted is None else counted[b, 0].ravel()
+            background = np.flatnonzero(~image.y & counts)
+            losses = []
+            for g in image.labels:
+                kept = np.concatenate([g, background])
+                dice = 1 - (2 * image.p[g].sum() + eps) / (image.p[kept].sum() + len(g) + eps)
+                losses.append(inner_loss(image, dice, g, background, inner))
+            if losses:
+                means.append(np.mean(losses))
+        per_class.append(np.mean(means) if means else 0.0)
+    return float(np.mean(per_class))
+
+
+def nearest(places, voxel):
+    """The distance from a voxel to the nearest of the places (K, axes)."""
+    return np.sqrt(((places - np.array(voxel)) ** 2).sum(1)).min() if len(places) else np.inf
+
+
+def voronoi(ids, shape):
+    """The set of nearest instances of each voxel of a raveled id image, ties and all."""
+    places = {n: np.argwhere(ids.reshape(shape) == n) for n in range(1, ids.max() + 1)}
+    regions = []
+    for voxel in np.ndindex(shape):
+        distance = {n: nearest(at, voxel) for n, at in places.items()}
+        regions.append({n for n, d in distance.items() if np.isclose(d, min(distance.values()))})
+    return regions
+
+
+def cc_dice_ce_loss(prob, target, region_of, mask=None, eps=1e-5):
+    """Dice + CE in each region; region_of(class, sample) gives the region of each voxel, raveled, ties resolved."""
+    per_class = []
+    for c, images in enumerate(images_of_classes(prob, target, mask, 2.0)):
+        losses = []
+        for b, image in enumerate(images):
+            counts = np.ones(image.y.shape, bool) if mask is None else mask[b, 0].ravel()
+            for n in range(1, len(image.labels) + 1):
+                r = np.flatnonzero((region_of(c, b) == n) & counts)
+                p, y = image.p[r], image.y[r]
+                losses.append(1 - (2 * p[y].sum() + eps) / (p.sum() + y.sum() + eps) + entropy(p, y, "bce").mean())
+        per_class.append(np.mean(losses) if losses else 0.0)
+    return float(np.mean(per_class))
+
+
+def softmax(logits):
+    z = np.exp(logits - logits.max(1, keepdims=True))
+    return z / z.sum(1, keepdims=True)
+
+
+def maps(logits, label, mask, value):
+    """Mean over counted voxels and classes of softmax * value(place in class, distance to it, to the rest, largest)."""
+    prob, products = softmax(logits.astype(np.float64)), []
+    for b in range(len(label)):
+        counts = np.ones(label[b].shape, bool) if mask is None else mask[b]
+        for c in range(logits.shape[1]):
+            inside = (label[b] == c) & counts
+            to_class, to_rest = np.argwhere(inside), np.argwhere(~inside)
+            largest = max((nearest(to_rest, voxel) for voxel in map(tuple, to_class)), default=0)
+            for voxel in map(tuple, np.argwhere(counts)):
+                z = value(inside[voxel], nearest(to_class, voxel), nearest(to_rest, voxel), largest)
+                products.append(prob[(b, c, *voxel)] * z)
+    return float(np.mean(products)) if products else 0.0
+
+
+def region_wise_loss(logits, label, mask=None):
+    """Rectified maps."""
+
+    def value(inside, to_class, to_rest, largest):
+        if not inside:
+            return 1
+        return -1 if np.isinf(largest) else -to_rest / largest
+
+    return maps(logits, label, mask, value)
+
+
+def boundary_loss(logits, label, mask=None):
+    """Signed distances."""
+
+    def value(inside, to_class, to_rest, largest):
+        distance = 1 - to_rest if inside else to_class
+        return 0 if np.isinf(distance) else distance
+
+    return maps(logits, label, mask, value)
+
+
+def weighted(logits, label, weight):
+    """Weighted cross-entropy, normalised."""
+    prob = softmax(logits.astype(np.float64))
+    entropy_ = -np.log(np.take_along_axis(prob, label[:, None], 1)[:, 0])
+    return float((entropy_ * weight).sum() / weight.sum()) if weight.sum() else 0.0
+
+
+def dilated_balanced_ce_loss(logits, label, mask=None, radius=3):
+    """Inverse frequency of dilated classes."""
+    classes, weight = logits.shape[1], np.zeros(label.shape)
+    for b in range(len(label)):
+        counts = np.ones(label[b].shape, bool) if mask is None else mask[b]
+        for c in range(classes):
+            places = np.argwhere((label[b] == c) & counts)
+            dilated = [v for v in map(tuple, np.argwhere(counts)) if nearest(places, v) <= radius]
+            for voxel in dilated:
+                weight[(b, *voxel)] = max(weight[(b, *voxel)], counts.sum() / (classes * len(dilated)))
+    return weighted(logits, label, weight)
+
+
+def inverse_weighting_loss(logits, label, mask=None):
+    """Every component and the background weigh the same."""
+    weight = np.zeros(label.shape)
+    for b in range(len(label)):
+        counts = np.ones(label[b].shape, bool) if mask is None else mask[b]
+        parts = [np.flatnonzero((label[b] == 0) & counts)]
+        for c in range(1, logits.shape[1]):
+            parts += components((label[b] == c) & counts)[1]
+        for part in parts:
+            weight[b].reshape(-1)[part] = counts.sum() / (len(parts) * max(len(part), 1))
+    return weighted(logits, label, weight)

@@ -1,0 +1,243 @@
+"""The rival losses, and the inner losses, against naive loops; gradients, modes, documented effects, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_ici import losses
+from nnunet_ici.instances import label_components
+from nnunet_ici.instances.distance import nearest_instance
+from nnunet_ici.losses import (
+    BlobLoss,
+    BoundaryLoss,
+    CCDiceCELoss,
+    DICILoss,
+    DilatedBalancedCELoss,
+    InverseWeightingLoss,
+    RegionWiseLoss,
+    blob_loss,
+    cc_dice_ce_loss,
+    dilated_balanced_ce_loss,
+    instance_loss,
+    inverse_weighting_loss,
+    predicted_instance_loss,
+)
+from tests import reference_rivals as naive
+from tests.terms import in_2d_and_3d, random_case, tensors
+
+INNER = ["dice", "bce", "focal", "dice_ce"]
+OVER_CLASSES = ["region_wise_loss", "boundary_loss", "dilated_balanced_ce_loss", "inverse_weighting_loss"]
+COMPOUNDS = {
+    "blob": lambda g, **k: BlobLoss(g, **k),
+    "cc_dice_ce": lambda g, **k: CCDiceCELoss(g, **k),
+    "region_wise": lambda g, **k: RegionWiseLoss(g, 0.5, **k),
+    "dbce": lambda g, **k: DilatedBalancedCELoss(g, 0.5, **k),
+    "inverse_weighting": lambda g, **k: InverseWeightingLoss(g, 0.5, **k),
+    "boundary": lambda g, **k: BoundaryLoss(g, **k),
+}
+
+
+def global_loss(z, y):
+    return z.square().mean()
+
+
+def terms_alone(name, **options):
+    """The compound without its global loss."""
+    if name == "boundary":
+        loss = BoundaryLoss(lambda z, y: 0 * z.sum(), **options)
+        loss.set_progress(1.0)
+        return loss
+    cls = {
+        "blob": BlobLoss,
+        "cc_dice_ce": CCDiceCELoss,
+        "region_wise": RegionWiseLoss,
+        "dbce": DilatedBalancedCELoss,
+        "inverse_weighting": InverseWeightingLoss,
+    }[name]
+    return cls(None, 0.0, **options)
+
+
+def case_of_classes(rng, axes, classes=3):
+    """Logits, label and mask or None, small."""
+    shape = (2, *rng.integers(1, 7 if axes == 2 else 5, size=axes))
+    label = rng.integers(0, classes, shape) * (rng.random(shape) < rng.choice([0, 0.2, 0.6, 1]))
+    if rng.random() < 0.2:
+        label[0] = rng.integers(classes)  # a class that fills its image
+    mask = rng.random(shape) < 0.7 if rng.random() < 0.5 else None
+    return rng.standard_normal((2, classes, *shape[1:])), label, mask
+
+
+@in_2d_and_3d
+@pytest.mark.parametrize("name", OVER_CLASSES)
+def test_losses_over_classes_equal_the_loops(name, axes, rng):
+    for _ in range(12):
+        logits, label, mask = case_of_classes(rng, axes)
+        actual = getattr(losses, name)(*tensors(logits, label, mask)).item()
+        assert actual == pytest.approx(getattr(naive, name)(logits, label, mask), abs=1e-6)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 5])
+def test_the_radius_has_its_documented_effect(radius, rng):
+    logits, label, mask = case_of_classes(rng, 2)
+    actual = dilated_balanced_ce_loss(*tensors(logits, label, mask), radius=radius).item()
+    assert actual == pytest.approx(naive.dilated_balanced_ce_loss(logits, label, mask, radius), abs=1e-6)
+
+
+@in_2d_and_3d
+@pytest.mark.parametrize("inner", INNER)
+def test_inner_losses_equal_the_loops(inner, axes, rng):
+    for _ in range(15):
+        prob, target, mask = random_case(rng, axes, binary=rng.random() < 0.2)
+        given = tensors(prob, target, mask)
+        for threshold in (0.3, 0.6):
+            for fast, slow in (
+                (instance_loss, naive.instance_loss),
+                (predicted_instance_loss, naive.predicted_instance_loss),
+            ):
+                actual = fast(*given, threshold=threshold, inner=inner).item()
+                assert actual == pytest.approx(slow(prob, target, mask, threshold, inner), rel=1e-9, abs=1e-9)
+        assert blob_loss(*given, inner=inner).item() == pytest.approx(
+            naive.blob_loss(prob, target, mask, inner), rel=1e-9, abs=1e-9
+        )
+
+
+@in_2d_and_3d
+def test_cc_dice_ce_equals_the_loops_on_regions_that_are_voronois(axes, rng):
+    for _ in range(8):
+        shape = (2, 2, *rng.integers(1, 8 if axes == 2 else 5, size=axes))
+        prob, target = rng.random(shape), rng.random(shape) < rng.choice([0, 0.1, 0.3])
+        mask = rng.random((2, 1, *shape[2:])) < 0.8 if rng.random() < 0.5 else None
+        counted = target if mask is None else target & mask
+        ids, _ = label_components(torch.from_numpy(counted).flatten(0, 1))
+        regions = nearest_instance(ids).numpy().reshape(4, -1)
+        for image, region in zip(ids.numpy(), regions, strict=True):
+            valid = naive.voronoi(image.ravel(), shape[2:])
+            assert all(r in v or (r == 0 and not v) for r, v in zip(region, valid, strict=True))
+        expected = naive.cc_dice_ce_loss(prob, target, lambda c, b, r=regions: r[2 * b + c], mask)
+        assert cc_dice_ce_loss(*tensors(prob, target, mask)).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@in_2d_and_3d
+def test_gradients(axes, rng):
+    shape = (2, 2, 5, 4) if axes == 2 else (1, 2, 3, 4, 4)
+    prob = torch.from_numpy(rng.uniform(0.05, 0.95, shape)).requires_grad_()
+    target = torch.from_numpy(rng.random(shape) < 0.25)
+    for loss in (
+        lambda p: cc_dice_ce_loss(p, target),
+        *(lambda p, inner=inner: blob_loss(p, target, inner=inner) for inner in INNER),
+        *(lambda p, inner=inner: instance_loss(p, target, inner=inner) for inner in INNER),
+        *(lambda p, inner=inner: predicted_instance_loss(p, target, inner=inner) for inner in INNER),
+    ):
+        assert torch.autograd.gradcheck(lambda p, loss=loss: 1.7 * loss(p), prob)
+    logits = torch.from_numpy(rng.standard_normal(shape)).requires_grad_()
+    label = torch.from_numpy(rng.integers(0, 2, (shape[0], *shape[2:])))
+    for name in OVER_CLASSES:
+        assert torch.autograd.gradcheck(lambda z, name=name: 1.7 * getattr(losses, name)(z, label), logits)
+
+
+def test_a_missed_and_a_false_lesion_each_get_a_gradient_of_the_right_sign():
+    target = torch.zeros(1, 1, 24, 24, dtype=torch.int16)
+    target[0, 0, 4:6, 4:6] = 1
+    logits = torch.zeros(1, 2, 24, 24)
+    logits[0, 0] = 2
+    logits[0, 1, 17:19, 17:19] = 4  # false
+    for name in COMPOUNDS:
+        leaf = logits.clone().requires_grad_()
+        terms_alone(name)(leaf, target).backward()
+        assert leaf.grad[0, 1, 4, 4] < 0, name
+        assert leaf.grad[0, 1, 17, 17] > 0, name
+
+
+@pytest.mark.parametrize("name", COMPOUNDS)
+def test_a_label_free_image_is_no_trouble(name):
+    loss = COMPOUNDS[name](global_loss)
+    logits = torch.randn(2, 2, 9, 8, requires_grad=True)
+    value = loss(logits, torch.zeros(2, 1, 9, 8, dtype=torch.int16))
+    value.backward()
+    assert value.isfinite() and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", COMPOUNDS)
+def test_regions_are_softmaxes_over_two_classes_each(name, rng):
+    """One region and its sigmoid give what labels and a softmax do; ignored voxels count nowhere."""
+    z = torch.from_numpy(rng.standard_normal((2, 1, 9, 11)))
+    y = torch.from_numpy(rng.random((2, 1, 9, 11)) < 0.2)
+    ignored = torch.from_numpy(rng.random((2, 1, 9, 11)) < 0.2)
+    labels = torch.where(ignored, 2, y.to(torch.int16))
+    by_label = terms_alone(name, ignore_label=2)(torch.cat([torch.zeros_like(z), z], 1), labels)
+    by_region = terms_alone(name)(z, torch.cat([y, ignored], 1))
+    assert by_region.item() == pytest.approx(by_label.item(), rel=1e-6)
+    elsewhere = terms_alone(name)(torch.where(ignored, z + 3, z), torch.cat([y, ignored], 1))
+    assert elsewhere.item() == pytest.approx(by_region.item(), rel=1e-6)
+
+
+def test_the_weight_of_boundary_loss_falls():
+    loss = BoundaryLoss(global_loss)
+    logits, target = torch.randn(1, 2, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.int16)
+    target[..., 2:4, 2:4] = 1
+    assert loss(logits, target).item() == pytest.approx(global_loss(logits, target).item())
+    seen = []
+    for progress in (0, 0.25, 0.995, 1):
+        loss.set_progress(progress)
+        seen.append(loss.weights["global"])
+    assert seen == pytest.approx([1, 0.75, 0.01, 0.01])
+    with pytest.raises(ValueError, match=r"progress must lie in \[0, 1\]\. Got: 1\.5"):
+        loss.set_progress(1.5)
+
+
+def test_alpha_and_beta_of_blob_loss(rng):
+    logits = torch.from_numpy(rng.standard_normal((2, 2, 9, 9)))
+    target = torch.from_numpy((rng.random((2, 1, 9, 9)) < 0.1).astype(np.int16))
+    prob = torch.softmax(logits, 1)[:, 1:]
+    expected = 2 * global_loss(logits, target) + blob_loss(prob, target == 1)
+    assert BlobLoss(global_loss)(logits, target).item() == pytest.approx(expected.item())
+    expected = 0.5 * global_loss(logits, target) + 3 * blob_loss(prob, target == 1)
+    assert BlobLoss(global_loss, 0.5, 3.0)(logits, target).item() == pytest.approx(expected.item())
+
+
+def test_validation_counts_instances_for_every_loss(rng):
+    target = torch.zeros(1, 1, 20, 20, dtype=torch.int16)
+    target[0, 0, 3, 3] = target[0, 0, 12:14, 12:14] = 1
+    logits = torch.zeros(1, 2, 20, 20)
+    logits[0, 1] = -5
+    logits[0, 1, 12:14, 12:14] = logits[0, 1, 17, 3] = 5
+    for name, make in COMPOUNDS.items():
+        loss = make(global_loss).eval()
+        if name == "boundary":
+            loss.set_progress(0.5)
+        loss(logits, target)
+        taken = loss.record.take()
+        counts = [taken[f"{kind}_instances"] for kind in ("label", "missed", "predicted", "false")]
+        assert counts == [2, 1, 2, 1], name
+        loss.train()
+        loss(logits, target)
+        assert "missed_instances" not in loss.record.take()
+
+
+def test_the_inner_loss_of_compounds(rng):
+    logits = torch.from_numpy(rng.standard_normal((2, 2, 12, 12)))
+    target = torch.from_numpy((rng.random((2, 1, 12, 12)) < 0.1).astype(np.int16))
+    prob, y = torch.softmax(logits, 1)[:, 1:], target == 1
+    loss = DICILoss(None, 0, 1, 1, 0, threshold=0.5, inner="focal")
+    expected = instance_loss(prob, y, inner="focal") + predicted_instance_loss(prob, y, inner="focal")
+    assert loss(logits, target).item() == pytest.approx(expected.item())
+
+
+def test_errors_name_what_was_got():
+    prob, target = torch.rand(1, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"inner must be one of dice, bce, focal, dice_ce\. Got: 'ce'"):
+        instance_loss(prob, target, inner="ce")
+    with pytest.raises(NotImplementedError, match=r"Eq\. 3 .* Dice only.* Got: inner='bce'"):
+        DICILoss(None, 0, inner="bce", exclude_other_instances=False)
+    with pytest.raises(ValueError, match=r"without a global_loss its weight must be 0\. Got: 2\.0"):
+        BlobLoss(None)
+    with pytest.raises(ValueError, match=r"radius must be an integer, 0 or more\. Got: -1"):
+        DilatedBalancedCELoss(radius=-1)
+    with pytest.raises(TypeError, match=r"label must be of torch\.int64\. Got: torch\.int32"):
+        inverse_weighting_loss(torch.rand(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int32))
+    with pytest.raises(ValueError, match=r"mask has the wrong shape\. Expected: \(1, 4, 4\)\. Got: \(1, 4, 5\)"):
+        losses.region_wise_loss(
+            torch.rand(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64), torch.ones(1, 4, 5, dtype=torch.bool)
+        )
