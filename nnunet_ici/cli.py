@@ -14,6 +14,7 @@ __all__ = ["main"]
 COMMANDS = {
     "doctor": ("nnunet_ici.doctor", "check the installation, and say what is missing"),
     "ext-path": ("nnunet_ici.ext_path", "print the folder for nnUNet_extTrainer"),
+    "trainers": ("nnunet_ici.trainers.listing", "list the trainers and their options, or check a name"),
     "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "ATLAS R2.0 to nnU-Net raw data"),
     "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic data set in the layout of ATLAS R2.0"),
     "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions of predictions"),

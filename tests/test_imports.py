@@ -13,7 +13,7 @@ PACKAGE = ROOT / "nnunet_ici"
 
 # A part may import from those behind it in its row, and from itself.
 ALLOWED = {
-    "cli": {"datasets", "evaluation", "doctor", "ext_path"},
+    "cli": {"datasets", "evaluation", "doctor", "ext_path", "trainers"},
     "doctor": {"_autoregister", "trainers", "instances"},
     "ext_path": {"_autoregister"},
     "ext": {"trainers"},

@@ -150,7 +150,10 @@ def test_version_help_and_unknown_commands(capsys):
     assert main([]) == 2
     capsys.readouterr()
     assert main(["convert"]) == 2
-    assert "Expected: doctor, ext-path, convert-atlas, synth-atlas, evaluate. Got: convert" in capsys.readouterr().err
+    assert (
+        "Expected: doctor, ext-path, trainers, convert-atlas, synth-atlas, evaluate. Got: convert"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.fixture

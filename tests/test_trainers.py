@@ -140,7 +140,7 @@ def test_resume_goes_on_where_the_checkpoint_was(make_trainer):
     cls = quick(nnUNetTrainerICI)
     whole = make_trainer(cls)
     whole.run_training()
-    taus = whole._instance_loss.threshold.draws
+    taus = whole._compound.threshold.draws
 
     killed = make_trainer(cls)
     step, count = killed.train_step, 0
@@ -162,9 +162,9 @@ def test_resume_goes_on_where_the_checkpoint_was(make_trainer):
     resumed.load_checkpoint(os.path.join(killed.output_folder, "checkpoint_latest.pth"))
     assert resumed.current_epoch == 1
     per_epoch = taus // 3
-    assert resumed._instance_loss.threshold.draws == per_epoch > 0
+    assert resumed._compound.threshold.draws == per_epoch > 0
     resumed.run_training()
-    assert resumed._instance_loss.threshold.draws == taus
+    assert resumed._compound.threshold.draws == taus
     assert [row["epoch"] for row in read_csv(resumed)] == ["0", "1", "2"]
     assert read_csv(resumed)[0] == first
     assert {len(v) for v in resumed.logger.local_logger.my_fantastic_logging.values()} == {3}

@@ -1,35 +1,51 @@
-"""nnU-Net trainers with instance-aware losses, by name and on demand.
+"""nnU-Net trainers with instance-aware losses and their rivals, by name and on demand.
 
-``nnUNetTrainerICI``, ``nnUNetTrainerDICI`` and ``nnUNetTrainerDual``, each also as ``<name>_<N>epochs`` (``_1epoch``
-for one), like nnU-Net's own variants. Importing this package loads neither torch nor nnunetv2; asking it for a trainer
-does. A name gives the same class at every look-up, and the classes can be pickled.
+``nnUNetTrainer<Loss>[_<option>...]``, such as ``nnUNetTrainerICI_g0p25_i0p5_c0p25_250epochs``; ``nnunet_ici trainers``
+lists losses and options. Importing this package loads neither torch nor nnunetv2; asking it for a trainer does. A name
+gives the same class at every look-up, and the classes can be pickled.
 """
 
 from __future__ import annotations
 
-import re
+import importlib
+import sys
+
+from nnunet_ici.trainers.names import TRAINERS, NameError_, parse
 
 __all__ = ["TRAINERS"]
 
-TRAINERS = ("nnUNetTrainerICI", "nnUNetTrainerDICI", "nnUNetTrainerDual")
-
-_VARIANT = re.compile(rf"(?P<base>{'|'.join(TRAINERS)})_(?:(?P<one>1)epoch|(?P<many>[2-9]|[1-9]\d+)epochs)")
+# Where nnU-Net's variants live, by the option's name.
+_BASES = {
+    "NoMirroring": ("data_augmentation.nnUNetTrainerNoMirroring", "nnUNetTrainerNoMirroring"),
+    "DA5": ("data_augmentation.nnUNetTrainerDA5", "nnUNetTrainerDA5"),
+    "probOversampling": ("sampling.nnUNetTrainer_probabilisticOversampling", "nnUNetTrainer_probabilisticOversampling"),
+}
+_hinted: set[str] = set()
 
 
 def __getattr__(name: str) -> type:
-    if name in TRAINERS:
-        from nnunet_ici.trainers import ici
-
-        trainer: type = getattr(ici, name)
-    elif match := _VARIANT.fullmatch(name):
-        base = __getattr__(match["base"])
-        epochs = int(match["one"] or match["many"])
-        doc = f":class:`{base.__name__}` with a training of {epochs} epochs."
-        trainer = type(name, (base,), {"epochs": epochs, "__module__": __name__, "__doc__": doc})
+    try:
+        parsed = parse(name)
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    except NameError_ as error:
+        # nnU-Net asks with hasattr and would say no more than that there is no such trainer.
+        if name not in _hinted:
+            _hinted.add(name)
+            print(f"nnunet_ici: {error}", file=sys.stderr)
+        raise AttributeError(str(error)) from None
+    if name == parsed.loss:
+        part = "ici" if name in ("nnUNetTrainerICI", "nnUNetTrainerDICI", "nnUNetTrainerDual") else "rivals"
+        trainer: type = getattr(importlib.import_module(f"{__name__}.{part}"), name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = trainer
-    return trainer
+        bases: tuple[type, ...] = (__getattr__(parsed.loss),)
+        if parsed.base:
+            module, host = _BASES[parsed.base]
+            variants = f"nnunetv2.training.nnUNetTrainer.variants.{module}"
+            bases += (getattr(importlib.import_module(variants), host),)
+        doc = f":class:`{parsed.loss}` with {', '.join(parsed.options.values())}."
+        trainer = type(name, bases, {**parsed.attributes, "__module__": __name__, "__doc__": doc})
+    return globals().setdefault(name, trainer)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,67 @@
+"""``nnunet_ici trainers``: the losses, their options and defaults; or what a name means."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from nnunet_ici.trainers.names import LOSSES, OPTIONS, NameError_, default, options_of, parse
+
+__all__ = ["main"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"drawn from {value[0]} to {value[1]}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _list() -> str:
+    lines = ["nnUNetTrainer<Loss>[_<option>...]; options in the order given, those that say the default left out.", ""]
+    for name, loss in LOSSES.items():
+        lines += [name, f"  {loss.summary}", f"  options: {' '.join(OPTIONS[key].shown for key in options_of(name))}"]
+        defaults = (f"{attribute} {_shown(value)}" for attribute, value in loss.defaults.items())
+        lines += [f"  defaults: {', '.join(defaults)}"] if loss.defaults else []
+        lines.append("")
+    width = max(len(option.shown) for option in OPTIONS.values())
+    lines += [f"  _{option.shown:<{width}}  {option.meaning}" for option in OPTIONS.values()]
+    lines.append("\nDecimal points are written p: _i0p5. Example: nnUNetTrainerICI_g0p25_i0p5_c0p25_250epochs")
+    return "\n".join(lines)
+
+
+def _explain(name: str) -> str:
+    parsed = parse(name)
+    lines = [name, f"  {LOSSES[parsed.loss].summary}"]
+    for key in options_of(parsed.loss):
+        option = OPTIONS[key]
+        value = parsed.base or "nnU-Net's own" if key == "base" else parsed.attributes.get(option.attribute)
+        chosen = _shown(default(parsed.loss, option.attribute) if value is None else value)
+        lines.append(f"  {'*' if key in parsed.options else ' '} {option.attribute or 'base'}: {chosen}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "nnunet_ici trainers") -> int:
+    """List trainers, or explain the names given.
+
+    Returns:
+        0; 1 if a name is none of ours, after saying why.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("name", nargs="*", help="explain and check these names instead of listing all")
+    args = parser.parse_args(argv)
+    if not args.name:
+        print(_list())
+        return 0
+    failed = 0
+    for name in args.name:
+        try:
+            print(_explain(name))
+        except KeyError:
+            print(f"{name}: no trainer of this package. Expected: {', '.join(LOSSES)}", file=sys.stderr)
+            failed = 1
+        except NameError_ as error:
+            print(error, file=sys.stderr)
+            failed = 1
+    return failed

@@ -1,0 +1,96 @@
+"""Two gloo processes give the losses and gradients of one process on the joined batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+from nnunet_ici.instances import components
+from nnunet_ici.losses import BlobLoss, CCDiceCELoss, DICILoss
+from nnunet_ici.losses.fused import FusedSettings, fused_terms
+from nnunet_ici.losses.network_output import fused_input
+
+
+def joined_batch(case):
+    """Logits and labels of four images with three classes, the instances unevenly spread over ranks and classes."""
+    rng = np.random.default_rng(7)
+    target = np.zeros((4, 1, 24, 24), np.int16)
+    if case != "no instance":
+        target[0, 0, 2:5, 2:5], target[0, 0, 10, 10], target[1, 0, 20, 3:9] = 1, 1, 1
+    if case == "both ranks":
+        target[3, 0, 5:8, 5], target[2, 0, 15, 15] = 1, 2
+    logits = rng.standard_normal((4, 3, 24, 24)) + np.array([2, 0, 0]).reshape(1, 3, 1, 1)
+    return torch.from_numpy(logits), torch.from_numpy(target)
+
+
+def losses_for(over_ranks):
+    def global_loss(z, y):
+        return z.square().mean()
+
+    options = {"over_ranks": over_ranks}
+    losses = {
+        "dici": DICILoss(global_loss, 0.5, 1, 2, 1.5, threshold=0.5, size=5, **options),
+        "drawn": DICILoss(global_loss, **options),
+        "focal": DICILoss(global_loss, inner="focal", threshold=0.4, **options),
+        "blob": BlobLoss(global_loss, inner="dice_ce", **options),
+        "cc": CCDiceCELoss(global_loss, **options),
+    }
+    losses = {name: loss for name, loss in losses.items()}
+    if components.HAS_TRITON:
+        settings = FusedSettings(over_ranks=over_ranks)
+
+        def fused(z, y):
+            values, _ = fused_terms(fused_input(z.float(), y, None), 0.5, settings)
+            return (values * torch.tensor([1.0, 2.0, 1.5])).sum()
+
+        losses["fused"] = fused
+    return losses
+
+
+def run_rank(rank, port, case, queue):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRITON_INTERPRET": "1"}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    logits, target = joined_batch(case)
+    half = slice(2 * rank, 2 * rank + 2)
+    results = {}
+    for name, loss in losses_for(True).items():
+        leaf = logits[half].clone().requires_grad_()
+        value = loss(leaf, target[half])
+        value.backward()
+        results[name] = (value.item(), leaf.grad.numpy())
+    queue.put((rank, results))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("case", ["both ranks", "first rank only", "no instance"])
+def test_two_processes_equal_one(case):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    processes = [context.Process(target=run_rank, args=(rank, port, case, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    by_rank = dict(queue.get() for _ in range(2))
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+    logits, target = joined_batch(case)
+    for name, loss in losses_for(False).items():
+        leaf = logits.clone().requires_grad_()
+        value = loss(leaf, target)
+        value.backward()
+        values, grads = zip(*(by_rank[rank][name] for rank in range(2)), strict=True)
+        assert np.mean(values) == pytest.approx(value.item(), abs=1e-5), name
+        # DDP averages gradients over the ranks; those by the logits lie side by side here.
+        joined = np.concatenate(grads) / 2
+        np.testing.assert_allclose(joined, leaf.grad.numpy(), atol=1e-5, err_msg=name)
