@@ -41,7 +41,6 @@ def losses_for(over_ranks):
         "blob": BlobLoss(global_loss, inner="dice_ce", **options),
         "cc": CCDiceCELoss(global_loss, **options),
     }
-    losses = {name: loss for name, loss in losses.items()}
     if components.HAS_TRITON:
         settings = FusedSettings(over_ranks=over_ranks)
 

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -209,6 +210,8 @@ def test_the_commands_as_a_user_types_them(nnunet):
     )  # fmt: skip
     assert "Mean Validation Dice" in log
 
+    _move_to_another_machine(nnunet, raw, predictions["nnUNetTrainerICI_1epoch"])
+
     ensemble = nnunet / "ensemble"
     tiny_nnunet.run(nnunet, "nnUNetv2_ensemble", "-i", *predictions.values(), "-o", ensemble, "-np", 1)
     models = [f"{name}={path}" for name, path in (predictions | {"ensemble": ensemble}).items()]
@@ -219,3 +222,23 @@ def test_the_commands_as_a_user_types_them(nnunet):
     assert {row["model"] for row in rows} == {*predictions, "ensemble"}
     # Bright balls in noise: an epoch is enough to find some.
     assert max(float(row["paper.dsc"]) for row in rows) > 0.3
+
+
+def _move_to_another_machine(nnunet, raw, predicted):
+    """Export, import elsewhere, predict the same; and what a user without the plugin is told."""
+    model = ("-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", "nnUNetTrainerICI_1epoch", "-p", "nnUNetPlans_small")
+    zipped = nnunet / "model.zip"
+    tiny_nnunet.run(nnunet, "nnUNetv2_export_model_to_zip", *model, "-o", zipped, "--not_strict")
+    elsewhere = nnunet / "elsewhere"
+    for name in tiny_nnunet.FOLDERS:
+        (elsewhere / name).mkdir(parents=True)
+    tiny_nnunet.run(elsewhere, "nnUNetv2_install_pretrained_model_from_zip", zipped)
+    predict = ("-i", raw / "imagesTs", *model, "-device", "cpu", "-npp", 1, "-nps", 1)
+    tiny_nnunet.run(elsewhere, "nnUNetv2_predict", *predict, "-o", elsewhere / "predicted")
+    for path in sorted(predicted.glob("*.nii.gz")):
+        again = sitk.GetArrayFromImage(sitk.ReadImage(str(elsewhere / "predicted" / path.name)))
+        np.testing.assert_array_equal(again, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+
+    without = {"NNUNET_ICI_NO_AUTOREGISTER": "1", "nnUNet_extTrainer": ""}
+    with pytest.raises(AssertionError, match=r"Could not find requested nnunet trainer nnUNetTrainerICI_1epoch"):
+        tiny_nnunet.run(elsewhere, "nnUNetv2_predict", *predict, "-o", elsewhere / "no", **without)

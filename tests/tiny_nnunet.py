@@ -23,12 +23,13 @@ def environment(root: Path) -> dict[str, str]:
     return folders | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 
 
-def run(root: Path, command: str, *arguments: object) -> str:
-    """Run one of the installed commands; its output. Raises, with the output, where it fails."""
+def run(root: Path, command: str, *arguments: object, **variables: str) -> str:
+    """Run one of the installed commands, with more environment variables if given; its output. Raises, with the output,
+    where it fails."""
     program = Path(sys.executable).parent / command
     result = subprocess.run(
         [str(program), *map(str, arguments)],
-        env={**os.environ, **environment(root)},
+        env={**os.environ, **environment(root), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -94,5 +94,9 @@ class BoundaryLoss(CompoundLoss):
         alpha = max(1 - progress, self.LOWEST)
         self.weights = {"global": alpha, "boundary": 1 - alpha}
 
+    @property
+    def has_terms(self) -> bool:
+        return True  # also at the beginning, when its weight is 0: it is logged
+
     def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
         return {"boundary": mean_over_problems(boundary_loss, net_output, target, self.ignore_label)}, None

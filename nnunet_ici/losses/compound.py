@@ -85,14 +85,18 @@ class CompoundLoss(nn.Module):
         counts = None
         if self.global_loss is not None and self.weights["global"]:
             values["global"] = self.global_loss(net_output, target)
-        has_terms = any(weight for name, weight in self.weights.items() if name != "global")
-        if has_terms and (finest or not self.finest_only):
+        if self.has_terms and (finest or not self.finest_only):
             terms, counts = self._terms(net_output, target, finest)
             values |= terms
         if finest:
             self.record.add(values, counts)
         weighted = [self.weights[name] * value for name, value in values.items()]
         return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether there is a term to compute."""
+        return any(weight for name, weight in self.weights.items() if name != "global")
 
     @torch.compiler.disable  # numbers of instances change from call to call: compiled, each would be another graph
     def _terms(self, net_output: Tensor, target: Tensor, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
