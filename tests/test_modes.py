@@ -29,7 +29,6 @@ REGIONS_IGNORE = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
 @pytest.fixture(scope="module")
 def nnunet(tmp_path_factory):
     """Two classes and an ignore label, planned for 2D, 3D, with a residual encoder, and for a cascade."""
-    cascade."""
     root = tmp_path_factory.mktemp("modes")
     folder = root / "nnUNet_raw" / NAME
     for name in tiny_nnunet.FOLDERS:
