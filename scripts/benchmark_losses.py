@@ -29,11 +29,17 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nnunet_ici.losses import (
+    BlobLoss,
+    BoundaryLoss,
+    CCDiceCELoss,
     CenterLoss,
     DICILoss,
+    DilatedBalancedCELoss,
     ICILoss,
     InstanceLoss,
+    InverseWeightingLoss,
     PredictedInstanceLoss,
+    RegionWiseLoss,
     center_loss,
     instance_loss,
     predicted_instance_loss,
@@ -95,6 +101,8 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
         return lambda logits, target: term(torch.sigmoid(logits[:, 1:] - logits[:, :1]), target == 1)
 
     fixed = {"threshold": 0.5}
+    boundary = BoundaryLoss(lambda logits, target: 0 * logits.sum())
+    boundary.set_progress(1.0)
     return {
         BASELINE: baseline,
         "instance": on_prob(InstanceLoss()),
@@ -104,6 +112,13 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
         "DICI terms": DICILoss(baseline, global_weight=0, **fixed),
         "ICI": ICILoss(baseline, **fixed),
         "DICI": DICILoss(baseline, **fixed),
+        # The rivals without the global loss.
+        "blob term": BlobLoss(None, 0),
+        "CC-DiceCE term": CCDiceCELoss(None, 0),
+        "region-wise": RegionWiseLoss(),
+        "boundary term": boundary,
+        "dilated balanced CE": DilatedBalancedCELoss(),
+        "inverse weighting": InverseWeightingLoss(),
     }
 
 

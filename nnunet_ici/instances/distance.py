@@ -7,7 +7,10 @@ is no approximation, unlike jump flooding, and needs no way to the host.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -34,8 +37,9 @@ def distance_to(mask: Tensor) -> Tensor:
         distances = np.full(mask.shape, np.inf, np.float32)
         for image, distance in zip(mask.numpy(), distances, strict=True):
             if image.any():
-                distance[...] = edt.edt(~image, parallel=torch.get_num_threads())
-        return torch.from_numpy(distances)
+                # Twice as fast on bytes as on bools.
+                distance[...] = edt.edtsq((~image).view(np.uint8), parallel=torch.get_num_threads())
+        return torch.from_numpy(distances).sqrt_()
     keys = _spread_keys(torch.where(mask, 0, NOTHING))
     squared = (keys >> 32).to(torch.float32)
     return torch.where(keys >= NOTHING, torch.inf, squared.sqrt())
@@ -52,14 +56,20 @@ def nearest_instance(ids: Tensor) -> Tensor:
         is taken: the one of the lowest id off the CPU, whichever SciPy finds on it.
     """
     if ids.device.type == "cpu":
-        nearest = np.zeros(ids.shape, np.int32)
-        for image, found in zip(ids.numpy(), nearest, strict=True):
-            if image.any():
-                at = ndimage.distance_transform_edt(image == 0, return_distances=False, return_indices=True)
-                found[...] = image[tuple(at)]
-        return torch.from_numpy(nearest)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy lets other threads run meanwhile
+            nearest = list(pool.map(_nearest_in_image, ids.numpy()))
+        return torch.from_numpy(np.stack(nearest)) if nearest else torch.zeros_like(ids)
     keys = _spread_keys(torch.where(ids > 0, ids.to(torch.int64), NOTHING))
     return torch.where(keys >= NOTHING, 0, keys & (2**32 - 1)).to(torch.int32)
+
+
+def _nearest_in_image(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """:func:`nearest_instance` of one image (*spatial)."""
+    if not ids.any():
+        return np.zeros_like(ids)
+    at = ndimage.distance_transform_edt(ids == 0, return_distances=False, return_indices=True)
+    nearest: npt.NDArray[np.int32] = ids[tuple(at)]
+    return nearest
 
 
 def _spread_keys(keys: Tensor) -> Tensor:

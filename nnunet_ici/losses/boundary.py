@@ -30,9 +30,12 @@ def signed_distance_map(label: Tensor, mask: Tensor | None, classes: int) -> Ten
         or fills it, has no border: 0 everywhere.
     """
     masks = class_masks(label, mask, classes)
-    flat = masks.flatten(0, 1)
-    signed = torch.where(flat, 1 - distance_to(~flat), distance_to(flat))
-    return torch.where(signed.isinf(), 0.0, signed).reshape(masks.shape)
+    to_class = distance_to(masks.flatten(0, 1)).reshape(masks.shape)
+    # Of two classes each is what lies outside of the other.
+    complements = classes == 2 and mask is None
+    to_rest = to_class.flip(1) if complements else distance_to(~masks.flatten(0, 1)).reshape(masks.shape)
+    signed = torch.where(masks, 1 - to_rest, to_class)
+    return torch.where(signed.isinf(), 0.0, signed)
 
 
 @torch.compiler.disable

@@ -10,7 +10,7 @@ from torch import Tensor
 from nnunet_ici.checks import check_mask, check_prob
 from nnunet_ici.instances import label_components
 from nnunet_ici.instances.distance import nearest_instance
-from nnunet_ici.instances.table import segment_sum
+from nnunet_ici.instances.table import flat_nonzero, segment_sum
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.inner import entropy
 from nnunet_ici.losses.network_output import split_classes
@@ -85,13 +85,16 @@ def cc_dice_ce_loss(
     regions = len(of_class) + 1  # region 0: no instance in the image, or ignored
     wide = torch.float32 if prob.device.type == "mps" else torch.float64
 
-    def by_region(values: Tensor) -> Tensor:
-        return segment_sum(values.reshape(-1).to(wide), region, regions)[1:]
+    def by_region(values: Tensor, of: Tensor) -> Tensor:
+        return segment_sum(values.to(wide), of, regions)[1:]
 
-    inside = by_region(torch.where(target, prob, 0))
-    labelled = by_region(target)
-    dice = 1 - (2 * inside + smooth) / (by_region(prob) + labelled + smooth)
-    mean_entropy = by_region(entropy(prob, target, "bce")) / by_region(torch.ones_like(prob)).clamp(min=1)
+    flat = prob.reshape(-1)
+    on_label = flat_nonzero(target)
+    inside = by_region(flat.index_select(0, on_label), region[on_label])
+    labelled = torch.bincount(region[on_label], minlength=regions)[1:]
+    dice = 1 - (2 * inside + smooth) / (by_region(flat, region) + labelled + smooth)
+    voxels = torch.bincount(region, minlength=regions)[1:].clamp(min=1)
+    mean_entropy = by_region(entropy(prob, target, "bce").reshape(-1), region) / voxels
     sums = segment_sum(dice + mean_entropy, of_class, classes)
     number = divisors(torch.bincount(of_class, minlength=classes), over_ranks).to(wide)
     return ((sums / number).mean() + 0 * prob.sum()).to(prob.dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.instances import label_components
-from nnunet_ici.instances.table import segment_sum
+from nnunet_ici.instances.table import flat_nonzero
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.problems import check_problem, class_masks, mean_over_problems
 from nnunet_ici.losses.weighted_ce import weighted_cross_entropy
@@ -31,19 +31,21 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
     """
     masks = class_masks(label, mask, classes)
     ids, counts = label_components(masks[:, 1:].flatten(0, 1))
-    # One part for each component, counted on from image to image, after one for the background of each image.
-    batch = len(label)
-    first = (batch + counts.cumsum(0) - counts).reshape(-1, *[1] * (ids.ndim - 1))
-    of_component = torch.where(ids > 0, ids + first - 1, 0).reshape(batch, classes - 1, *label.shape[1:]).sum(1)
-    images = torch.arange(batch, device=label.device).reshape(-1, *[1] * (label.ndim - 1))
-    part = torch.where(of_component > 0, of_component, images.expand_as(label))
+    batch, size = len(label), label[:1].numel()
     counted = masks.any(1)
-    size = segment_sum(counted.reshape(-1).to(torch.int64), part.reshape(-1), batch + int(counts.sum()))
     voxels = counted.flatten(1).sum(1)
-    parts = counts.reshape(batch, classes - 1).sum(1) + 1
-    of_image = (voxels / parts).reshape(images.shape)
-    weight = of_image / size.clamp(min=1)[part]
-    return torch.where(counted, weight, 0).to(torch.float32)
+    share = voxels / (counts.reshape(batch, classes - 1).sum(1) + 1)  # of each part of an image
+    background = masks[:, 0].flatten(1).sum(1).clamp(min=1)
+    weight = (share / background).to(torch.float32)[:, None].expand(batch, size) * counted.flatten(1)
+
+    # Components, counted on from image to image, at the foreground voxels only.
+    at = flat_nonzero(ids > 0)
+    channel = torch.div(at, size, rounding_mode="floor")
+    component = ids.reshape(-1)[at] - 1 + (counts.cumsum(0) - counts)[channel]
+    sample = torch.div(channel, classes - 1, rounding_mode="floor")
+    by_component = share[sample] / torch.bincount(component)[component]
+    weight.reshape(-1)[sample * size + at - channel * size] = by_component.to(torch.float32)
+    return weight.reshape(label.shape)
 
 
 @torch.compiler.disable
