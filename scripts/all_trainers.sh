@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Train, predict with and evaluate every trainer of this package with stock nnU-Net commands: in 2D on nuclei, in 3D on a small
+# synthetic ATLAS. One epoch each with small networks: it shows that all of them work, not which is better.
+#
+#   scripts/all_trainers.sh WORK [NUCLEI]
+#
+# WORK is a folder to work in, which a second run goes on in; NUCLEI a data set in nnU-Net raw form (default:
+# ../shared/data/nuclei). TRAINERS names others than all, TRAIN and TEST the numbers of nuclei images (default 40 and 20).
+# Tables: WORK/evaluation_2d/tables.md and WORK/evaluation_3d/tables.md.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$1"
+work=$(cd "$1" && pwd)
+nuclei=${2:-$here/../shared/data/nuclei}
+trainers=${TRAINERS:-$(python -c "
+from nnunet_ici.trainers.names import TRAINERS
+print(' '.join(['nnUNetTrainer', *TRAINERS]))")}
+
+export nnUNet_raw=$work/raw nnUNet_preprocessed=$work/preprocessed nnUNet_results=$work/results
+mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
+export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1 nnUNet_compile=f
+device=$(python -c "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')")
+
+if [ ! -d "$nnUNet_raw/Dataset200_Nuclei" ]; then
+  python - "$nuclei" "$nnUNet_raw/Dataset200_Nuclei" "${TRAIN:-40}" "${TEST:-20}" <<'PY'
+import json, shutil, sys
+from pathlib import Path
+
+source, target, train, test = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+dataset = json.loads((source / "dataset.json").read_text())
+for part, count in (("Tr", train), ("Ts", test)):
+    for kind in ("images", "labels"):
+        (target / f"{kind}{part}").mkdir(parents=True)
+        for path in sorted((source / f"{kind}{part}").iterdir())[:count]:
+            shutil.copyfile(path, target / f"{kind}{part}" / path.name)
+dataset["numTraining"] = len(list((target / "labelsTr").iterdir()))
+(target / "dataset.json").write_text(json.dumps(dataset))
+PY
+  nnUNetv2_plan_and_preprocess -d 200 -c 2d -npfp 1 -np 1
+  python "$here/scripts/small_plans.py" 200 2d --patch-size 64 64 --features 8 16 32 --batch-size 4
+fi
+if [ ! -d "$nnUNet_raw/Dataset100_ATLAS" ]; then
+  nnunet_ici synth-atlas "$work/atlas" -n 15 --seed 0 --spacing 4
+  nnunet_ici convert-atlas "$work/atlas" -d 100
+  nnUNetv2_plan_and_preprocess -d 100 -c 3d_fullres -npfp 1 -np 1
+  python "$here/scripts/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
+  # Testing has no masks, as in ATLAS; the subjects held out of the first fold are predicted.
+  python - "$nnUNet_raw/Dataset100_ATLAS" "$nnUNet_preprocessed/Dataset100_ATLAS" "$work/held_out" <<'PY'
+import json, shutil, sys
+from pathlib import Path
+
+raw, preprocessed, out = map(Path, sys.argv[1:])
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").iterdir())
+splits = preprocessed / "splits_final.json"
+if not splits.exists():
+    splits.write_text(json.dumps(generate_crossval_split(cases, seed=12345, n_splits=5)))
+for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
+    (out / kind).mkdir(parents=True)
+    for case in json.loads(splits.read_text())[0]["val"]:
+        shutil.copyfile(raw / f"{kind}Tr" / f"{case}{ending}", out / kind / f"{case}{ending}")
+PY
+fi
+
+run() { # DATASET CONFIGURATION IMAGES LABELS OUT
+  local models=()
+  for base in $trainers; do
+    local t=${base}_1epoch
+    local fold=$nnUNet_results/$(basename "$nnUNet_raw"/Dataset"$1"_*)/${t}__nnUNetPlans_small__$2/fold_0
+    echo "=== $t, $2 ==="
+    [ -f "$fold/checkpoint_final.pth" ] ||
+      nnUNetv2_train "$1" "$2" 0 -tr "$t" -p nnUNetPlans_small -device "$device" >"$work/$1_$t.log" 2>&1
+    nnUNetv2_predict -d "$1" -i "$3" -o "$work/predictions_$1/$t" -c "$2" -f 0 -tr "$t" -p nnUNetPlans_small \
+      -device "$device" --disable_tta -npp 1 -nps 1 >>"$work/$1_$t.log" 2>&1
+    models+=("$base=$work/predictions_$1/$t")
+  done
+  nnunet_ici evaluate -gt "$4" -pred "${models[@]}" -o "$5"
+  cat "$5/tables.md"
+}
+
+run 200 2d "$nnUNet_raw/Dataset200_Nuclei/imagesTs" "$nnUNet_raw/Dataset200_Nuclei/labelsTs" "$work/evaluation_2d"
+run 100 3d_fullres "$work/held_out/images" "$work/held_out/labels" "$work/evaluation_3d"
