@@ -11,7 +11,6 @@ lattice of many components, and one snake through all of a slice.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nnunet_ici.instances import components
 from scripts.published import label_by_max_pooling, label_by_scipy
-from scripts.timing import MASKS, lattice, lesion_labels, machine, peak_extra_bytes, summarize, take_turns
+from scripts.timing import MASKS, lattice, lesion_labels, peak_extra_bytes, summarize, take_turns, write_report
 
 Labelling = Callable[[Tensor], Tensor]
 MAX_POOLING = "250 max-poolings"
@@ -143,15 +142,7 @@ def main() -> int:
             iqr = f"{1e3 * entry['q1_s']:.4g}-{1e3 * entry['q3_s']:.4g}"
             note = "" if right[method] else "  WRONG"
             print(f"  {method:<18}{1e3 * entry['median_s']:>10.4g} ms   IQR {iqr}{note}")
-    if args.json:
-        report = {
-            "command": " ".join(["python", *sys.argv]),
-            "machine": machine(device),
-            "repeats": args.repeats,
-            "results": results,
-        }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(args.json, device, repeats=args.repeats, results=results)
     return 0
 
 

@@ -15,7 +15,6 @@ after the other: they run once, and not at all with ``--no-published``. ``--curv
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -51,10 +50,10 @@ from scripts.timing import (
     lattice,
     lesion_labels,
     logits_of,
-    machine,
     peak_extra_bytes,
     summarize,
     take_turns,
+    write_report,
 )
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -212,18 +211,15 @@ def main() -> int:
     difference = verify(rng, device)
     print(f"largest difference to the naive loops: {difference:.1e}")
     figures = curves(args, device, rng) if args.curves else by_stage(args, device, rng)
-    if args.json:
-        report = {
-            "command": " ".join(["python", *sys.argv]),
-            "machine": machine(device),
-            "shape": [args.batch, 2, *[args.size] * 3],
-            "dtype": args.dtype,
-            "repeats": args.repeats,
-            "difference_to_reference": difference,
-            **figures,
-        }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(
+        args.json,
+        device,
+        shape=[args.batch, 2, *[args.size] * 3],
+        dtype=args.dtype,
+        repeats=args.repeats,
+        difference_to_reference=difference,
+        **figures,
+    )
     return 0
 
 

@@ -12,7 +12,6 @@ same round. The distance to the labels of the real masks is not trained away: we
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nnunet_ici.losses import DICILoss, ICILoss
 from scripts.benchmark_losses import BASELINE, losses_for, verify
-from scripts.timing import MASKS, lesion_labels, logits_of, machine, summarize, take_turns
+from scripts.timing import MASKS, lesion_labels, logits_of, summarize, take_turns, write_report
 
 
 def network_for(stages: int, features: int) -> nn.Module:
@@ -146,19 +145,16 @@ def main() -> int:
         results[name] |= dict(zip(("share_q1", "share", "share_q3"), map(float, share), strict=True))
         print(f"{name:<24}{1e3 * results[name]['median_s']:>10.4g} ms   share of the terms {share[1]:.1%}"
               f" ({share[0]:.1%} to {share[2]:.1%})")  # fmt: skip
-    if args.json:
-        report = {
-            "command": " ".join(["python", *sys.argv]),
-            "machine": machine(device),
-            "shape": [args.batch, 1, *[args.size] * 3],
-            "stages": args.stages,
-            "features": args.features,
-            "compiled": compiled,
-            "repeats": args.repeats,
-            "results": results,
-        }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(
+        args.json,
+        device,
+        shape=[args.batch, 1, *[args.size] * 3],
+        stages=args.stages,
+        features=args.features,
+        compiled=compiled,
+        repeats=args.repeats,
+        results=results,
+    )
     return 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -166,3 +168,12 @@ def machine(device: torch.device) -> dict[str, object]:
         "system": platform.platform(),
         "versions": versions,
     }
+
+
+def write_report(path: Path | None, device: torch.device, **figures: object) -> None:
+    """Write figures as JSON, with the command, the machine and its versions, if a path is given."""
+    if path is None:
+        return
+    report = {"command": " ".join(["python", *sys.argv]), "machine": machine(device), **figures}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,11 +24,13 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _running_maximum_at_numpys_speed() -> None:
+def _a_faster_interpreter() -> None:
     """Triton's interpreter scans element by element in Python, sums and products apart, of which it knows that NumPy
     has them. NumPy has running maxima as well."""
     if os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None:
         return
+    import triton.language as tl
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import ScanOps
 
     from nnunet_ici.instances import _triton_label
@@ -40,6 +43,26 @@ def _running_maximum_at_numpys_speed() -> None:
         return [self.to_tensor(np.maximum.accumulate(given[0].handle.data, self.axis), given[0].dtype)]
 
     ScanOps.generic_scan = scan
+
+    # It replaces the functions of triton.language by its own at every call of a helper; once a launch is enough.
+    replace, replaced = interpreter._patch_lang, set()
+
+    def replace_once(kernel):
+        modules = {v.__name__ for v in kernel.__globals__.values() if inspect.ismodule(v) and v in (tl, tl.core)}
+        if modules <= replaced:
+            return interpreter._LangPatchScope()
+        scope = replace(kernel)
+        restore = scope.restore
+
+        def put_back():
+            replaced.clear()
+            restore()
+
+        scope.restore = put_back
+        replaced.update(modules)
+        return scope
+
+    interpreter._patch_lang = replace_once
 
 
 @pytest.fixture

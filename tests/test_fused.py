@@ -78,6 +78,21 @@ def network_case(rng, form, dtype, shape=(9, 8, 10)):
     return logits, torch.from_numpy(target), None if form == "regions" else classes
 
 
+def test_deterministic_algorithms(rng):
+    """Nothing on either way refuses to run where torch is told to be deterministic."""
+    logits, target, ignore_label = network_case(rng, "one class", torch.float32)
+    torch.use_deterministic_algorithms(True)
+    try:
+        leaf = logits.to(DEVICE).requires_grad_()
+        values, _ = fused_terms(fused_input(leaf, target.to(DEVICE), ignore_label), 0.5, FusedSettings())
+        exact = logits.to(DEVICE).double().requires_grad_()
+        expected = from_table(*split_classes(exact, target.to(DEVICE), ignore_label), 0.5)
+        assert values.tolist() == pytest.approx([v.item() for v in expected], abs=2e-6)
+        assert_close(gradient(leaf, values), gradient(exact, expected))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("form", ["one class", "three classes", "regions"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_logits_and_targets_of_nnunet(form, dtype, rng):

@@ -78,6 +78,7 @@ def make_trainer(nnunet, monkeypatch):
         loaded = json.loads((folder / f"{plans}.json").read_text())
         if plans != "nnUNetPlans_cascade":
             loaded = shrink(loaded, configuration, patch, [4, 8, 16], batch)
+            loaded["configurations"][configuration]["patch_size"] = list(patch)  # also beyond the images
         dataset_json = json.loads((folder / "dataset.json").read_text()) | dataset
         return cls(loaded | {"continue_training": False}, configuration, fold, dataset_json, torch.device("cpu"))
 
@@ -140,9 +141,9 @@ def test_batch_size_1_and_the_finest_scale_only(make_trainer):
 
 def test_an_anisotropic_patch(make_trainer):
     trainer = make_trainer(quick(nnUNetTrainerICI, epochs=1), patch=(16, 96, 96))
-    assert trainer.configuration_manager.patch_size[0] < trainer.configuration_manager.patch_size[1]
     trainer.run_training()
     assert_trained(trainer)
+    assert trainer._compound.reference_shape == (16, 96, 96)
 
 
 def test_a_residual_encoder(make_trainer):

@@ -242,3 +242,13 @@ def _move_to_another_machine(nnunet, raw, predicted):
     without = {"NNUNET_ICI_NO_AUTOREGISTER": "1", "nnUNet_extTrainer": ""}
     with pytest.raises(AssertionError, match=r"Could not find requested nnunet trainer nnUNetTrainerICI_1epoch"):
         tiny_nnunet.run(elsewhere, "nnUNetv2_predict", *predict, "-o", elsewhere / "no", **without)
+
+    # What the README says to do about it.
+    (checkpoint,) = (elsewhere / "nnUNet_results").rglob("checkpoint_final.pth")
+    loaded = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    loaded["trainer_name"] = "nnUNetTrainer"
+    torch.save(loaded, checkpoint)
+    tiny_nnunet.run(elsewhere, "nnUNetv2_predict", *predict, "-o", elsewhere / "plain", **without)
+    for path in sorted(predicted.glob("*.nii.gz")):
+        again = sitk.GetArrayFromImage(sitk.ReadImage(str(elsewhere / "plain" / path.name)))
+        np.testing.assert_array_equal(again, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
