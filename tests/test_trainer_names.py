@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from nnunet_ici import cli, trainers
-from nnunet_ici.trainers.names import LOSSES, OPTIONS, TRAINERS, NameError_, default, options_of, parse
+from nnunet_ici.trainers.names import LOSSES, OPTIONS, TRAINERS, TrainerNameError, default, options_of, parse
 
 
 def test_the_name_in_the_readme():
@@ -84,7 +84,7 @@ def test_options_set_class_attributes(name, attributes):
     ],
 )
 def test_wrong_options_are_named(name, message, capsys):
-    with pytest.raises(NameError_) as error:
+    with pytest.raises(TrainerNameError) as error:
         parse(name)
     assert message in str(error.value)
     assert not hasattr(trainers, name)  # as nnU-Net asks
@@ -108,7 +108,7 @@ def test_no_two_names_for_one_setting():
     for order in itertools.permutations(words):
         try:
             taken.append(parse("_".join(["nnUNetTrainerICI", *order])))
-        except NameError_:
+        except TrainerNameError:
             continue
     assert len(taken) == 1
 

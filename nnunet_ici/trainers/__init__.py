@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from nnunet_ici.trainers.names import TRAINERS, NameError_, parse
+from nnunet_ici.trainers.names import TRAINERS, TrainerNameError, parse
 
 __all__ = ["TRAINERS"]
 
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> type:
         parsed = parse(name)
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    except NameError_ as error:
+    except TrainerNameError as error:
         # nnU-Net asks with hasattr and would say no more than that there is no such trainer.
         if name not in _hinted:
             _hinted.add(name)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from nnunet_ici.trainers.names import LOSSES, OPTIONS, NameError_, default, options_of, parse
+from nnunet_ici.trainers.names import LOSSES, OPTIONS, TrainerNameError, default, options_of, parse
 
 __all__ = ["main"]
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "nnunet_ici trainers") -
         except KeyError:
             print(f"{name}: no trainer of this package. Expected: {', '.join(LOSSES)}", file=sys.stderr)
             failed = 1
-        except NameError_ as error:
+        except TrainerNameError as error:
             print(error, file=sys.stderr)
             failed = 1
     return failed

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LOSSES", "OPTIONS", "TRAINERS", "NameError_", "Option", "Parsed", "parse"]
+__all__ = ["LOSSES", "OPTIONS", "TRAINERS", "Option", "Parsed", "TrainerNameError", "parse"]
 
 HOST_EPOCHS = 1000
 _NUMBER = r"(?:0|[1-9]\d*)(?:p\d*[1-9])?"
 _COUNT = r"[1-9]\d*"
 
 
-class NameError_(ValueError):  # noqa: N818
+class TrainerNameError(ValueError):
     """A name that begins like one of our trainers' and is none; the message says why."""
 
 
@@ -210,7 +210,7 @@ def parse(name: str) -> Parsed:
 
     Raises:
         KeyError: if the name is not one of :data:`TRAINERS`, with or without something behind an underscore.
-        NameError_: if an option is unknown, is written otherwise, out of order, twice, or says what is the default; the
+        TrainerNameError: if an option is unknown, is written otherwise, out of order, twice, or says what is the default; the
             message names it and what is valid.
     """
     loss, *words = name.split("_")
@@ -224,9 +224,9 @@ def parse(name: str) -> Parsed:
         matches = ((key, re.fullmatch(OPTIONS[key].pattern, word)) for key in known)
         key, match = next(((key, match) for key, match in matches if match), ("", None))
         if match is None:
-            raise NameError_(f"{name}: unknown option {word!r}. {_valid(loss)}")
+            raise TrainerNameError(f"{name}: unknown option {word!r}. {_valid(loss)}")
         if key in found:
-            raise NameError_(f"{name}: {word!r} after {found[key]!r}, which sets the same")
+            raise TrainerNameError(f"{name}: {word!r} after {found[key]!r}, which sets the same")
         value = OPTIONS[key].value(match[1] if match.re.groups else word)
         found[key] = word
         if key == "base":
@@ -234,12 +234,12 @@ def parse(name: str) -> Parsed:
             continue
         attribute = OPTIONS[key].attribute
         if value == default(loss, attribute):
-            raise NameError_(f"{name}: {word!r} is the default of {loss}: leave it out")
+            raise TrainerNameError(f"{name}: {word!r} is the default of {loss}: leave it out")
         attributes[attribute] = value
     _check(name, loss, attributes, found)
     canonical = "_".join([loss, *(found[key] for key in known if key in found)])
     if canonical != name:
-        raise NameError_(f"{name}: options have one order. Expected: {canonical}")
+        raise TrainerNameError(f"{name}: options have one order. Expected: {canonical}")
     return Parsed(loss, base, attributes, found)
 
 
@@ -247,11 +247,13 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
     """Values that fit the spelling but mean nothing, or another trainer."""
     tau = attributes.get("threshold")
     if isinstance(tau, float) and not 0 < tau <= 1:
-        raise NameError_(f"{name}: a threshold lies above 0, and is 1 at most. Got: {found['tau']!r}")
+        raise TrainerNameError(f"{name}: a threshold lies above 0, and is 1 at most. Got: {found['tau']!r}")
     if attributes.get("center_size", 1) % 2 == 0:
-        raise NameError_(f"{name}: center cubes have an odd size. Got: {found['size']!r}")
+        raise TrainerNameError(f"{name}: center cubes have an odd size. Got: {found['size']!r}")
     if attributes.get("inner", "dice") != "dice" and "eq3" in found:
-        raise NameError_(f"{name}: {found['inner']!r} and 'eq3' do not go together, Eq. 3 is there for the Dice only")
+        raise TrainerNameError(
+            f"{name}: {found['inner']!r} and 'eq3' do not go together, Eq. 3 is there for the Dice only"
+        )
     same = {
         ("nnUNetTrainerDICI", "predicted_weight", 0): "nnUNetTrainerICI",
         ("nnUNetTrainerDICI", "center_weight", 0): "nnUNetTrainerDual",
@@ -261,17 +263,17 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
     }
     for (trainer, attribute, value), other in same.items():
         if loss == trainer and attributes.get(attribute) == value:
-            raise NameError_(f"{name}: that is another name for {other}, with its options")
+            raise TrainerNameError(f"{name}: that is another name for {other}, with its options")
     if "size" in found and attributes.get("center_weight") == 0:
-        raise NameError_(f"{name}: {found['size']!r} without a center term")
+        raise TrainerNameError(f"{name}: {found['size']!r} without a center term")
     instances = [key for key in ("instance_weight", "predicted_weight") if default(loss, key) is not None]
     if "inner" in found and instances and not any(attributes.get(key, 1) for key in instances):
-        raise NameError_(f"{name}: {found['inner']!r} without a term it is for")
+        raise TrainerNameError(f"{name}: {found['inner']!r} without a term it is for")
     letters = [key for key in ("g", "i", "p", "c", "w") if key in options_of(loss)]
     if letters and not any(attributes.get(OPTIONS[k].attribute, default(loss, OPTIONS[k].attribute)) for k in letters):
-        raise NameError_(f"{name}: all weights are 0")
+        raise TrainerNameError(f"{name}: all weights are 0")
     if "global" in found and not attributes.get("global_weight", default(loss, "global_weight") or letters == []):
-        raise NameError_(f"{name}: {found['global']!r} without a weight: add _g1")
+        raise TrainerNameError(f"{name}: {found['global']!r} without a weight: add _g1")
 
 
 def _valid(loss: str) -> str:
