@@ -210,8 +210,8 @@ def parse(name: str) -> Parsed:
 
     Raises:
         KeyError: if the name is not one of :data:`TRAINERS`, with or without something behind an underscore.
-        TrainerNameError: if an option is unknown, written otherwise, out of order, twice, or the default; the message names
-            it and what is valid.
+        TrainerNameError: if an option is unknown, written otherwise, out of order, twice, or the default; the message
+            names it and what is valid.
     """
     loss, *words = name.split("_")
     if loss not in LOSSES:
