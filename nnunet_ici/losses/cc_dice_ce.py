@@ -75,11 +75,12 @@ def cc_dice_ce_loss(
     classes = prob.shape[1]
     with torch.no_grad():
         ids, counts = label_components(target.flatten(0, 1))
-        region = nearest_instance(ids).to(torch.int64)
-        first = (counts.cumsum(0) - counts).reshape(-1, *[1] * (ids.ndim - 1))
-        region = torch.where(region > 0, region + first, 0).reshape(prob.shape)
+        region = nearest_instance(ids)
+        # Counted on from image to image; an image without an instance stays 0 everywhere.
+        first = torch.where(counts > 0, counts.cumsum(0) - counts, 0).to(torch.int32)
+        region += first.reshape(-1, *[1] * (ids.ndim - 1))
         if mask is not None:
-            region = torch.where(mask, region, 0)
+            region = torch.where(mask, region.reshape(prob.shape), 0)
         region = region.reshape(-1)
         of_class = torch.arange(len(counts), device=counts.device).repeat_interleave(counts) % classes
     regions = len(of_class) + 1  # region 0: no instance in the image, or ignored
