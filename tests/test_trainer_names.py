@@ -83,7 +83,8 @@ def test_options_set_class_attributes(name, attributes):
         ("nnUNetTrainerICI_g0_i0_c0", "all weights are 0"),
     ],
 )
-def test_wrong_options_are_named(name, message, capsys):
+def test_wrong_options_are_named(name, message, capsys, monkeypatch):
+    monkeypatch.setattr(trainers, "_hinted", set())  # of whoever asked before
     with pytest.raises(TrainerNameError) as error:
         parse(name)
     assert message in str(error.value)
