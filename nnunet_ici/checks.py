@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_mask", "check_prob", "check_same_shape"]
+__all__ = ["check_case", "check_mask", "check_prob", "check_same_shape"]
 
 
 def check_prob(prob: Tensor) -> None:
@@ -19,6 +19,20 @@ def check_prob(prob: Tensor) -> None:
         raise TypeError(f"prob must be a floating-point tensor. Got: {prob.dtype}")
     if prob.ndim not in (4, 5):
         raise ValueError(f"prob must have shape (B, C, H, W) or (B, C, D, H, W). Got: {tuple(prob.shape)}")
+
+
+def check_case(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
+    """Raise unless ``prob`` is as for :func:`check_prob`, ``target`` bool of its shape, and ``mask`` None or bool
+    (B, 1, *spatial).
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape.
+    """
+    check_prob(prob)
+    check_mask("target", target, tuple(prob.shape))
+    if mask is not None:
+        check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
 
 
 def check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:

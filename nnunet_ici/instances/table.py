@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nnunet_ici.instances.components import label_components
 
-__all__ = ["InstanceTable", "cell_sums", "find_instances", "flat_nonzero", "segment_sum"]
+__all__ = ["InstanceTable", "cell_sums", "find_instances", "flat_nonzero", "segment_sum", "widest_float"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _CellSums(torch.autograd.Function):
     def forward(ctx: Any, prob: Tensor, voxels: Tensor, cells: Tensor, cell_count: int) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(voxels, cells)
         ctx.shape, ctx.dtype = prob.shape, prob.dtype
-        wide = torch.float32 if prob.device.type == "mps" else torch.float64
+        wide = widest_float(prob.device)
         inside = prob.reshape(-1).index_select(0, voxels).to(wide)
         return segment_sum(inside, cells, cell_count), 0 * prob.sum().to(wide)
 
@@ -195,6 +195,11 @@ class _CellSums(torch.autograd.Function):
         grad = of_cell.new_zeros(ctx.shape.numel())
         grad.index_copy_(0, voxels, of_cell.index_select(0, cells))
         return grad.reshape(ctx.shape), None, None, None
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The dtype of sums over many voxels: float64, or float32 on MPS, which has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def flat_nonzero(mask: Tensor) -> Tensor:

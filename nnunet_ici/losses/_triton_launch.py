@@ -122,7 +122,7 @@ def measure(found: Found, settings: FusedSettings) -> None:
     classes = found.given.classes
     per_class = found.class_counts.new_full((1, classes), images // classes)
     found.divisors = divisors(torch.cat([found.class_counts, per_class]), settings.over_ranks)
-    device, rows = found.bits.device, 6 + found.ndim
+    device, rows = found.bits.device, sums.COORDINATE.value + found.ndim
     capacity = triton.next_power_of_2(2 * candidates + 1)
     sizes = [rows * (labels + 1), rows * (preds + 1), 4, 2 * images, found.instances + 1, capacity + 1]
     zeros = torch.zeros(sum(sizes), dtype=torch.int64, device=device).split(sizes)

@@ -10,7 +10,7 @@ from torch import Tensor
 from nnunet_ici.instances.table import segment_sum
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.found import FoundInstances, find
-from nnunet_ici.losses.inner import check_inner, entropy, has_dice, has_entropy
+from nnunet_ici.losses.inner import check_inner, has_dice, has_entropy
 from nnunet_ici.losses.network_output import split_classes
 from nnunet_ici.losses.ranks import divisors
 
@@ -36,7 +36,7 @@ def _blob_term(found: FoundInstances, smooth: float, inner: str) -> Tensor:
         top = 2 * inside + smooth
         loss = loss + 1 - top / (inside + over_background(found.prob) + table.label_size + smooth)
     if has_entropy(inner):
-        wrong = over_background(entropy(found.prob, found.target, inner))
+        wrong = over_background(found.entropy(inner))
         voxels = table.label_size + background.flatten(1).sum(1).index_select(0, table.label_image)
         loss = loss + (table.sum_by_label(found.entropy_sums(inner)) + wrong) / voxels
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_ici.checks import check_mask, check_prob
+from nnunet_ici.checks import check_case
 from nnunet_ici.instances import label_components
 from nnunet_ici.instances.distance import nearest_instance
-from nnunet_ici.instances.table import flat_nonzero, segment_sum
+from nnunet_ici.instances.table import flat_nonzero, segment_sum, widest_float
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.inner import entropy
 from nnunet_ici.losses.network_output import split_classes
@@ -65,10 +65,8 @@ def cc_dice_ce_loss(
         >>> bool(prob.grad[0, 0, 0, 0] < 0), bool(prob.grad[0, 0, 2, 2] > 0)
         (True, True)
     """
-    check_prob(prob)
-    check_mask("target", target, tuple(prob.shape))
+    check_case(prob, target, mask)
     if mask is not None:
-        check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
         target = target & mask
     if prob.dtype not in (torch.float32, torch.float64):
         prob = prob.float()
@@ -84,7 +82,7 @@ def cc_dice_ce_loss(
         region = region.reshape(-1)
         of_class = torch.arange(len(counts), device=counts.device).repeat_interleave(counts) % classes
     regions = len(of_class) + 1  # region 0: no instance in the image, or ignored
-    wide = torch.float32 if prob.device.type == "mps" else torch.float64
+    wide = widest_float(prob.device)
 
     def by_region(values: Tensor, of: Tensor) -> Tensor:
         return segment_sum(values.to(wide), of, regions)[1:]

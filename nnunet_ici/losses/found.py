@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from nnunet_ici.checks import check_mask, check_prob
+from nnunet_ici.checks import check_case
 from nnunet_ici.instances import InstanceTable, cell_sums, find_instances
 from nnunet_ici.losses.fused import TERMS, FusedInput, FusedSettings, fused_terms, is_fused
 from nnunet_ici.losses.inner import entropy
@@ -41,6 +41,7 @@ class FoundInstances:
     target: Tensor
     mask: Tensor | None = None
     over_ranks: bool = False
+    _entropies: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,7 +68,13 @@ class FoundInstances:
 
     def entropy_sums(self, inner: str) -> Tensor:
         """(L,), differentiable: the sum in each cell of :func:`~nnunet_ici.losses.inner.entropy`."""
-        return cell_sums(entropy(self.prob, self.target, inner), self.table)[0]
+        return cell_sums(self.entropy(inner), self.table)[0]
+
+    def entropy(self, inner: str) -> Tensor:
+        """(B, C, *spatial), differentiable: :func:`~nnunet_ici.losses.inner.entropy`, once for all terms that ask."""
+        if inner not in self._entropies:
+            self._entropies[inner] = entropy(self.prob, self.target, inner)
+        return self._entropies[inner]
 
     def mean_over_instances(self, per_instance: Tensor, image: Tensor) -> Tensor:
         """Mean of values (I,) over the instances of each class in the mini-batch, then over the classes.
@@ -107,7 +114,7 @@ def find(
     Raises:
         TypeError, ValueError: for another dtype or shape.
     """
-    _check(prob, target, mask)
+    check_case(prob, target, mask)
     if prob.dtype not in (torch.float32, torch.float64):
         prob = prob.float()
     predicted = prob.detach() >= threshold
@@ -116,13 +123,6 @@ def find(
     table = find_instances(target.flatten(0, 1), predicted.flatten(0, 1))
     sums, zero = cell_sums(prob, table)
     return FoundInstances(table, prob.shape[1], sums, zero, prob, target, mask, over_ranks)
-
-
-def _check(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
-    check_prob(prob)
-    check_mask("target", target, tuple(prob.shape))
-    if mask is not None:
-        check_mask("mask", mask, (prob.shape[0], 1, *prob.shape[2:]))
 
 
 def term_of(
@@ -145,7 +145,7 @@ def term_of(
     Raises:
         TypeError, ValueError: as :func:`find`.
     """
-    _check(prob, target, mask)
+    check_case(prob, target, mask)
     if settings is not None and is_fused(prob, settings):
         return fused_terms(FusedInput(prob, target, "none", True, mask), threshold, settings)[0][TERMS.index(name)]
     return term(find(prob, target, mask, threshold))

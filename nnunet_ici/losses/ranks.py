@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from nnunet_ici.instances.table import widest_float
 
 __all__ = ["divisors"]
 
@@ -17,7 +18,7 @@ def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
         over_ranks: add those of all ranks of the default process group, and divide by the number of ranks: the mean
             over ranks of the results is then the mean over all instances. Every rank has to call.
     """
-    counts = counts.to(torch.float32 if counts.device.type == "mps" else torch.float64)
+    counts = counts.to(widest_float(counts.device))
     if not over_ranks:
         return counts.clamp(min=1)
     dist.all_reduce(counts)

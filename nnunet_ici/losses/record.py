@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nnunet_ici.instances.table import widest_float
+
 __all__ = ["COUNTS", "TermRecord"]
 
 COUNTS = ("label_instances", "missed_instances", "predicted_instances", "false_instances")
@@ -23,7 +25,7 @@ class TermRecord:
         self._calls += 1
         if values:
             stacked = torch.stack([value.detach().float() for value in values.values()])
-            self._add(tuple(values), stacked if stacked.device.type == "mps" else stacked.double())
+            self._add(tuple(values), stacked.to(widest_float(stacked.device)))
         if counts is not None:
             self._add(COUNTS, counts)
 

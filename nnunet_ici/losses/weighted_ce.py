@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_ici.instances.table import widest_float
+
 __all__ = ["weighted_cross_entropy"]
 
 
@@ -18,5 +20,5 @@ def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Ten
         weight: float (B, *spatial), 0 for ignored voxels; 0 everywhere gives 0 with a live graph.
     """
     entropy = F.cross_entropy(logits, label, reduction="none")
-    total = weight.sum(dtype=torch.float32 if weight.device.type == "mps" else torch.float64)
+    total = weight.sum(dtype=widest_float(weight.device))
     return (entropy * weight).sum() / total.clamp(min=torch.finfo(torch.float32).tiny).to(entropy.dtype)
