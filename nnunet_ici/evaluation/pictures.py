@@ -18,10 +18,20 @@ from matplotlib.patches import Patch
 
 from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case, LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
-from nnunet_ici.evaluation.tables import Row
+from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.images import read_image
 
-__all__ = ["Scene", "choose_cases", "draw_cases", "draw_scene", "outline"]
+__all__ = [
+    "Scene",
+    "choose_cases",
+    "choose_slices",
+    "draw_cases",
+    "draw_scene",
+    "find_image",
+    "grey_window",
+    "outline",
+    "read_scene",
+]
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
@@ -29,6 +39,8 @@ BoolArray = npt.NDArray[np.bool_]
 # From the palette of Okabe and Ito; they differ in lightness too.
 FOUND, MISSED, FALSE, LABEL = "#56B4E9", "#D55E00", "#F0E442", "#CC79A7"
 PANEL_INCHES = 4.0
+# What cases are ranked by, as far as it was computed; every family has one of them.
+SCORES = ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice", "paper.dsc")
 MARGIN_PIXELS = 4
 
 
@@ -52,14 +64,17 @@ class Scene:
 def choose_cases(rows: Sequence[Row], count: int) -> list[tuple[str, str]]:
     """Choose cases evenly from worst to best, by lesion F1, then Dice, of the first model, averaged over the classes.
 
+    Of the families computed the first is taken that has them.
+
     Returns:
         For each chosen case, worst first: what it is ("worst", "median", "best", or its rank) and its name. Fewer than
         ``count`` where there are fewer cases.
     """
-    scores: dict[str, list[tuple[float, float]]] = {}
+    scores: dict[str, list[list[float]]] = {}
+    by = [name for name in SCORES if rows and name in rows[0]]
     for row in rows:
         if row["model"] == rows[0]["model"]:
-            scores.setdefault(str(row["case"]), []).append((float(row["isles.lesion_f1"]), float(row["paper.dsc"])))
+            scores.setdefault(str(row["case"]), []).append([float(row[name]) for name in by])
     ranked = sorted(scores, key=lambda case: (*np.mean(scores[case], axis=0), case))
     last = len(ranked) - 1
     roles = {last // 2: "median", last: "best", 0: "worst"}
@@ -87,7 +102,7 @@ def draw_cases(
     problems = []
     for position, (role, name) in enumerate(choose_cases(rows, count), start=1):
         try:
-            scene = _read_scene(files[name], _find_image(image_folder, name, scheme.file_ending))
+            scene = read_scene(files[name], find_image(image_folder, name, scheme.file_ending))
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -98,7 +113,12 @@ def draw_cases(
     return pictures, problems
 
 
-def _find_image(folder: Path, case: str, file_ending: str | None) -> Path:
+def find_image(folder: Path, case: str, file_ending: str | None) -> Path:
+    """The image of a case, as nnU-Net names it (the first channel), or of the case's name.
+
+    Raises:
+        ValueError: if there is none.
+    """
     endings = dict.fromkeys((*((file_ending,) if file_ending else ()), *FILE_ENDINGS))
     candidates = [folder / f"{case}{channel}{ending}" for ending in endings for channel in ("_0000", "")]
     for path in candidates:
@@ -107,22 +127,31 @@ def _find_image(folder: Path, case: str, file_ending: str | None) -> Path:
     raise ValueError(f"no image for case {case}. Expected: {candidates[0]}, or another ending. Got: no such file")
 
 
-def _read_scene(case: Case, image_path: Path) -> Scene:
-    """Read all files of a case, 3D ones turned so that the slices are axial, front up and the patient's right left."""
+def read_scene(case: Case, image_path: Path | None) -> Scene:
+    """Read all files of a case, 3D ones turned so that the slices are axial, front up and the patient's right left.
+
+    Args:
+        case: its files; a prediction that is None counts as empty.
+        image_path: None for a black image.
+
+    Raises:
+        ValueError: if a file cannot be read, or has another size than the label.
+    """
     label = read_image(case.label)
-    image = read_image(image_path)
-    if image.GetSize() != label.GetSize():
-        raise ValueError(
-            f"{image_path} has another size than its label. Expected: {label.GetSize()}, as {case.label}. "
-            f"Got: {image.GetSize()}"
-        )
-    images = [image, label, *(read_image(path) if path else label * 0 for path in case.predictions.values())]
-    for other in images:
+    paths = [image_path, *case.predictions.values()]
+    images = [label * 0 if path is None else read_image(path) for path in paths]
+    for path, other in zip(paths, images, strict=True):
+        if other.GetSize() != label.GetSize():
+            raise ValueError(
+                f"{path} has another size than its label. Expected: {label.GetSize()}, as {case.label}. "
+                f"Got: {other.GetSize()}"
+            )
         other.CopyInformation(label)
+    images.append(label)
     if label.GetDimension() == 3:
         images = [sitk.DICOMOrient(other, "LPS") for other in images]
     width_mm, height_mm = images[0].GetSpacing()[:2]
-    image_array, label_array, *predictions = map(sitk.GetArrayFromImage, images)
+    image_array, *predictions, label_array = map(sitk.GetArrayFromImage, images)
     return Scene(image_array, label_array, dict(zip(case.predictions, predictions, strict=True)), height_mm / width_mm)
 
 
@@ -139,7 +168,7 @@ def draw_scene(scene: Scene, scheme: LabelScheme, title: str) -> Figure:
             model: match_instances(*scheme.masks(name, scene.label, prediction))
             for model, prediction in scene.predictions.items()
         }
-        rows += [(name, index, label_mask, matchings) for index in _choose_slices(label_mask, matchings)]
+        rows += [(name, index, label_mask, matchings) for index in choose_slices(label_mask, matchings)]
 
     crop = _crop(scene)
     height, width = crop[0].stop - crop[0].start, crop[1].stop - crop[1].start
@@ -151,7 +180,7 @@ def draw_scene(scene: Scene, scheme: LabelScheme, title: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     figure.subplots_adjust(0.02, foot / size[1], 0.998, 1 - head / size[1], wspace=0.02, hspace=0.02)
-    window = _grey_window(scene.image)
+    window = grey_window(scene.image)
     for line, (name, index, label_mask, matchings) in zip(axes, rows, strict=True):
         for axis in line:
             _show(axis, scene.image if index is None else scene.image[index], window, scene.pixel_aspect, crop)
@@ -182,7 +211,7 @@ def draw_scene(scene: Scene, scheme: LabelScheme, title: str) -> Figure:
     return figure
 
 
-def _choose_slices(label_mask: BoolArray, matchings: dict[str, Matching]) -> list[int | None]:
+def choose_slices(label_mask: BoolArray, matchings: dict[str, Matching]) -> list[int | None]:
     """The slice with most of the label (or of the predictions, or the middle), then of missed and of false lesions."""
     if label_mask.ndim == 2:
         return [None]
@@ -211,7 +240,7 @@ def _crop(scene: Scene) -> tuple[slice, slice]:
     return crop[0], crop[1]
 
 
-def _grey_window(image: Array) -> tuple[float, float]:
+def grey_window(image: Array) -> tuple[float, float]:
     """The grey values drawn as black and white: without the darkest and the brightest half percent of the content."""
     values = image[np.isfinite(image) & np.not_equal(image, image.min())]
     if not values.size:

@@ -1,0 +1,124 @@
+"""What is drawn, and what of it lies in a view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from nnunet_ici.evaluation.pictures import grey_window
+from nnunet_ici.explain.reading import Geometry
+from nnunet_ici.explain.shares import Explained, Side
+from nnunet_ici.explain.views import View
+
+__all__ = ["Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_canvas"]
+
+IdArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+PAPER = 0.93  # grey where there is no image
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """All that is drawn, each array turned as it is drawn, (H, W) or (D, H, W).
+
+    Attributes:
+        explained: terms and shares; its arrays are not turned.
+        background: grey values from 0 to 1, or None.
+        label_ids, predicted_ids, cubes, center_error: those of ``explained``, turned.
+        pixel_aspect: height of a pixel over its width.
+    """
+
+    explained: Explained
+    background: FloatArray | None
+    label_ids: IdArray
+    predicted_ids: IdArray
+    cubes: npt.NDArray[np.uint8]
+    center_error: FloatArray
+    pixel_aspect: float
+
+
+def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geometry) -> Canvas:
+    """Turn all arrays as they are drawn.
+
+    Args:
+        explained: terms, shares and maps.
+        image: grey values of any range, the shape of the maps, or None.
+        geometry: of the label.
+    """
+    background = None
+    if image is not None:
+        low, high = grey_window(image)
+        background = geometry.turned(np.clip((image - np.float32(low)) / np.float32(high - low), 0, 1))
+    return Canvas(
+        explained,
+        background,
+        geometry.turned(explained.label_ids),
+        geometry.turned(explained.predicted_ids),
+        geometry.turned(explained.cubes),
+        geometry.turned(explained.center_error),
+        geometry.pixel_aspect,
+    )
+
+
+class Spot(NamedTuple):
+    """Where an instance is: its pixel next to its middle, and half the width and height of its bounding box."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+    def places(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
+        """Middles for a text of half a width and height: inside where it is smaller, else beside the instance."""
+        up, aside = self.half_height + half_height, self.half_width + half_width
+        beside = [(0, -up), (0, up), (aside, 0), (-aside, 0)]
+        inside = [(0.0, 0.0), (0, -2 * half_height), (0, 2 * half_height)]
+        fits = half_width <= self.half_width and 3 * half_height <= self.half_height
+        small = half_width <= 1.5 * self.half_width and half_height <= self.half_height
+        shifts = [*(inside if fits else inside[:1] if small else []), *beside]
+        return [(self.x + x, self.y + y) for x, y in shifts]
+
+
+class Window:
+    """What of a canvas lies in a view, and where its instances are."""
+
+    def __init__(self, canvas: Canvas, view: View) -> None:
+        self.view = view
+        self.pixel_aspect = canvas.pixel_aspect
+        self.explained = canvas.explained
+        self.label_ids = view.cut(canvas.label_ids)
+        self.predicted_ids = view.cut(canvas.predicted_ids)
+        self.cubes = view.cut(canvas.cubes)
+        self.center_error = view.cut(canvas.center_error)
+        self.on_image = canvas.background is not None
+        paper = np.full(self.cubes.shape, PAPER, dtype=np.float32)
+        self.background = paper if canvas.background is None else 0.8 * view.cut(canvas.background)
+        self.sides: tuple[tuple[Side, IdArray], ...] = (
+            (self.explained.label, self.label_ids),
+            (self.explained.predicted, self.predicted_ids),
+        )
+
+    @cached_property
+    def typical_width(self) -> float:
+        """The median over the instances in the window of the square root of their pixels."""
+        pixels = np.concatenate([np.bincount(ids.reshape(-1))[1:] for ids in (self.label_ids, self.predicted_ids)])
+        return float(np.median(np.sqrt(pixels[pixels > 0]))) if pixels.any() else 1.0
+
+    def spots(self, ids: IdArray) -> dict[int, Spot]:
+        """The instances in the window by id."""
+        row, column = self.view.corner
+        spots = {}
+        for number, box in enumerate(ndimage.find_objects(ids), start=1):
+            if box is None:
+                continue
+            pixels = np.argwhere(ids[box] == number)
+            y, x = pixels[np.argmin(((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1))]
+            half_height, half_width = ((along.stop - along.start) / 2 for along in box)
+            spots[number] = Spot(column + box[1].start + x, row + box[0].start + y, half_width, half_height)
+        return spots

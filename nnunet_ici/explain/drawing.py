@@ -1,0 +1,169 @@
+"""The picture: panels in rows, with the values of the terms, one colour bar and a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+
+from nnunet_ici.evaluation.pictures import FALSE, FOUND, LABEL, MISSED
+from nnunet_ici.explain.canvas import Canvas, Window
+from nnunet_ici.explain.panels import NO_SHARE, SURPLUS, UNCOVERED, Panel
+from nnunet_ici.explain.shares import LOSSES, Explained
+from nnunet_ici.explain.views import View, choose_views, not_in_view, whole_image
+
+__all__ = ["draw"]
+
+COLOURS = colormaps["viridis"]
+# Inches.
+HEAD, TITLE, LEGEND, BAR, GAP = 0.85, 0.32, 1.0, 0.95, 0.08
+FLAT, SLICE = (4.3, 7.0), 2.6  # width of a panel: from, to for a 2D image; of a slice
+
+
+def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
+    """Draw what the losses see.
+
+    A 2D image is drawn whole, in two rows: label, prediction and center cubes; the shares in ICI, DICI and blob loss.
+    Of a volume there is a row of these six for each slice, around the instance it was chosen for.
+
+    Args:
+        canvas: what to draw.
+        title: the first line.
+        count: slices of a volume, at most.
+    """
+    flat = canvas.label_ids.ndim == 2
+    if flat:
+        views = [whole_image(canvas.label_ids.shape)]
+    else:
+        views = choose_views(canvas.explained, canvas.label_ids, canvas.predicted_ids, count, canvas.pixel_aspect)
+    columns, lines = (3, 2) if flat else (6, len(views))
+    width, height = _panel_inches(canvas, views[0]) if flat else (SLICE, SLICE)
+    left, between = (GAP, TITLE) if flat else (1.05, GAP)
+    size = (left + columns * (width + GAP) + BAR, HEAD + TITLE + lines * height + (lines - 1) * between + LEGEND)
+    figure = Figure(figsize=size, dpi=120)
+    FigureCanvasAgg(figure)
+    norm = Normalize(0, _largest_share(canvas.explained))
+
+    left_out = False
+    for row, view in enumerate(views):
+        window = Window(canvas, view)
+        for position, (name, paint) in enumerate(_contents(canvas.explained, norm).items()):
+            line, column = divmod(position, columns) if flat else (row, position)
+            bottom = size[1] - HEAD - TITLE - (line + 1) * height - line * between
+            place = (left + column * (width + GAP), bottom, width, height)
+            axis = figure.add_axes(tuple(np.divide(place, (*size, *size))))
+            panel = Panel(axis, window, (width, height), 8 if flat else 7)
+            paint(panel)
+            left_out |= panel.left_out
+            if line == 0 or flat:
+                axis.set_title(name, fontsize=10, pad=4)
+            if column == 0 and view.index is not None:
+                axis.set_ylabel(_row_title(canvas.explained, view), fontsize=9, rotation=0, ha="right", va="center")
+
+    figure.text(
+        0.5,
+        1 - 0.12 / size[1],
+        title,
+        ha="center",
+        va="top",
+        fontsize=min(12, 105 * size[0] / len(title)),
+        fontweight="bold",
+    )
+    figure.text(0.5, 1 - 0.42 / size[1], _summary(canvas, views, left_out), ha="center", va="top", fontsize=9.5)
+    bar_bottom = size[1] - HEAD - TITLE - height - (height + between if flat else 0)  # beside the first shares
+    place = (size[0] - BAR + 0.05, bar_bottom, 0.16, height)
+    bar_axis = figure.add_axes(tuple(np.divide(place, (*size, *size))))
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), cax=bar_axis)
+    bar.set_label("share in the loss", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    _add_legend(figure)
+    return figure
+
+
+def _panel_inches(canvas: Canvas, view: View) -> tuple[float, float]:
+    """Width and height of a panel of a 2D image, its height 0.5 to 1.5 times its width."""
+    ratio = (view.rows[1] - view.rows[0]) * canvas.pixel_aspect / (view.columns[1] - view.columns[0])
+    ratio = float(np.clip(ratio, 0.5, 1.5))
+    width = float(np.clip((view.columns[1] - view.columns[0]) / 100, *FLAT))
+    return width, width * ratio
+
+
+def _largest_share(explained: Explained) -> float:
+    """The upper end of the colours; 1 where nothing has a share."""
+    shares = [side.share_of(loss) for loss in LOSSES for side in (explained.label, explained.predicted)]
+    return max([float(of_side.max()) for of_side in shares if of_side.size and of_side.max() > 0], default=1.0)
+
+
+def _contents(explained: Explained, norm: Normalize) -> dict[str, Callable[[Panel], None]]:
+    """The six panels by title."""
+
+    def shares(loss: str) -> Callable[[Panel], None]:
+        return lambda panel: panel.draw_shares(loss, COLOURS, norm)
+
+    titles = {"ICI": "ICI (instance + center)", "DICI": "DICI (and predicted)", "blob": "blob loss"}
+    return {
+        "label instances": Panel.draw_label,
+        "predicted instances, pairs": Panel.draw_prediction,
+        f"center cubes: {explained.terms['center']:.3f}": Panel.draw_centers,
+        **{f"{titles[loss]}: {explained.value_of(loss):.3f}": shares(loss) for loss in LOSSES},
+    }
+
+
+def _row_title(explained: Explained, view: View) -> str:
+    if not view.name:
+        return f"slice {view.index}"
+    side = explained.label if view.name[0] == explained.label.prefix else explained.predicted
+    number = int(view.name[1:])
+    kinds = ("found", "missed") if side is explained.label else ("touching", "false")
+    size = side.size[number - 1]
+    voxels = "1 voxel" if size == 1 else f"{size} voxels"
+    return f"{view.name}\n{kinds[int(side.lonely[number - 1])]}\n{voxels}\nslice {view.index}"
+
+
+def _summary(canvas: Canvas, views: list[View], left_out: bool) -> str:
+    """The terms, the instances, and what is not drawn."""
+    explained = canvas.explained
+    terms = "   ".join(f"{name} {value:.3f}" for name, value in explained.terms.items()).replace("dice", "Dice loss")
+    label, predicted = explained.label, explained.predicted
+    counts = (
+        f"label instances: {len(label)}, missed {np.count_nonzero(label.lonely)}; "
+        f"predicted instances: {len(predicted)}, false {np.count_nonzero(predicted.lonely)}"
+    )
+    if views[0].index is not None:
+        unseen = not_in_view(explained, canvas.label_ids, canvas.predicted_ids, views)
+        counts += f"; not drawn: {unseen[0]} of the label, {unseen[1]} predicted"
+    if left_out:
+        counts += "; numbers where there is room, all are in the table"
+    return f"{terms}\n{counts}"
+
+
+def _add_legend(figure: Figure) -> None:
+    halo = [withStroke(linewidth=2.5, foreground="black")]
+    figure.legend(
+        handles=[
+            Patch(facecolor=FOUND, label="found label, touching prediction"),
+            Patch(facecolor=MISSED, label="missed label"),
+            Patch(facecolor=FALSE, label="false prediction"),
+            Line2D([], [], color=LABEL, label="edge of a label"),
+            Line2D([], [], color="black", marker="o", markerfacecolor=LABEL, label="pair that touches (dot: label)"),
+            Patch(facecolor="none", edgecolor=LABEL, label="cube of a label"),
+            Patch(facecolor="none", edgecolor=FOUND, label="cube of a touching prediction (false: yellow)"),
+            Patch(facecolor=UNCOVERED, label="center error: label cube not covered"),
+            Patch(facecolor=SURPLUS, label="center error: predicted cube off the label cubes"),
+            Line2D([], [], color="black", label="shares: edge of a label"),
+            Line2D([], [], color="white", path_effects=halo, label="shares: edge of a prediction"),
+            Patch(facecolor=NO_SHARE, label="no share of its own"),
+        ],
+        loc="lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )

@@ -1,0 +1,224 @@
+"""``nnunet_ici explain``: what the losses see in a label and a prediction, as a picture and in numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici import __version__
+from nnunet_ici.evaluation.folders import FILE_ENDINGS
+from nnunet_ici.explain.reading import Geometry, read_background, read_geometry, read_mask, read_probabilities
+
+__all__ = ["main"]
+
+Result = TypeVar("Result")
+PICTURE_ENDINGS = (".png", ".svg")
+
+CONVENTIONS = """\
+L1, L2, ... are the label's instances, P1, P2, ... the predicted ones. They touch where they share a voxel. The shares
+of a term add up to it: an instance has its own loss over the number of instances; an error of the center term is split
+among the label instances whose cubes it lies in, and outside of them among the predicted ones. nnU-Net's own loss
+comes on top of all, the Dice of the table being a part of it.
+"""
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Draw what the losses see in a label and a prediction: their instances, which of them touch, the "
+        "center cubes, and the share of each instance in ICI, DICI and blob loss. Prints the numbers too.",
+        epilog=CONVENTIONS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("label", type=Path, metavar="LABEL", help="a label map")
+    parser.add_argument(
+        "prediction",
+        type=Path,
+        metavar="PREDICTION",
+        help="a label map, or an .npz of nnU-Net (nnUNetv2_predict --save_probabilities)",
+    )
+    parser.add_argument(
+        "--class",
+        dest="value",
+        type=_positive,
+        metavar="VALUE",
+        help="draw this value, or channel of an .npz (default: all above 0)",
+    )
+    parser.add_argument(
+        "--threshold", type=_threshold, default=0.5, metavar="P", help="of predicted instances (default: 0.5)"
+    )
+    parser.add_argument(
+        "--center-size",
+        type=_odd,
+        nargs="+",
+        default=[7],
+        metavar="N",
+        help="edge of the center cubes in voxels, odd; or one for each axis, slices first (default: 7)",
+    )
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the image, drawn in grey behind everything")
+    parser.add_argument(
+        "--instances", type=_positive, default=6, metavar="K", help="rows of a volume's picture, at most (default: 6)"
+    )
+    parser.add_argument(
+        "-o",
+        type=Path,
+        metavar="FILE",
+        help="the picture, .png or .svg (default: LABEL's name and _explained.png, in the current folder)",
+    )
+    parser.add_argument("--terms-json", type=Path, metavar="FILE", help="write the numbers too")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
+    return number
+
+
+def _odd(text: str) -> int:
+    number = int(text)
+    if number < 1 or number % 2 == 0:
+        raise argparse.ArgumentTypeError(f"Expected: an odd integer above 0. Got: {text}")
+    return number
+
+
+def _threshold(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"Expected: a number above 0, at most 1. Got: {text}")
+    return number
+
+
+def _default_picture(label: Path) -> Path:
+    """LABEL's name with another end, in the current folder."""
+    ending = next((ending for ending in FILE_ENDINGS if label.name.endswith(ending)), "")
+    return Path(f"{label.name.removesuffix(ending)}_explained.png")
+
+
+def _check_output(option: str, path: Path, endings: Sequence[str] = ()) -> list[str]:
+    if endings and path.suffix.lower() not in endings:
+        return [f"{option} has an unknown ending. Expected: {' or '.join(endings)}. Got: {path}"]
+    if path.is_dir():
+        return [f"{option} is not usable. Expected: a file. Got: the folder {path}"]
+    parent = next((folder for folder in path.parents if folder.exists()), path.parent)
+    if not parent.is_dir():
+        return [f"{option} is not usable. Expected: a file in a folder. Got: {path}, where {parent} is a file"]
+    return []
+
+
+def _try(problems: list[str], read: Callable[..., Result], *args: Any) -> Result | None:
+    """What a function reads; None, and its message among the problems, where it raises ValueError."""
+    try:
+        return read(*args)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """What was read: label and prediction of one shape, how they lie, and the image behind them."""
+
+    label: npt.NDArray[np.bool_]
+    prediction: npt.NDArray[np.float32]
+    geometry: Geometry
+    background: npt.NDArray[np.float32] | None
+
+
+def _read(args: argparse.Namespace) -> tuple[_Files | None, list[str]]:
+    """Read all files; None where there are problems, which come with them, one sentence each."""
+    problems: list[str] = []
+    label = _try(problems, read_mask, args.label, args.value)
+    geometry = None if label is None else read_geometry(args.label)
+    if args.prediction.suffix == ".npz":
+        dimensions = 3 if label is None else label.ndim
+        prediction = _try(problems, read_probabilities, args.prediction, args.value, dimensions)
+    else:
+        mask = _try(problems, read_mask, args.prediction, args.value)
+        prediction = None if mask is None else mask.astype(np.float32)
+    background = None
+    if args.image is not None:
+        background = _try(problems, read_background, args.image, geometry, args.label)
+    if label is None or geometry is None or prediction is None:
+        return None, problems
+    if prediction.shape != label.shape:
+        problems.append(
+            f"{args.prediction} has another shape than the label. Expected: {label.shape}, as {args.label}. "
+            f"Got: {prediction.shape}"
+        )
+    if len(args.center_size) not in (1, label.ndim):
+        problems.append(
+            f"--center-size does not fit. Expected: one number, or one for each of the {label.ndim} axes. "
+            f"Got: {len(args.center_size)} numbers"
+        )
+    return (None if problems else _Files(label, prediction, geometry, background)), problems
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Explain one label and one prediction.
+
+    Args:
+        argv: the arguments; ``sys.argv[1:]`` by default.
+        prog: the command's name in the help.
+
+    Returns:
+        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
+    """
+    args = _parser(prog).parse_args(argv)
+    picture = _default_picture(args.label) if args.o is None else args.o
+    problems = _check_output("-o", picture, PICTURE_ENDINGS)
+    if args.terms_json is not None:
+        problems += _check_output("--terms-json", args.terms_json)
+    files, found = _read(args)
+    problems += found
+    if problems or files is None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        print(f"{count}, nothing was written:", *(f"- {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        return 1
+
+    # torch and matplotlib only where all is well
+    from nnunet_ici.explain.canvas import make_canvas
+    from nnunet_ici.explain.drawing import draw
+    from nnunet_ici.explain.shares import explain
+    from nnunet_ici.explain.tables import as_json, as_table
+
+    size = args.center_size[0] if len(args.center_size) == 1 else tuple(args.center_size)
+    explained = explain(files.label, files.prediction, args.threshold, size)
+    what = "all values above 0" if args.value is None else f"class {args.value}"
+    if not len(explained.label) and not len(explained.predicted):
+        print(f"{what}: neither in {args.label} nor in {args.prediction}, the picture is empty", file=sys.stderr)
+    title = f"label {args.label.name}, prediction {args.prediction.name}: {what}, threshold {args.threshold:g}"
+    canvas = make_canvas(explained, files.background, files.geometry)
+    figure = draw(canvas, title, args.instances)
+
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture)
+    written = f"written to {picture}"
+    if args.terms_json is not None:
+        report = {
+            "nnunet_ici": __version__,
+            "label": str(args.label),
+            "prediction": str(args.prediction),
+            "class": args.value,
+            "threshold": args.threshold,
+            "center_size": args.center_size,
+            **as_json(explained),
+        }
+        args.terms_json.parent.mkdir(parents=True, exist_ok=True)
+        args.terms_json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        written += f", the numbers to {args.terms_json}"
+    print(f"{title}\n\n{as_table(explained)}\n{CONVENTIONS}\n{written}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

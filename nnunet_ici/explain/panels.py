@@ -1,0 +1,177 @@
+"""The panels of the picture: label, prediction, center cubes, and the shares in a loss, each of one view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, Normalize, to_rgba
+from matplotlib.patheffects import withStroke
+
+from nnunet_ici.evaluation.pictures import FALSE, FOUND, LABEL, MISSED, outline
+from nnunet_ici.explain.canvas import FloatArray, IdArray, Spot, Window
+from nnunet_ici.explain.shares import IN_FALSE_CUBE, IN_HIT_CUBE, IN_LABEL_CUBE, Side
+
+__all__ = ["NO_SHARE", "SURPLUS", "UNCOVERED", "Panel", "short"]
+
+Array = npt.NDArray[np.generic]
+BoolArray = npt.NDArray[np.bool_]
+Colour = str | tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # x from, to; y from, to
+
+NO_SHARE = "#9A9A9A"
+UNCOVERED, SURPLUS = MISSED, "#E69F00"  # errors of the center term, from the palette of Okabe and Ito too
+MOST_NUMBERS = 50  # in a panel
+NOTHING = 0.00005  # a share written as 0
+
+
+class Panel:
+    """An axis that shows a window, and finds room for numbers in it.
+
+    Args:
+        axis: to draw on.
+        window: what is shown.
+        inches: width and height of the axis, which is filled.
+        font_size: of the numbers, in points.
+    """
+
+    def __init__(self, axis: Axes, window: Window, inches: tuple[float, float], font_size: float) -> None:
+        self.axis, self.window, self.font_size = axis, window, font_size
+        view = window.view
+        rows, columns = view.rows[1] - view.rows[0], view.columns[1] - view.columns[0]
+        inch = max(columns / inches[0], rows * window.pixel_aspect / inches[1])  # pixels an inch, along a row
+        self._thin = float(np.clip(window.typical_width / inch / 0.3, 0.4, 1))  # lines for small instances
+        self._character = 0.62 * font_size / 72 * inch
+        self._line = 1.2 * font_size / 72 * inch / window.pixel_aspect
+        self._taken: list[Box] = []
+        self._written = 0
+        self.left_out = False  # whether a number is
+        self._ink, self._halo = ("white", "black") if window.on_image else ("black", "white")
+        self._show(window.background, cmap="gray", vmin=0, vmax=1)
+        axis.set_facecolor("white")
+        axis.set_aspect(window.pixel_aspect)
+        axis.set_xlim(*view.columns)
+        axis.set_ylim(*view.rows[::-1])
+        axis.set_xticks([])
+        axis.set_yticks([])
+
+    def _show(self, image: Array, **options: object) -> None:
+        row, column = self.window.view.corner
+        height, width = image.shape[:2]
+        if image.size:
+            extent = (column - 0.5, column + width - 0.5, row + height - 0.5, row - 0.5)
+            self.axis.imshow(image, extent=extent, aspect=self.window.pixel_aspect, interpolation="nearest", **options)  # type: ignore[arg-type]
+
+    def fill(self, ids: IdArray, colours: Sequence[Colour], alpha: float | FloatArray) -> None:
+        """Tint pixels, those of id i + 1 with colour i."""
+        rgba = np.array([to_rgba("white"), *map(to_rgba, colours)])[ids]
+        rgba[..., 3] = np.where(ids > 0, alpha, 0)
+        self._show(rgba)
+
+    def edge(self, mask: BoolArray, colour: Colour, width: float = 1.4) -> None:
+        """Draw the outline of a mask, thinner where instances are small."""
+        lines = outline(mask) + self.window.view.corner[::-1]
+        self.axis.add_collection(
+            LineCollection(list(lines), colors=[colour], linewidths=width * self._thin, capstyle="round"), autolim=False
+        )
+
+    def write(self, texts: Iterable[tuple[str, Spot]]) -> None:
+        """Write the first texts at their spots, where there is free room; the others are left out."""
+        low_x, high_x = self.window.view.columns
+        low_y, high_y = self.window.view.rows
+        for text, spot in texts:
+            lines = text.split("\n")
+            half_width, half_height = self._character * max(map(len, lines)) / 2, self._line * len(lines) / 2
+            for x, y in spot.places(half_width, half_height):
+                x = min(max(x, low_x + half_width), high_x - half_width)
+                y = min(max(y, low_y + half_height), high_y - half_height)
+                box = (x - half_width, x + half_width, y - half_height, y + half_height)
+                if self._written < MOST_NUMBERS and not any(_overlap(box, other) for other in self._taken):
+                    self._taken.append(box)
+                    self._written += 1
+                    self.axis.text(
+                        x, y, text, ha="center", va="center", color=self._ink, fontsize=self.font_size,
+                        linespacing=1.0, path_effects=[withStroke(linewidth=2, foreground=self._halo)],
+                    )  # fmt: skip
+                    break
+            else:
+                self.left_out = True
+
+    def names(self, side: Side, ids: IdArray) -> None:
+        """The ids of one side, the larger instances first."""
+        spots = self.window.spots(ids)
+        self.write((side.name(n), spots[n]) for n in sorted(spots, key=lambda n: -side.size[n - 1]))
+
+    def draw_label(self) -> None:
+        """The label's instances, found or missed."""
+        label, ids = self.window.sides[0]
+        self.fill(ids, [MISSED if missed else FOUND for missed in label.lonely], 0.8)
+        self.edge(ids > 0, LABEL)
+        self.names(label, ids)
+
+    def draw_prediction(self) -> None:
+        """The predicted instances, touching or false, the label's outlines, and a line for each touching pair."""
+        (_, label_ids), (predicted, ids) = self.window.sides
+        self.fill(ids, [FALSE if false else FOUND for false in predicted.lonely], 0.8)
+        self.edge(ids > 0, "black", 1.0)
+        self.edge(label_ids > 0, LABEL)
+        labels, preds = self.window.spots(label_ids), self.window.spots(ids)
+        pairs = [(n, m) for m in preds for n in predicted.touched[m - 1] if n in labels]
+        lines = [[labels[n][:2], preds[m][:2]] for n, m in pairs]
+        self.axis.add_collection(LineCollection(lines, colors="black", linewidths=1.2 * self._thin), autolim=False)
+        size, edge = 5 * self._thin, self._thin
+        for x, y in {labels[n][:2] for n, _ in pairs}:
+            self.axis.plot(x, y, "o", color=LABEL, markeredgecolor="black", markersize=size, markeredgewidth=edge)
+            radius = self._character / 2 * self._thin
+            self._taken.append((x - radius, x + radius, y - radius, y + radius))
+        self.names(predicted, ids)
+
+    def draw_centers(self) -> None:
+        """The cubes of both sides, and the error of the center term."""
+        cubes, error = self.window.cubes, self.window.center_error
+        in_label = (cubes & IN_LABEL_CUBE) > 0
+        self.fill(np.where(in_label, 1, 2 * (cubes > 0)), [UNCOVERED, SURPLUS], 0.85 * error)
+        self.edge(in_label, LABEL)
+        self.edge((cubes & IN_HIT_CUBE) > 0, FOUND)
+        self.edge((cubes & IN_FALSE_CUBE) > 0, FALSE)
+
+    def draw_shares(self, loss: str, colours: Colormap, norm: Normalize) -> None:
+        """Label instances filled with the colour of their share, and so predicted ones where they are off the label."""
+        (label, label_ids), (predicted, predicted_ids) = self.window.sides
+        of_label, of_predicted = label.share_of(loss), predicted.share_of(loss)
+        shared = loss != "blob"
+        predicted_colours = colours(norm(of_predicted)) if shared else [NO_SHARE] * len(predicted)
+        self.fill(np.where(label_ids > 0, 0, predicted_ids), list(predicted_colours), 1.0 if shared else 0.6)
+        self.fill(label_ids, list(colours(norm(of_label))), 1.0)
+        self.edge(label_ids > 0, "black", 1.0)
+        self.edge(predicted_ids > 0, "white", 1.0)
+        entries = []
+        for side, ids, shares in ((label, label_ids, of_label), (predicted, predicted_ids, of_predicted)):
+            if side is label or shared:
+                spots = self.window.spots(ids)
+                entries += [
+                    (shares[n - 1], f"{side.name(n)}\n{short(shares[n - 1])}", spots[n])
+                    for n in spots
+                    if side is label or shares[n - 1] >= NOTHING
+                ]
+        entries.sort(key=lambda entry: -entry[0])
+        self.write((text, spot) for _, text, spot in entries)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
+
+
+def short(share: float) -> str:
+    """A share with two or three digits, no zero before the point.
+
+    Example:
+        >>> short(0.0831), short(0.00271), short(1.0), short(0.0)
+        ('.083', '.0027', '1.000', '0')
+    """
+    if share < NOTHING:
+        return "0"
+    return f"{share:.{4 if share < 0.01 else 3}f}".removeprefix("0")

@@ -1,0 +1,137 @@
+"""What of a volume is drawn: the instances to look at, and a slice through each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from nnunet_ici.explain.shares import Explained, Side
+
+__all__ = ["View", "choose_instances", "choose_views", "not_in_view", "whole_image"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+IdArray = npt.NDArray[np.int32]
+SMALLEST_SIDE = 40  # pixels
+MARGIN = 8  # pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """A window on an image or on a slice of a volume.
+
+    Attributes:
+        name: of the instance in its middle, or "".
+        index: of the slice; None in a 2D image.
+        rows: first and last pixel edge, such as (-0.5, 9.5) for ten rows; may reach beyond the image.
+        columns: the same for the columns.
+    """
+
+    name: str
+    index: int | None
+    rows: tuple[float, float]
+    columns: tuple[float, float]
+
+    def cut(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """The part of an array, (H, W) or (D, H, W), that lies in the window."""
+        rows, columns = (
+            slice(max(int(np.ceil(low)), 0), max(int(np.floor(high)) + 1, 0)) for low, high in (self.rows, self.columns)
+        )
+        return array[rows, columns] if self.index is None else array[self.index, rows, columns]
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the first pixel that :meth:`cut` keeps."""
+        return max(int(np.ceil(self.rows[0])), 0), max(int(np.ceil(self.columns[0])), 0)
+
+
+def whole_image(shape: tuple[int, ...]) -> View:
+    """All of a 2D image, or the middle slice of a volume."""
+    *depth, height, width = shape
+    return View("", depth[0] // 2 if depth else None, (-0.5, height - 0.5), (-0.5, width - 0.5))
+
+
+def choose_instances(label: Side, predicted: Side) -> Iterator[tuple[Side, int]]:
+    """All instances, those to look at first as side and id.
+
+    In turns: the largest label instance, the missed one and the false one that add most to the DICI loss, and the found
+    one that does. Of equal ones the larger comes first.
+    """
+    numbers = np.arange(1, len(label) + 1), np.arange(1, len(predicted) + 1)
+    missed, false = label.lonely, predicted.lonely
+    groups = [
+        (label, numbers[0][np.argsort(-label.size, kind="stable")]),
+        *(
+            (side, ids[chosen][np.lexsort((-side.size[chosen], -side.share_of("DICI")[chosen].round(12)))])
+            for side, ids, chosen in (
+                (label, numbers[0], missed),
+                (predicted, numbers[1], false),
+                (label, numbers[0], ~missed),
+                (predicted, numbers[1], ~false),
+            )
+        ),
+    ]
+    given = set()
+    for turn in range(max(len(ids) for _, ids in groups)):
+        for side, ids in groups:
+            if turn < len(ids) and (side.prefix, ids[turn]) not in given:
+                given.add((side.prefix, ids[turn]))
+                yield side, int(ids[turn])
+
+
+def choose_views(
+    explained: Explained, label_ids: IdArray, predicted_ids: IdArray, count: int, pixel_aspect: float
+) -> list[View]:
+    """Windows on the slices of a volume that hold most of the instances of :func:`choose_instances`.
+
+    An instance that lies in an earlier window gets none of its own.
+
+    Args:
+        explained: the instances.
+        label_ids, predicted_ids: (D, H, W), their ids, turned as they are drawn.
+        count: of windows, at most.
+        pixel_aspect: height of a pixel over its width. The windows are square as drawn.
+
+    Returns:
+        The windows; without instances one, on the middle slice.
+    """
+    ids_of = {"L": label_ids, "P": predicted_ids}
+    boxes = {prefix: ndimage.find_objects(ids) for prefix, ids in ids_of.items()}
+    views: list[View] = []
+    for side, number in choose_instances(explained.label, explained.predicted):
+        if len(views) == count:
+            break
+        ids = ids_of[side.prefix]
+        if any((view.cut(ids) == number).any() for view in views):
+            continue
+        box = boxes[side.prefix][number - 1]
+        index = box[0].start + int(np.argmax((ids[box] == number).sum(axis=(1, 2))))
+        views.append(_window(side.name(number), index, box[1], box[2], pixel_aspect))
+    return views or [whole_image(label_ids.shape)]
+
+
+def _window(name: str, index: int, rows: slice, columns: slice, pixel_aspect: float) -> View:
+    """A square around a box of a slice."""
+    height, width = (rows.stop - rows.start) * pixel_aspect, columns.stop - columns.start
+    half_width = max(height / 2 + MARGIN, width / 2 + MARGIN, SMALLEST_SIDE / 2)
+    middle = (rows.start + rows.stop - 1) / 2, (columns.start + columns.stop - 1) / 2
+    half_height = half_width / pixel_aspect
+    return View(
+        name,
+        index,
+        (middle[0] - half_height, middle[0] + half_height),
+        (middle[1] - half_width, middle[1] + half_width),
+    )
+
+
+def not_in_view(explained: Explained, label_ids: IdArray, predicted_ids: IdArray, views: list[View]) -> tuple[int, int]:
+    """How many label instances and how many predicted ones lie in no window."""
+    counts = []
+    for side, ids in ((explained.label, label_ids), (explained.predicted, predicted_ids)):
+        seen = np.unique(np.concatenate([view.cut(ids).reshape(-1) for view in views]))
+        counts.append(len(side) - np.count_nonzero(seen))
+    return counts[0], counts[1]

@@ -1,0 +1,400 @@
+"""``nnunet_ici explain``: shares that add up to the losses, views that show missed and false ones, and the command."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from matplotlib.text import Text
+
+from nnunet_ici.cli import main
+from nnunet_ici.explain.canvas import make_canvas
+from nnunet_ici.explain.drawing import draw
+from nnunet_ici.explain.reading import Geometry
+from nnunet_ici.explain.shares import LOSSES, explain
+from nnunet_ici.explain.tables import as_table
+from nnunet_ici.explain.views import View, choose_instances, choose_views, not_in_view, whole_image
+from nnunet_ici.losses import blob_loss, center_loss, instance_loss, predicted_instance_loss
+from tests import reference
+from tests.terms import in_2d_and_3d, random_case
+
+
+def share_sum(explained, term):
+    sides = (explained.label, explained.predicted)
+    return sum(side.shares[term].sum() for side in sides if term in side.shares)
+
+
+@in_2d_and_3d
+@pytest.mark.parametrize("binary", [False, True])
+def test_shares_add_up_to_the_losses(rng, axes, binary):
+    for repeat in range(40):
+        prob, target, _ = random_case(rng, axes, binary)
+        prob, target = prob[0, 0], target[0, 0]
+        if repeat % 2:
+            prob = prob.astype(np.float32)
+        size, threshold = int(rng.choice([1, 3, 7, 9])), float(rng.choice([0.3, 0.5, 0.7]))
+        explained = explain(target, prob, threshold, size)
+        given = torch.from_numpy(prob)[None, None], torch.from_numpy(target)[None, None]
+        expected = {
+            "instance": instance_loss(*given, threshold=threshold),
+            "predicted": predicted_instance_loss(*given, threshold=threshold),
+            "center": center_loss(*given, threshold=threshold, size=size),
+            "blob": blob_loss(*given),
+        }
+        for term, value in expected.items():
+            assert explained.terms[term] == pytest.approx(float(value), abs=1e-5)
+            assert share_sum(explained, term) == pytest.approx(float(value), abs=1e-5)
+        naive = reference.center_loss(prob[None, None], target[None, None], threshold=threshold, size=size)
+        assert share_sum(explained, "center") == pytest.approx(naive, abs=1e-5)
+        for side in (explained.label, explained.predicted):
+            assert all((shares >= -1e-12).all() for shares in side.shares.values())
+
+
+def test_instances_by_hand():
+    """L1 is found by P1 at 1 of 2 voxels, L2 by P1 too, L3 is missed, P2 is false."""
+    label = np.array([[1, 1, 0, 1, 0, 1, 0, 0]], bool)
+    prediction = np.array([[0, 1, 1, 1, 0, 0, 0, 1]], np.float64)
+    explained = explain(label, prediction, center_size=1)
+    assert explained.label.size.tolist() == [2, 1, 1] and explained.predicted.size.tolist() == [3, 1]
+    assert explained.label.touched == [[1], [1], []] and explained.predicted.touched == [[1, 2], []]
+    assert explained.label.lonely.tolist() == [False, False, True]
+    assert explained.label_ids.tolist() == [[1, 1, 0, 2, 0, 3, 0, 0]]
+    assert explained.predicted_ids.tolist() == [[0, 1, 1, 1, 0, 0, 0, 2]]
+    # Eq. 5: 1 - 2 / (1 + 1 + 2), 1 - 2 / (1 + 1 + 1), 1; over three instances.
+    assert explained.label.shares["instance"] == pytest.approx(np.array([1 / 2, 1 / 3, 1]) / 3, abs=1e-5)
+    # Eq. 6: 1 - 2 * 2 / (3 + 3), 1; over two.
+    assert explained.predicted.shares["predicted"] == pytest.approx(np.array([1 / 3, 1]) / 2, abs=1e-5)
+    # Blob loss: one false voxel more, P2, for everyone.
+    assert explained.label.shares["blob"] == pytest.approx(np.array([1 - 2 / 5, 1 - 2 / 4, 1]) / 3, abs=1e-5)
+    # Centers of the labels: 1 (0.5 rounded up), 3, 5; of the predictions: 2, 7. No two of these five meet.
+    assert explained.label.shares["center"] == pytest.approx([0.2] * 3, abs=1e-5)
+    assert explained.predicted.shares["center"] == pytest.approx([0.2] * 2, abs=1e-5)
+    assert explained.terms["dice"] == pytest.approx(1 - 4 / 8, abs=1e-5)
+    assert explained.value_of("DICI") == pytest.approx(sum(explained.terms[t] for t in LOSSES["DICI"]))
+
+
+def test_an_error_in_two_cubes_is_split():
+    """The cubes of L1 (0 to 1, clipped) and L2 (1 to 3) share a pixel, and nothing is predicted."""
+    label = np.array([[1, 0, 1, 0, 0, 0]], bool)
+    explained = explain(label, np.zeros((1, 6)), center_size=3)
+    assert explained.label.shares["center"] == pytest.approx([1.5 / 4, 2.5 / 4], abs=1e-5)
+    assert explained.cubes.tolist() == [[1, 1, 1, 1, 0, 0]]
+    assert explained.center_error.tolist() == [[1, 1, 1, 1, 0, 0]]
+
+
+def test_predicted_cubes_share_only_what_lies_off_the_label_cubes():
+    """The cube of P1 (1 to 3) meets that of L1 (0 to 1, clipped) in a pixel. P2, of probability 0.5, is false."""
+    label = np.array([[1, 0, 0, 0, 0, 0, 0, 0]], bool)
+    explained = explain(label, np.array([[0, 0, 1, 0, 0, 0, 0.5, 0]]), center_size=3)
+    assert explained.cubes.tolist() == [[1, 5, 4, 4, 0, 4, 4, 4]]
+    assert explained.label.shares["center"] == pytest.approx([1 / 8], abs=1e-5)
+    assert explained.predicted.shares["center"] == pytest.approx([2 / 8, 1.5 / 8], abs=1e-5)
+
+
+@in_2d_and_3d
+def test_empty_label_and_prediction(axes):
+    nothing, something = np.zeros((9,) * axes, bool), np.zeros((9,) * axes, bool)
+    something[(4,) * axes] = True
+    zero = np.zeros(something.shape, np.float32)
+    both = explain(nothing, zero)
+    assert set(both.terms.values()) == {0.0} and len(both.label) == len(both.predicted) == 0
+    assert explain(something, zero).terms == pytest.approx(
+        {"dice": 1, "instance": 1, "predicted": 0, "center": 1, "blob": 1}, abs=2e-5
+    )
+    assert explain(nothing, something.astype(np.float32)).terms == pytest.approx(
+        {"dice": 1, "instance": 0, "predicted": 1, "center": 1, "blob": 0}, abs=2e-5
+    )
+
+
+@pytest.fixture
+def volume():
+    """Label with a found, a large found and a missed instance, and a prediction with a false one, far apart."""
+    label = np.zeros((12, 60, 60), np.uint8)
+    label[1:3, 5:8, 5:8] = label[8:11, 40:50, 40:50] = label[5, 10, 50] = 1
+    prediction = label.copy()
+    prediction[5, 10, 50], prediction[3:5, 50:53, 5:8] = 0, 1
+    return label, prediction
+
+
+def test_missed_and_false_instances_come_first(volume):
+    label, prediction = volume
+    explained = explain(label > 0, prediction.astype(np.float32))
+    order = [side.name(number) for side, number in choose_instances(explained.label, explained.predicted)]
+    assert order[0] == "L3" and explained.label.size[2] == 300  # the largest
+    assert order[1] == "L2" and explained.label.lonely[1]
+    assert order[2] == "P2" and explained.predicted.lonely[1]
+    assert sorted(order) == ["L1", "L2", "L3", "P1", "P2", "P3"]
+
+
+def test_views_hold_each_instance_once(volume):
+    label, prediction = volume
+    explained = explain(label > 0, prediction.astype(np.float32))
+    ids = explained.label_ids, explained.predicted_ids
+    views = choose_views(explained, *ids, 9, pixel_aspect=1.0)
+    assert [view.name for view in views] == ["L3", "L2", "P2", "L1"]  # P1 and P3 lie in the windows of L1 and L3
+    assert [view.index for view in views] == [8, 5, 3, 1]
+    assert not_in_view(explained, *ids, views) == (0, 0)
+    two = choose_views(explained, *ids, 2, pixel_aspect=1.0)
+    assert two == views[:2] and not_in_view(explained, *ids, two) == (1, 2)
+
+
+def test_a_window_is_square_as_drawn(volume):
+    label, prediction = volume
+    explained = explain(label > 0, prediction.astype(np.float32))
+    view = choose_views(explained, explained.label_ids, explained.predicted_ids, 1, pixel_aspect=2.0)[0]
+    height, width = view.rows[1] - view.rows[0], view.columns[1] - view.columns[0]
+    assert width == 40 and 2 * height == width
+    assert sum(view.rows) / 2 == 44.5 and sum(view.columns) / 2 == 44.5
+
+
+def test_a_window_beyond_the_border_is_cut():
+    view = View("L1", 1, (-3.0, 1.0), (0.5, 9.0))
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    assert view.cut(array).tolist() == array[1, :2, 1:].tolist() and view.corner == (0, 1)
+    assert whole_image((5, 3, 4)).index == 2 and whole_image((3, 4)).cut(array[0]).shape == (3, 4)
+
+
+def crowded(rng):
+    label = np.zeros((96, 120), np.uint8)
+    for row in range(3, 90, 8):
+        for column in range(3, 112, 9):
+            label[row : row + rng.integers(2, 6), column : column + rng.integers(2, 7)] = 1
+    return label, np.roll(label, 2, axis=1) * (rng.random(label.shape) < 0.9)
+
+
+@in_2d_and_3d
+def test_no_text_lies_on_another(rng, axes, volume):
+    label, prediction = crowded(rng) if axes == 2 else volume
+    explained = explain(label > 0, prediction.astype(np.float32))
+    geometry = Geometry(sitk.GetImageFromArray(label))
+    figure = draw(make_canvas(explained, None, geometry), "a title " * 20, 3)
+    figure.canvas.draw()
+    frame = figure.bbox
+    for axis in figure.axes:
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    outer = [
+        *figure.texts,
+        *figure.legends,
+        *(axis.title for axis in figure.axes),
+        *(a.yaxis.label for a in figure.axes),
+    ]
+    outer = [item for item in outer if not isinstance(item, Text) or item.get_text()]
+    boxes = [item.get_window_extent() for item in outer]
+    assert len(boxes) >= 2 + 1 + 6
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+    assert sum(len(axis.texts) for axis in figure.axes) >= 12
+
+
+def write(path, array, direction=None, spacing=None):
+    image = sitk.GetImageFromArray(array)
+    if direction is not None:
+        image.SetDirection(direction)
+    if spacing is not None:
+        image.SetSpacing(spacing)
+    sitk.WriteImage(image, str(path))
+    return str(path)
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """A label map with two classes, and a prediction that finds one instance of two."""
+    label = np.zeros((20, 30), np.uint8)
+    label[3:6, 3:6], label[12:15, 20:24] = 1, 2
+    prediction = np.zeros_like(label)
+    prediction[4:7, 3:6] = 1
+    return write(tmp_path / "case.png", label), write(tmp_path / "pred.png", prediction)
+
+
+def run(*arguments, expected=0):
+    assert main(["explain", *map(str, arguments)]) == expected
+
+
+def size_of(path):
+    return sitk.ReadImage(str(path)).GetSize()
+
+
+def test_the_command_on_an_image(flat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(*flat, "--terms-json", "new/terms.json")
+    assert min(size_of(tmp_path / "case_explained.png")) > 700
+    out = capsys.readouterr().out
+    assert "| L2 | 12 | none | 0.50000 |  |" in out and "| P1 | 9 | L1 |" in out
+    report = json.loads((tmp_path / "new" / "terms.json").read_text())
+    assert [one["id"] for one in report["label_instances"]] == ["L1", "L2"]
+    assert report["label_instances"][0]["touches"] == ["P1"] and report["predicted_instances"][0]["voxels"] == 9
+    assert report["terms"]["predicted"] == pytest.approx(report["predicted_instances"][0]["shares"]["predicted"])
+    assert report["class"] is None and report["threshold"] == 0.5 and report["center_size"] == [7]
+
+
+def test_one_class(flat, tmp_path):
+    run(*flat, "--class", 2, "-o", tmp_path / "a.svg", "--terms-json", tmp_path / "terms.json")
+    report = json.loads((tmp_path / "terms.json").read_text())
+    assert len(report["label_instances"]) == 1 and report["predicted_instances"] == []
+    assert "<svg" in (tmp_path / "a.svg").read_text()[:1000]
+
+
+def test_a_class_that_is_nowhere(flat, tmp_path, capsys):
+    run(*flat, "--class", 7, "-o", tmp_path / "a.png")
+    error = capsys.readouterr().err
+    assert error == f"class 7: neither in {flat[0]} nor in {flat[1]}, the picture is empty\n"
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def save_npz(path, foreground, **arrays):
+    np.savez_compressed(
+        path, probabilities=np.concatenate([1 - foreground.sum(0, keepdims=True), foreground]), **arrays
+    )
+    return path
+
+
+def test_probabilities_of_an_image(flat, tmp_path):
+    """nnU-Net stores (C, 1, H, W). At a threshold of 0.3 a part of class 2 is found, at 0.5 it is missed."""
+    foreground = np.zeros((2, 1, 20, 30), np.float32)
+    foreground[0, 0, 3:6, 3:6], foreground[1, 0, 12:15, 20:22] = 0.9, 0.4
+    npz = save_npz(tmp_path / "p.npz", foreground)
+    found = {}
+    for value, threshold in ((None, 0.5), (None, 0.3), (2, 0.3)):
+        extra = () if value is None else ("--class", value)
+        json_path = tmp_path / "t.json"
+        run(flat[0], npz, "--threshold", threshold, *extra, "-o", tmp_path / "a.png", "--terms-json", json_path)
+        report = json.loads(json_path.read_text())
+        found[value, threshold] = [one["touches"] for one in report["label_instances"]]
+    assert found == {(None, 0.5): [["P1"], []], (None, 0.3): [["P1"], ["P2"]], (2, 0.3): [["P1"]]}
+
+
+def test_the_command_on_a_volume_whatever_way_it_lies(volume, tmp_path):
+    label, prediction = volume
+    image = label * 100 + np.arange(60, dtype=np.uint8)
+    reports = []
+    for name, direction in (("a", (1, 0, 0, 0, 1, 0, 0, 0, 1)), ("b", (-1, 0, 0, 0, 0, 1, 0, -1, 0))):
+        paths = [
+            write(tmp_path / f"{what}_{name}.nii.gz", array, direction, (1.0, 1.0, 3.0))
+            for what, array in (("label", label), ("pred", prediction), ("image", image))
+        ]
+        extra = ("--image", paths[2], "--instances", 2, "--center-size", 3, 7, 7)
+        run(*paths[:2], *extra, "-o", tmp_path / f"{name}.png", "--terms-json", tmp_path / "t.json")
+        reports.append(json.loads((tmp_path / "t.json").read_text())["terms"])
+        assert min(size_of(tmp_path / f"{name}.png")) > 700
+    assert reports[0] == reports[1] and reports[0]["instance"] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_turned_as_the_pictures_of_the_evaluation():
+    array = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    image = sitk.GetImageFromArray(array)
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    image.SetSpacing((1.0, 2.0, 5.0))
+    geometry = Geometry(image)
+    assert geometry.turned(array).tolist() == array[:, ::-1, ::-1].tolist() and geometry.pixel_aspect == 2.0
+    assert Geometry(sitk.GetImageFromArray(array[0])).turned(array[0]).tolist() == array[0].tolist()
+
+
+def test_many_instances_take_seconds(rng):
+    label = rng.random((60, 80, 80)) < 0.02
+    prob = np.where(rng.random(label.shape) < 0.3, label, rng.random(label.shape) < 0.01).astype(np.float32)
+    start = time.perf_counter()
+    explained = explain(label, prob)
+    assert len(explained.label) > 2000 and time.perf_counter() - start < 20
+
+
+def test_a_long_list_of_touched_instances_is_cut():
+    label = np.zeros((1, 20), bool)
+    label[0, ::2] = True
+    table = as_table(explain(label, np.ones((1, 20))))
+    assert "| P1 | 20 | L1 L2 L3 L4 L5 L6 and 4 more |  |" in table
+
+
+def problems(capsys, *arguments):
+    run(*arguments, expected=1)
+    title, *lines = capsys.readouterr().err.splitlines()
+    assert title == f"{len(lines)} problem{'s' if len(lines) > 1 else ''}, nothing was written:"
+    return [line.removeprefix("- ") for line in lines]
+
+
+def test_all_problems_in_one_report(flat, tmp_path, capsys):
+    small = write(tmp_path / "small.png", np.zeros((5, 5), np.uint8))
+    report = problems(
+        capsys, flat[0], small, "--image", small, "-o", tmp_path / "a.jpg", "--terms-json", tmp_path,
+        "--center-size", 3, 3, 3,
+    )  # fmt: skip
+    assert report == [
+        f"-o has an unknown ending. Expected: .png or .svg. Got: {tmp_path / 'a.jpg'}",
+        f"--terms-json is not usable. Expected: a file. Got: the folder {tmp_path}",
+        f"{small} has another size than the label. Expected: (30, 20), as {flat[0]}. Got: (5, 5)",
+        f"{small} has another shape than the label. Expected: (20, 30), as {flat[0]}. Got: (5, 5)",
+        "--center-size does not fit. Expected: one number, or one for each of the 2 axes. Got: 3 numbers",
+    ]
+    assert not (tmp_path / "a.jpg").exists()
+
+
+def test_files_that_are_none(flat, tmp_path, capsys):
+    colours, missing, none = tmp_path / "colours.png", tmp_path / "missing.png", tmp_path / "none.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4, 3), np.uint8), isVector=True), str(colours))
+    report = problems(capsys, colours, missing, "--image", none, "-o", f"{flat[0]}/a.png")
+    starts = (
+        f"-o is not usable. Expected: a file in a folder. Got: {flat[0]}/a.png, where {flat[0]} is a file",
+        f"{colours} is not a label map. Expected: one channel in 2 or 3 dimensions. Got: 3 channels in 2 dimensions",
+        f"{missing} cannot be read. Expected: a whole image. Got: ",
+        f"{none} cannot be read. Expected: a whole image. Got: ",
+    )
+    assert len(report) == 4 and all(line.startswith(start) for line, start in zip(report, starts, strict=True))
+
+
+def test_npz_files_that_are_none(flat, tmp_path, capsys):
+    path = tmp_path / "p.npz"
+    foreground = np.full((1, 1, 20, 30), 0.25, np.float32)
+
+    def report_of(*extra):
+        (line,) = problems(capsys, flat[0], path, *extra, "-o", tmp_path / "a.png")
+        return line
+
+    save_npz(path, np.random.default_rng(0).random(foreground.shape))
+    whole, damaged = path.read_bytes(), bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    for content in (b"", b"no zip", whole[: len(whole) // 2], bytes(damaged)):
+        path.write_bytes(content)
+        assert report_of().startswith(f"{path} cannot be read. Expected: an .npz of nnU-Net. Got: ")
+    with path.open("wb") as file:
+        np.save(file, foreground)
+    assert report_of().startswith(f"{path} cannot be read. Expected: an .npz of nnU-Net. Got: ")
+    path.unlink()
+    assert report_of().startswith(f"{path} cannot be read. Expected: an .npz of nnU-Net. Got: ")
+    np.savez(path, softmax=foreground, other=foreground)
+    assert report_of() == f"{path} holds no probabilities. Expected: an array 'probabilities'. Got: softmax, other"
+    np.savez(path, probabilities=foreground)
+    assert report_of() == (
+        f"{path} holds no probabilities. Expected: floating-point numbers, (C, D, H, W), the background first. "
+        "Got: float32, (1, 1, 20, 30)"
+    )
+    np.savez(path, probabilities=np.concatenate([foreground, foreground]))
+    assert report_of() == (
+        f"{path} holds no softmax probabilities (regions have none). Expected: channels in 0 to 1 that add up to 1. "
+        "Got: 0.25 to 0.25, sums from 0.5 to 0.5"
+    )
+    save_npz(path, np.full((1, 1, 20, 30), np.nan, np.float32))
+    assert report_of().endswith("Got: nan to nan, sums from nan to nan")
+    save_npz(path, foreground)
+    assert report_of("--class", 2) == f"{path} has no channel for the class. Expected: --class 1 to 1. Got: 2"
+    save_npz(path, foreground[..., 1:])
+    assert report_of() == f"{path} has another shape than the label. Expected: (20, 30), as {flat[0]}. Got: (20, 29)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--instances", "0"), "--instances: Expected: an integer above 0. Got: 0"),
+        (("--class", "0"), "--class: Expected: an integer above 0. Got: 0"),
+        (("--center-size", "4"), "--center-size: Expected: an odd integer above 0. Got: 4"),
+        (("--threshold", "0"), "--threshold: Expected: a number above 0, at most 1. Got: 0"),
+        (("--threshold", "nan"), "--threshold: Expected: a number above 0, at most 1. Got: nan"),
+    ],
+)
+def test_options_out_of_range(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run("label.png", "prediction.png", *arguments)
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
