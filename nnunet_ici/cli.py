@@ -15,9 +15,15 @@ COMMANDS = {
     "doctor": ("nnunet_ici.doctor", "check the installation, and say what is missing"),
     "ext-path": ("nnunet_ici.ext_path", "print the folder for nnUNet_extTrainer"),
     "trainers": ("nnunet_ici.trainers.listing", "list the trainers and their options, or check a name"),
-    "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "ATLAS R2.0 to nnU-Net raw data"),
-    "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic data set in the layout of ATLAS R2.0"),
+    "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data"),
+    "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic data set in the layout of ATLAS R2.0 or R3.0"),
     "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions of predictions"),
+    "explain": ("nnunet_ici.explain.explain", "draw what the loss sees in a label and a prediction"),
+    "tune": (
+        "nnunet_ici.postprocessing.tune",
+        "choose threshold and smallest lesion on cross-validation probabilities",
+    ),
+    "postprocess": ("nnunet_ici.postprocessing.postprocess", "apply what tune chose to a folder of predictions"),
 }
 
 

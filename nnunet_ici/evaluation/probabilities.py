@@ -1,0 +1,182 @@
+"""The probabilities nnU-Net writes beside its predictions, with ``--save_probabilities``, ``--npz`` or ``--save_npz``.
+
+CASE.npz holds one array, ``probabilities``, (C, D, H, W), float32 or float16, on the grid of the label map; a 2D image
+is (C, 1, H, W). Label training ends in a softmax: C labels, the background first. Region training ends in sigmoids: C
+regions, in the order of dataset.json, without a background. The ignore label has no channel.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.evaluation.folders import LabelScheme
+
+__all__ = [
+    "class_probability",
+    "has_regions",
+    "label_values",
+    "plain_masks",
+    "probability_of",
+    "read_probabilities",
+]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+KEY = "probabilities"
+# Means over the models of an ensemble, and half precision, may leave [0, 1] by a rounding.
+ROUNDING = 1e-3
+SUM_ROUNDING = 0.02
+
+
+def has_regions(scheme: LabelScheme) -> bool:
+    """Whether nnU-Net trains with regions: where any class has several values."""
+    return any(len(values) > 1 for values in scheme.classes.values())
+
+
+def label_values(scheme: LabelScheme, channels: int) -> list[int]:
+    """The value of each channel of label training; without declared classes, as many as there are channels.
+
+    Example:
+        >>> label_values(LabelScheme({"edema": (2,), "core": (1,)}), 3)
+        [0, 1, 2]
+    """
+    if not all(scheme.classes.values()):
+        return list(range(channels))
+    return sorted({0, *(value for values in scheme.classes.values() for value in values)})
+
+
+def read_probabilities(path: Path, scheme: LabelScheme, shape: tuple[int, ...]) -> FloatArray:
+    """Read the probabilities of one case.
+
+    Args:
+        path: CASE.npz.
+        scheme: the classes; says how many channels there have to be.
+        shape: of the label map, (H, W) or (D, H, W); a first axis of length 1 more in the file is dropped.
+
+    Returns:
+        float32 (C, *shape), in [0, 1].
+
+    Raises:
+        ValueError: if the file is missing, damaged, or no such npz; if the channels or the shape are others; if a value
+            is NaN or outside [0, 1]; if the channels of labels do not add up to 1.
+    """
+    array = _load(path)
+    if not np.issubdtype(array.dtype, np.floating) or array.ndim < 3:
+        raise ValueError(
+            f"{path} holds no probabilities. Expected: floating point, (C, *{shape}). Got: {array.dtype}, {array.shape}"
+        )
+    _check_channels(path, scheme, len(array))
+    if array.shape[1:] not in (shape, (1, *shape)):
+        raise ValueError(f"{path} has another shape than its label map. Expected: (C, *{shape}). Got: {array.shape}")
+    if not array.size:
+        return array.astype(np.float32).reshape(len(array), *shape)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN too
+        count = np.count_nonzero(np.isnan(array))
+        got = f"{count} NaN" if count else f"{low:g} to {high:g}"
+        raise ValueError(f"{path} holds no probabilities. Expected: values in [0, 1]. Got: {got}")
+    if not has_regions(scheme):
+        sums = array.sum(axis=0, dtype=np.float32)
+        if np.abs(sums - 1).max() > SUM_ROUNDING:
+            raise ValueError(
+                f"{path} holds no probabilities of labels. Expected: channels that add up to 1 (those of regions do "
+                f"not, and dataset.json has to name these). Got: sums from {sums.min():g} to {sums.max():g}"
+            )
+    probabilities = array.astype(np.float32, copy=False).reshape(len(array), *shape)
+    return np.clip(probabilities, 0, 1, out=probabilities)
+
+
+def _load(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with content:
+            if KEY not in content.files:
+                raise KeyError(f"the keys {', '.join(content.files) or '(none)'}")
+            array: npt.NDArray[np.generic] = content[KEY]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else f"{error}".strip() or type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read. Expected: an npz of nnU-Net with the key {KEY}. Got: {reason}"
+        ) from error
+    return array
+
+
+def _check_channels(path: Path, scheme: LabelScheme, channels: int) -> None:
+    if not all(scheme.classes.values()):
+        expected, enough = "2 or more, the background first", channels >= 2
+    elif has_regions(scheme):
+        expected, enough = f"{len(scheme.classes)}, one a region", channels == len(scheme.classes)
+    else:
+        values = label_values(scheme, channels)
+        expected, enough = f"{len(values)}, one a label with the background", channels == len(values)
+    if not enough:
+        raise ValueError(
+            f"{path} has other channels than there are classes. Expected: {expected}, for {scheme}. Got: {channels}"
+        )
+
+
+def probability_of(probabilities: FloatArray, scheme: LabelScheme, name: str) -> FloatArray:
+    """The probability of one class: its region's channel, or the sum of the channels of its values.
+
+    Args:
+        probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.
+        scheme: the classes.
+        name: the class; one without values stands for all but the background.
+
+    Returns:
+        float32, the spatial shape; a view where one channel is all.
+
+    Example:
+        >>> softmax = np.array([[0.5, 0.1], [0.25, 0.2], [0.25, 0.7]], np.float32)  # 3 labels, 2 voxels
+        >>> probability_of(softmax, LabelScheme({"core": (1,), "edema": (2,)}), "edema").tolist()
+        [0.25, 0.699999988079071]
+    """
+    if has_regions(scheme):
+        return probabilities[list(scheme.classes).index(name)]
+    values = scheme.classes[name]
+    if len(values) == 1:
+        return probabilities[label_values(scheme, len(probabilities)).index(values[0])]
+    if len(probabilities) == 2:
+        return probabilities[1]
+    return np.minimum(probabilities[1:].sum(axis=0, dtype=np.float32), 1)
+
+
+def class_probability(path: Path, scheme: LabelScheme, name: str, shape: tuple[int, ...]) -> FloatArray:
+    """Read the probability of one class of one case; float32 of the label map's shape.
+
+    Args, Raises:
+        as :func:`read_probabilities` and :func:`probability_of`, which spare reading a file once a class.
+    """
+    return probability_of(read_probabilities(path, scheme, shape), scheme, name)
+
+
+def plain_masks(probabilities: FloatArray, scheme: LabelScheme) -> dict[str, BoolArray]:
+    """The masks of the classes as nnU-Net makes them: the label of the highest probability, or regions above 0.5.
+
+    Args:
+        probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.
+        scheme: the classes.
+
+    Returns:
+        bool, the spatial shape, for each class. Equal probabilities go to the lower label.
+
+    Example:
+        >>> softmax = np.array([[0.4, 0.1], [0.3, 0.2], [0.3, 0.7]], np.float32)
+        >>> plain_masks(softmax, LabelScheme({"foreground": ()}))["foreground"].tolist()
+        [False, True]
+    """
+    if has_regions(scheme):
+        return {name: probability_of(probabilities, scheme, name) > 0.5 for name in scheme.classes}
+    best = probabilities.argmax(axis=0)
+    values = label_values(scheme, len(probabilities))
+    return {
+        name: best == values.index(of_class[0]) if of_class else best > 0 for name, of_class in scheme.classes.items()
+    }

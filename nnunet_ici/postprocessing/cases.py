@@ -1,0 +1,106 @@
+"""The cases of a search: their files, and the scores of all settings on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.evaluation.folders import LabelScheme, list_cases, read_label_map
+from nnunet_ici.evaluation.matching import match_instances
+from nnunet_ici.evaluation.probabilities import plain_masks, probability_of, read_probabilities
+from nnunet_ici.postprocessing.inputs import check_fits, read_geometry, read_known_label_map
+from nnunet_ici.postprocessing.rule import Setting
+from nnunet_ici.postprocessing.sweep import score_mask, sweep_case
+
+__all__ = ["CaseFiles", "CaseScores", "find_files", "score_files"]
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case: ground truth, probabilities, and the label map beside these, None where there is none."""
+
+    name: str
+    label: Path
+    probabilities: Path
+    prediction: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class CaseScores:
+    """One case and class: instances in the ground truth, the scores (4,) of nnU-Net's own mask, and those of each
+    setting (settings, 4)."""
+
+    lesions: int
+    plain: Scores
+    scores: Scores
+
+
+def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Setting]) -> dict[str, CaseScores] | str:
+    """Score all settings on all classes of a case.
+
+    Returns:
+        The scores by class, or what is wrong with the files, in one sentence.
+    """
+    try:
+        label = read_known_label_map(files.label, scheme)
+        probabilities = read_probabilities(files.probabilities, scheme, label.shape)
+        plain = plain_masks(probabilities, scheme)
+        if files.prediction is not None:
+            prediction = read_label_map(files.prediction)
+            if prediction.shape != label.shape:
+                raise ValueError(
+                    f"{files.prediction} has another shape than its ground truth. Expected: {label.shape}, as "
+                    f"{files.label}. Got: {prediction.shape}"
+                )
+            check_fits(files.probabilities, plain, prediction)
+    except ValueError as error:
+        return str(error)
+    voxel_mm3 = read_geometry(files.label).voxel_mm3
+    counts = None if scheme.ignore is None else label != scheme.ignore
+    results = {}
+    for name in scheme.classes:
+        mask = scheme.masks(name, label, np.zeros_like(label))[0]
+        results[name] = CaseScores(
+            lesions=match_instances(mask, mask).label_instances,
+            plain=score_mask(mask, plain[name] if counts is None else plain[name] & counts),
+            scores=sweep_case(probability_of(probabilities, scheme, name), mask, settings, voxel_mm3, counts),
+        )
+    return results
+
+
+def find_files(
+    label_folder: Path, probability_folders: Sequence[Path], file_ending: str
+) -> tuple[list[CaseFiles], list[str]]:
+    """Pair the probabilities of all folders with the ground truth, by name, sorted; and say what is wrong."""
+    problems = []
+    labels = list_cases(label_folder, file_ending)
+    files: dict[str, CaseFiles] = {}
+    for folder in dict.fromkeys(probability_folders):
+        found = list_cases(folder, ".npz") if folder.is_dir() else {}
+        if not folder.is_dir():
+            problems.append(f"{folder} cannot be read. Expected: a folder. Got: no such folder")
+        elif not found:
+            problems.append(
+                f"{folder} holds no probabilities. Expected: *.npz, of nnUNetv2_train --npz, nnUNetv2_predict "
+                f"--save_probabilities or nnUNetv2_ensemble --save_npz. Got: {sum(1 for _ in folder.iterdir())} "
+                "other files"
+            )
+        for name, path in found.items():
+            if name in files:
+                problems.append(
+                    f"case {name} has probabilities twice. Expected: one file. Got: {files[name].probabilities} "
+                    f"and {path}"
+                )
+            elif name not in labels:
+                expected = label_folder / f"{name}{file_ending}"
+                problems.append(f"{path} has no ground truth. Expected: {expected}. Got: no such file")
+            else:
+                beside = folder / f"{name}{file_ending}"
+                files[name] = CaseFiles(name, labels[name], path, beside if beside.is_file() else None)
+    return [files[name] for name in sorted(files)], problems

@@ -1,0 +1,150 @@
+"""Which setting is chosen, and how good the choice is on cases that had no say in it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.postprocessing.sweep import STATISTICS
+
+__all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_folds", "metric_values", "read_folds"]
+
+Scores = npt.NDArray[np.float64]
+
+METRICS = ("mean", "paper.dsc", "isles.lesion_f1")
+# Means of the same numbers in another order differ by less.
+ROUNDING = 1e-12
+
+
+def metric_values(scores: Scores, metric: str) -> Scores:
+    """What is to be large, (...), from scores (..., 4) of the sweep; ``mean`` is that of Dice and lesion F1."""
+    if metric == "mean":
+        return (scores[..., 0] + scores[..., 1]) / 2
+    return scores[..., STATISTICS.index(metric)]
+
+
+def best_setting(values: Scores) -> int:
+    """The setting of the highest mean over the cases, the first among equals.
+
+    Args:
+        values: (cases, settings), at least one case.
+
+    Example:
+        >>> best_setting(np.array([[0.0, 0.75, 0.5], [0.0, 0.25, 0.5]]))
+        1
+    """
+    means = values.mean(axis=0)
+    return int(np.flatnonzero(means >= means.max() - ROUNDING)[0])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The settings chosen, as indices.
+
+    Attributes:
+        setting: the best on all cases.
+        by_fold: the best on the other folds, for each fold.
+        by_case: that of the case's fold, for each case.
+    """
+
+    setting: int
+    by_fold: tuple[int, ...]
+    by_case: tuple[int, ...]
+
+
+def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
+    """Choose on all cases, and for each fold on the cases of the others.
+
+    Args:
+        values: (cases, settings), of a metric.
+        folds: the cases of each fold, as indices; two folds or more, each case in one.
+
+    Example:
+        Three cases, two settings. The third case alone is for the second setting:
+
+        >>> values = np.array([[0.5, 0.4], [0.5, 0.4], [0.1, 0.9]])
+        >>> choose(values, [[0, 1], [2]])
+        Choice(setting=1, by_fold=(1, 0), by_case=(1, 1, 0))
+    """
+    by_fold, by_case = [], [0] * len(values)
+    for fold in folds:
+        by_fold.append(best_setting(np.delete(values, list(fold), axis=0)))
+        for case in fold:
+            by_case[case] = by_fold[-1]
+    return Choice(best_setting(values), tuple(by_fold), tuple(by_case))
+
+
+def read_folds(path: Path) -> list[list[str]]:
+    """The validation cases of each fold of a splits_final.json of nnU-Net.
+
+    Raises:
+        ValueError: if it cannot be read or is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read. Expected: a splits_final.json of nnU-Net. Got: {error}") from error
+    try:
+        folds = [fold["val"] for fold in content]
+        if not folds or not all(isinstance(fold, list) and all(type(one) is str for one in fold) for fold in folds):
+            raise TypeError
+    except (KeyError, TypeError):
+        raise ValueError(
+            f'{path} holds no folds. Expected: a list of {{"train": [...], "val": [...]}}. '
+            f"Got: {json.dumps(content)[:80]}"
+        ) from None
+    return folds
+
+
+def draw_folds(cases: Sequence[str], k: int, seed: int) -> list[list[str]]:
+    """k folds of the cases, drawn at random, of sizes that differ by one at most.
+
+    Raises:
+        ValueError: if there are fewer cases than folds, or fewer than two folds.
+    """
+    if not 2 <= k <= len(cases):
+        raise ValueError(f"--k does not fit the cases. Expected: from 2 to {len(cases)}, the number of cases. Got: {k}")
+    drawn = random.Random(seed).sample(sorted(cases), len(cases))
+    return [sorted(drawn[fold::k]) for fold in range(k)]
+
+
+def match_folds(folds: Sequence[Sequence[str]], cases: Sequence[str], source: str) -> tuple[list[list[int]], list[str]]:
+    """The folds as indices of the cases there are, without folds of which there is none at all.
+
+    Args:
+        folds: the cases' names.
+        cases: those with probabilities.
+        source: what the messages call the folds.
+
+    Returns:
+        The folds, and the problems found, one sentence each: a case in no fold or in several, a fold of which some
+        cases are missing, fewer than two folds.
+    """
+    problems = []
+    number = {case: index for index, case in enumerate(cases)}
+    times = {case: sum(case in fold for fold in folds) for case in cases}
+    problems += [
+        f"{source}: case {case} is in {count or 'no'} folds. Expected: in the val of one fold. Got: {count}"
+        for case, count in times.items()
+        if count != 1
+    ]
+    present = [fold for fold in folds if any(case in number for case in fold)]
+    for fold in present:
+        missing = [case for case in fold if case not in number]
+        if missing:
+            problems.append(
+                f"{source}: a fold is not whole. Expected: probabilities of all its {len(fold)} cases. "
+                f"Got: none of {', '.join(missing[:8])}" + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+            )
+    if len(present) < 2:
+        problems.append(
+            f"{source}: too few folds. Expected: two or more with probabilities (--k draws folds of the cases there "
+            f"are). Got: {len(present)}"
+        )
+    return [[number[case] for case in fold if case in number] for fold in present], problems

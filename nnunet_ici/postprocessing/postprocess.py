@@ -1,0 +1,201 @@
+"""``nnunet_ici postprocess``: apply what ``nnunet_ici tune`` chose to a folder of predictions."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from nnunet_ici.evaluation.folders import LabelScheme, list_cases, read_label_scheme
+from nnunet_ici.evaluation.probabilities import plain_masks, read_probabilities
+from nnunet_ici.postprocessing.inputs import (
+    Geometry,
+    check_fits,
+    find_file_ending,
+    read_geometry,
+    read_known_label_map,
+    read_regions_class_order,
+)
+from nnunet_ici.postprocessing.rule import Rule, read_rule
+from nnunet_ici.postprocessing.work import complain, complete_or_absent, in_parallel
+
+__all__ = ["RULE_NAME", "Prediction", "main", "postprocess_files"]
+
+RULE_NAME = "postprocessing.json"
+COPIED = ("dataset.json", "plans.json")
+
+NOTES = """\
+Where CASE.npz lies beside a label map (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz) the label
+map is made anew from it. Without one, small lesions are removed from the label map, which is enough only for a rule
+with the threshold 0.5 and no peak. OUT holds the label maps, a copy of the rule, and dataset.json and plans.json where
+there are any.
+"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The files of one case: the label map, and its probabilities, None where there are none."""
+
+    label_map: Path
+    probabilities: Path | None
+
+
+def postprocess_files(files: Prediction, rule: Rule, folder: Path) -> tuple[int, int] | str:
+    """Apply a rule to one case, and write its label map, with the same name and geometry.
+
+    Returns:
+        The foreground voxels before and after, or what is wrong with the files, in one sentence.
+    """
+    try:
+        label_map = read_known_label_map(files.label_map, rule.scheme)
+        geometry = read_geometry(files.label_map)
+        if files.probabilities is None:
+            result = rule.apply_to_label_map(label_map, geometry.voxel_mm3)
+        else:
+            probabilities = read_probabilities(files.probabilities, rule.scheme, label_map.shape)
+            check_fits(files.probabilities, plain_masks(probabilities, rule.scheme), label_map)
+            result = rule.apply(probabilities, geometry.voxel_mm3)
+    except ValueError as error:
+        return str(error)
+    _write_label_map(folder / files.label_map.name, result, geometry)
+    return int(np.count_nonzero(label_map)), int(np.count_nonzero(result))
+
+
+def _write_label_map(path: Path, label_map: npt.NDArray[np.uint16], geometry: Geometry) -> None:
+    small = label_map.max(initial=0) < 256
+    image = sitk.GetImageFromArray(label_map.astype(np.uint8) if small else label_map)
+    image.SetSpacing(geometry.spacing)
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction)
+    sitk.WriteImage(image, str(path), True)
+
+
+def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:
+    """The cases of a folder, sorted, and what is wrong with it, before any of them is read.
+
+    Raises:
+        ValueError: if it is no folder, holds no label map, or its dataset.json is not what the rule was made for.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} cannot be read. Expected: a folder. Got: no such folder")
+    declared = rule.scheme.file_ending
+    if (folder / "dataset.json").is_file():
+        scheme = read_label_scheme(folder / "dataset.json")
+        _check_classes(folder / "dataset.json", scheme, rule)
+        declared = scheme.file_ending or declared
+    label_maps = list_cases(folder, find_file_ending(folder, declared))
+    if not label_maps:
+        others = sum(1 for _ in folder.iterdir())
+        raise ValueError(f"{folder} holds no label map. Expected: *{declared}. Got: {others} other files")
+    probabilities = list_cases(folder, ".npz")
+    problems = [
+        f"{path} has no label map beside it. Expected: {name}{declared or ''}. Got: no such file"
+        for name, path in probabilities.items()
+        if name not in label_maps
+    ]
+    if rule.needs_probabilities:
+        problems += [
+            f"case {name}: the rule needs probabilities. Expected: {folder / name}.npz (nnUNetv2_predict "
+            "--save_probabilities). Got: no such file"
+            for name in label_maps
+            if name not in probabilities
+        ]
+    return [Prediction(path, probabilities.get(name)) for name, path in label_maps.items()], problems
+
+
+def _check_classes(path: Path, scheme: LabelScheme, rule: Rule) -> None:
+    """Raise ValueError where the rule names classes, and others than dataset.json."""
+    if not all(rule.scheme.classes.values()):
+        return
+    order = read_regions_class_order(path, scheme)
+    # The order of regions is that of the channels.
+    if list(scheme.classes.items()) != list(rule.scheme.classes.items()) or order != rule.regions_class_order:
+        expected, got = (
+            f"{classes}" + ("" if values is None else f", written as {', '.join(map(str, values))}")
+            for classes, values in (
+                (rule.scheme, rule.regions_class_order),
+                (LabelScheme(scheme.classes), order),
+            )
+        )
+        raise ValueError(f"{path} has other classes than the rule. Expected: {expected}. Got: {got}")
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Apply the thresholds and smallest lesions that nnunet_ici tune chose to a folder of predictions.",
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("rule", type=Path, metavar="RULE.json", help="what nnunet_ici tune wrote")
+    parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS", help="label maps, and CASE.npz")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder to write, absent or empty")
+    parser.add_argument("-np", type=int, default=2, metavar="N", help="number of processes (default: 2)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Postprocess.
+
+    Args:
+        argv: the arguments; ``sys.argv[1:]`` by default.
+        prog: the command's name in the help.
+
+    Returns:
+        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and OUT is not there.
+    """
+    parser = _parser(prog)
+    args = parser.parse_args(argv)
+    if args.np < 1:
+        parser.error(f"-np must be at least 1. Got: {args.np}")
+    problems: list[str] = []
+    cases: list[Prediction] = []
+    if args.o.exists() and (not args.o.is_dir() or any(args.o.iterdir())):
+        got = "a folder with files" if args.o.is_dir() else "a file"
+        problems.append(f"-o is not usable: {args.o}. Expected: no such folder, or an empty one. Got: {got}")
+    try:
+        rule = read_rule(args.rule)
+        cases, found = _find_files(args.i, rule)
+        problems += found
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        return complain(problems)
+
+    try:
+        with complete_or_absent(args.o) as folder:
+            work = partial(postprocess_files, rule=rule, folder=folder)
+            results = in_parallel(work, cases, args.np, "postprocess")
+            problems = [result for result in results if isinstance(result, str)]
+            if problems:
+                raise _BadFilesError(*problems)
+            shutil.copyfile(args.rule, folder / RULE_NAME)
+            for name in COPIED:
+                if (args.i / name).is_file():
+                    shutil.copyfile(args.i / name, folder / name)
+    except _BadFilesError as error:
+        return complain(error.args)
+    counts = [result for result in results if not isinstance(result, str)]
+    for name, setting in rule.settings.items():
+        print(f"{name}: {setting}")
+    before, after = (sum(column) for column in zip(*counts, strict=True))
+    made = sum(case.probabilities is not None for case in cases)
+    print(f"{len(cases)} cases, {made} of them from probabilities: {before} foreground voxels became {after}")
+    print(f"written to {args.o}")
+    return 0
+
+
+class _BadFilesError(Exception):
+    """Its arguments are the problems found while writing, one sentence each."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

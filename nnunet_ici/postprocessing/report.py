@@ -1,0 +1,120 @@
+"""What ``nnunet_ici tune`` says of a class: as JSON, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.postprocessing.choice import Choice, metric_values
+from nnunet_ici.postprocessing.rule import Setting
+from nnunet_ici.postprocessing.sweep import STATISTICS, Grid
+
+__all__ = ["Tuned", "class_report", "notes", "summarise", "table"]
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """The search on one class.
+
+    Attributes:
+        lesions: instances in the ground truth of all cases.
+        plain: (cases, 4), nnU-Net's own masks, columns as ``STATISTICS``.
+        scores: (cases, settings, 4).
+        settings: what was tried.
+        choice: what was chosen.
+        folds: the cases of each fold, as indices.
+    """
+
+    lesions: int
+    plain: Scores
+    scores: Scores
+    settings: Sequence[Setting]
+    choice: Choice
+    folds: Sequence[Sequence[int]]
+
+    @property
+    def setting(self) -> Setting:
+        """The best setting on all cases."""
+        return self.settings[self.choice.setting]
+
+    @property
+    def in_sample(self) -> Scores:
+        """(cases, 4) of the setting that was chosen on these same cases."""
+        return self.scores[:, self.choice.setting]
+
+    @property
+    def out_of_fold(self) -> Scores:
+        """(cases, 4), each case with the setting chosen on the other folds."""
+        return self.scores[np.arange(len(self.scores)), list(self.choice.by_case)]
+
+
+def summarise(scores: Scores) -> dict[str, float]:
+    """Means of the scores and totals of the instances over the cases, (cases, 4).
+
+    Example:
+        >>> summarise(np.array([[0.5, 1.0, 0, 2], [1.0, 1.0, 1, 2]]))["paper.missed_instances"]
+        1
+    """
+    summary: dict[str, float] = {}
+    for statistic, values in zip(STATISTICS, scores.T, strict=True):
+        summary[statistic] = int(values.sum()) if statistic.endswith("_instances") else float(values.mean())
+    return summary | {"mean": float(metric_values(scores, "mean").mean())}
+
+
+def class_report(tuned: Tuned, cases: Sequence[str]) -> dict[str, Any]:
+    """The scores of one class, of types JSON knows; the folds by the names of their cases."""
+    folds = [
+        {
+            "cases": [cases[index] for index in fold],
+            "setting": asdict(tuned.settings[chosen]),
+            **summarise(tuned.scores[list(fold), chosen]),
+        }
+        for fold, chosen in zip(tuned.folds, tuned.choice.by_fold, strict=True)
+    ]
+    return {
+        "cases": len(cases),
+        "lesions": tuned.lesions,
+        "plain": summarise(tuned.plain),
+        "in_sample": summarise(tuned.in_sample),
+        "out_of_fold": summarise(tuned.out_of_fold),
+        "folds": folds,
+    }
+
+
+def table(tuned: dict[str, Tuned]) -> str:
+    """A Markdown table: for each class nnU-Net's own masks, and the choice in and out of fold."""
+    lines = [
+        "| class | | Dice | lesion F1 | lesions | missed | false |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in tuned.items():
+        for title, scores in (
+            ("nnU-Net", one.plain),
+            ("chosen, on the same cases", one.in_sample),
+            ("chosen, out of fold", one.out_of_fold),
+        ):
+            dsc, f1, missed, false = (summarise(scores)[statistic] for statistic in STATISTICS)
+            lines.append(f"| {name} | {title} | {dsc:.3f} | {f1:.3f} | {one.lesions} | {missed} | {false} |")
+    return "\n".join(lines) + "\n"
+
+
+def notes(name: str, tuned: Tuned, grid: Grid, metric: str) -> list[str]:
+    """What to know of a choice, one sentence each: no gain, folds that disagree, the edge of the grid."""
+    found = []
+    plain, chosen = (float(metric_values(scores, metric).mean()) for scores in (tuned.plain, tuned.out_of_fold))
+    if chosen <= plain:
+        found.append(f"{name}: no gain out of fold ({chosen:.3f}, nnU-Net's own {plain:.3f}): better left as it is")
+    setting = tuned.setting
+    if len(grid.thresholds) > 1 and setting.threshold in (min(grid.thresholds), max(grid.thresholds)):
+        found.append(f"{name}: threshold {setting.threshold:g} is the edge of the grid, --thresholds makes it wider")
+    if setting.minimum_volume_mm3 > 0 and setting.minimum_volume_mm3 == max(grid.volumes_mm3):
+        found.append(
+            f"{name}: {setting.minimum_volume_mm3:g} mm³ is the edge of the grid, --volumes-mm3 makes it wider"
+        )
+    return found

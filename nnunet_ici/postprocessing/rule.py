@@ -1,0 +1,277 @@
+"""The rule: for each class a threshold and a smallest lesion, and the JSON that keeps it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.evaluation.folders import LabelScheme
+from nnunet_ici.evaluation.probabilities import has_regions, label_values, probability_of
+from nnunet_ici.instances._cc3d import label_array
+
+__all__ = ["FORMAT", "Rule", "Setting", "component_table", "read_rule"]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+FORMAT = 1
+# A component of exactly the smallest volume stays, whatever the rounding of the spacing in its file.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the mask of one class is made from its probability.
+
+    Attributes:
+        threshold: the mask is where the probability is above it; in [0, 1).
+        minimum_volume_mm3: smaller components are removed; 0 removes none. In 2D it is an area in mm², and pixels for
+            files without a spacing.
+        peak_probability: a component that reaches it anywhere stays, however small; None: none stays for its peak.
+    """
+
+    threshold: float = 0.5
+    minimum_volume_mm3: float = 0.0
+    peak_probability: float | None = None
+
+    def keeps(self, volumes_mm3: npt.NDArray[np.float64], peaks: FloatArray) -> BoolArray:
+        """Which components stay, bool (n,), from their volumes (n,) and their highest probabilities (n,)."""
+        keep: BoolArray = volumes_mm3 >= self.minimum_volume_mm3 * (1 - ROUNDING)
+        if self.peak_probability is not None:
+            keep |= peaks >= np.float32(self.peak_probability)
+        return keep
+
+    def mask(self, probability: FloatArray, voxel_mm3: float) -> BoolArray:
+        """The mask of a class.
+
+        Args:
+            probability: float32 (H, W) or (D, H, W), in [0, 1].
+            voxel_mm3: volume of a voxel.
+
+        Returns:
+            bool, the same shape. Components have full connectivity: 8 neighbours in 2D, 26 in 3D. Nothing above the
+            threshold gives an empty mask.
+
+        Example:
+            Three components, of which the last is small, and the first too, but sure:
+
+            >>> probability = np.array([[0.9, 0.0, 0.6, 0.6, 0.0, 0.6]], np.float32)
+            >>> Setting(0.5, minimum_volume_mm3=2, peak_probability=0.8).mask(probability, voxel_mm3=1).astype(int)
+            array([[1, 0, 1, 1, 0, 0]])
+        """
+        return self._clean(probability > np.float32(self.threshold), probability, voxel_mm3)
+
+    def remove_small(self, mask: BoolArray, voxel_mm3: float) -> BoolArray:
+        """A mask, bool (H, W) or (D, H, W), without the components below the smallest volume."""
+        return self._clean(mask, mask.astype(np.float32), voxel_mm3)
+
+    def _clean(self, mask: BoolArray, probability: FloatArray, voxel_mm3: float) -> BoolArray:
+        if self.minimum_volume_mm3 == 0:
+            return mask
+        ids, count = label_array(mask)
+        keep = self.keeps(*component_table(ids, count, probability, voxel_mm3))
+        return np.concatenate(([False], keep))[ids]
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether a label map alone is not enough: another threshold than 0.5, or a peak."""
+        return self.threshold != 0.5 or (self.minimum_volume_mm3 > 0 and self.peak_probability is not None)
+
+    def __str__(self) -> str:
+        removal = "no removal"
+        if self.minimum_volume_mm3 > 0:
+            removal = f"below {self.minimum_volume_mm3:g} mm³ removed"
+            if self.peak_probability is not None:
+                removal += f" unless it reaches {self.peak_probability:g}"
+        return f"above {self.threshold:g}, {removal}"
+
+
+def component_table(
+    ids: npt.NDArray[np.int32], count: int, probability: FloatArray, voxel_mm3: float
+) -> tuple[npt.NDArray[np.float64], FloatArray]:
+    """Volume and highest probability of each component.
+
+    Args:
+        ids: int32, 0 = background, 1..count.
+        count: number of components.
+        probability: float32, the same shape.
+        voxel_mm3: volume of a voxel.
+
+    Returns:
+        float64 (count,) in mm³, and float32 (count,).
+    """
+    inside = ids > 0
+    of_voxel = ids[inside]
+    volumes_mm3 = np.bincount(of_voxel, minlength=count + 1)[1:] * np.float64(voxel_mm3)
+    peaks = np.zeros(count + 1, dtype=np.float32)
+    np.maximum.at(peaks, of_voxel, probability[inside])
+    return volumes_mm3, peaks[1:]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The settings of all classes, and what the classes are.
+
+    Attributes:
+        scheme: the classes; predictions hold no ignore label.
+        settings: one for each class.
+        regions_class_order: nnU-Net's, of region training: the value written for each region, one over the other; None
+            for label training.
+    """
+
+    scheme: LabelScheme
+    settings: dict[str, Setting]
+    regions_class_order: tuple[int, ...] | None = None
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether label maps alone are not enough for one of the classes."""
+        return any(setting.needs_probabilities for setting in self.settings.values())
+
+    def apply(self, probabilities: FloatArray, voxel_mm3: float) -> npt.NDArray[np.uint16]:
+        """The label map of one case.
+
+        A region's mask is written over those before it. In label training a voxel goes to the class of the highest
+        probability among those whose mask holds it, which may be several below a threshold of 0.5, or none.
+
+        Args:
+            probabilities: float32 (C, *spatial), as ``read_probabilities`` returns.
+            voxel_mm3: volume of a voxel.
+
+        Returns:
+            uint16, the spatial shape.
+
+        Example:
+            >>> softmax = np.array([[0.6, 0.1], [0.1, 0.4], [0.3, 0.5]], np.float32)  # 3 labels, 2 voxels
+            >>> rule = Rule(LabelScheme({"a": (1,), "b": (2,)}), {"a": Setting(0.3), "b": Setting(0.2)})
+            >>> rule.apply(softmax[:, None], voxel_mm3=1)
+            array([[2, 2]], dtype=uint16)
+        """
+        masks = {
+            name: self.settings[name].mask(probability_of(probabilities, self.scheme, name), voxel_mm3)
+            for name in self.scheme.classes
+        }
+        if self.regions_class_order is not None:
+            return _write_regions(masks, self.regions_class_order)
+        label_map = np.zeros(probabilities.shape[1:], dtype=np.uint16)
+        highest = np.zeros(label_map.shape, dtype=np.float32)
+        values = label_values(self.scheme, len(probabilities))
+        for name, of_class in self.scheme.classes.items():
+            for value in of_class or values[1:]:
+                channel = probabilities[values.index(value)]
+                here = masks[name] & (channel > highest)
+                label_map[here], highest[here] = value, channel[here]
+        return label_map
+
+    def apply_to_label_map(self, label_map: npt.NDArray[np.generic], voxel_mm3: float) -> npt.NDArray[np.uint16]:
+        """The label map of one case without its small lesions, where there are no probabilities.
+
+        Raises:
+            ValueError: if the rule needs them.
+        """
+        if self.needs_probabilities:
+            raise ValueError("the rule needs probabilities. Expected: --save_probabilities. Got: a label map")
+        nothing = np.zeros_like(label_map)
+        masks = {
+            name: self.settings[name].remove_small(self.scheme.masks(name, nothing, label_map)[1], voxel_mm3)
+            for name in self.scheme.classes
+        }
+        if self.regions_class_order is not None:
+            return _write_regions(masks, self.regions_class_order)
+        kept = np.any(list(masks.values()), axis=0)
+        return np.where(kept, label_map, 0).astype(np.uint16)
+
+    def to_json(self) -> dict[str, Any]:
+        """What :func:`read_rule` reads, of types JSON knows."""
+        return {
+            "format": FORMAT,
+            "classes": {name: list(values) for name, values in self.scheme.classes.items()},
+            "regions_class_order": None if self.regions_class_order is None else list(self.regions_class_order),
+            "file_ending": self.scheme.file_ending,
+            "rule": {name: asdict(setting) for name, setting in self.settings.items()},
+        }
+
+
+def _write_regions(masks: dict[str, BoolArray], order: tuple[int, ...]) -> npt.NDArray[np.uint16]:
+    label_map = np.zeros(next(iter(masks.values())).shape, dtype=np.uint16)
+    for mask, value in zip(masks.values(), order, strict=True):
+        label_map[mask] = value
+    return label_map
+
+
+def read_rule(path: Path) -> Rule:
+    """Read a rule that ``nnunet_ici tune`` has written.
+
+    Raises:
+        ValueError: if it cannot be read, or is no such rule; with all that is wrong.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read. Expected: a rule of nnunet_ici tune. Got: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = f"format {json.dumps(content.get('format'))}" if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} is no rule. Expected: an object of format {FORMAT}. Got: {got}")
+    classes: Any = content.get("classes")
+    rules: Any = content.get("rule")
+    problems = []
+    if not _is_classes(classes):
+        problems.append(f"classes. Expected: lists of integers by name. Got: {json.dumps(classes)}")
+    elif not isinstance(rules, dict) or set(rules) != set(classes):
+        got = ", ".join(rules) if isinstance(rules, dict) else json.dumps(rules)
+        problems.append(f"rule. Expected: one for each of {', '.join(classes)}. Got: {got}")
+    else:
+        problems += [f"{name}: {problem}" for name in classes for problem in _setting_problems(rules[name])]
+    ending = content.get("file_ending")
+    if ending is not None and not isinstance(ending, str):
+        problems.append(f"file_ending. Expected: a text or null. Got: {json.dumps(ending)}")
+    if problems:
+        raise ValueError(f"{path} is no rule: {'; '.join(problems)}")
+    scheme = LabelScheme({name: tuple(values) for name, values in classes.items()}, None, ending)
+    order = content.get("regions_class_order")
+    if not _is_order(order, scheme):
+        expected = f"{len(classes)} integers" if has_regions(scheme) else "null, as there are no regions"
+        raise ValueError(f"{path} is no rule: regions_class_order. Expected: {expected}. Got: {json.dumps(order)}")
+    settings = {name: Setting(**rules[name]) for name in classes}
+    return Rule(scheme, settings, None if order is None else tuple(order))
+
+
+def _is_classes(classes: object) -> bool:
+    return (
+        isinstance(classes, dict)
+        and bool(classes)
+        and all(
+            isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+            for values in classes.values()
+        )
+    )
+
+
+def _is_order(order: object, scheme: LabelScheme) -> bool:
+    if not has_regions(scheme):
+        return order is None
+    return isinstance(order, list) and len(order) == len(scheme.classes) and all(type(one) is int for one in order)
+
+
+def _setting_problems(values: object) -> list[str]:
+    names = [*Setting.__dataclass_fields__]
+    if not isinstance(values, dict) or sorted(values) != sorted(names):
+        return [f"no setting. Expected: {', '.join(names)}. Got: {json.dumps(values)}"]
+    problems = []
+    for name, highest, nothing in (
+        ("threshold", 1.0, False),
+        ("minimum_volume_mm3", math.inf, False),
+        ("peak_probability", 1.0, True),
+    ):
+        value = values[name]
+        number = type(value) in (int, float) and 0 <= value <= highest and math.isfinite(value)
+        if not number and not (nothing and value is None):
+            expected = "a number of at least 0" if math.isinf(highest) else "a number from 0 to 1"
+            problems.append(f"{name}. Expected: {expected}{' or null' if nothing else ''}. Got: {json.dumps(value)}")
+    return problems

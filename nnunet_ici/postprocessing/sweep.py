@@ -1,0 +1,188 @@
+"""The search: every setting of a grid scored on one case, with one labelling a threshold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.evaluation.matching import Matching, match_instances
+from nnunet_ici.evaluation.metrics import dice, lesion_f1
+from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.postprocessing.rule import Setting, component_table
+
+__all__ = ["STATISTICS", "Grid", "score_mask", "sweep_case"]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
+
+# The columns of all scores.
+STATISTICS = ("paper.dsc", "isles.lesion_f1", "paper.missed_instances", "paper.false_instances")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values to try.
+
+    Attributes:
+        thresholds: of the probability.
+        volumes_mm3: smallest volumes; 0 removes nothing and is tried whether named or not.
+        peaks: probabilities that save a small component; None saves none.
+    """
+
+    thresholds: tuple[float, ...]
+    volumes_mm3: tuple[float, ...]
+    peaks: tuple[float | None, ...]
+
+    def settings(self) -> list[Setting]:
+        """The settings, the one to prefer among equals first: nearest to 0.5, then the smallest removal.
+
+        Settings that do what another does are left out: a peak where nothing is removed, or one that every component
+        reaches, as the threshold is no lower.
+
+        Example:
+            >>> for setting in Grid((0.3, 0.5), (0, 10), (None, 0.4)).settings():
+            ...     print(setting)
+            above 0.5, no removal
+            above 0.5, below 10 mm³ removed
+            above 0.3, no removal
+            above 0.3, below 10 mm³ removed unless it reaches 0.4
+            above 0.3, below 10 mm³ removed
+        """
+        removals = set(itertools.product((v for v in self.volumes_mm3 if v > 0), self.peaks)) | {(0.0, None)}
+        settings = {
+            Setting(threshold, volume, peak)
+            for threshold in self.thresholds
+            for volume, peak in removals
+            if peak is None or peak > threshold
+        }
+        return sorted(settings, key=_preference)
+
+
+def _preference(setting: Setting) -> tuple[float, float, float, float]:
+    # Rounded, as 0.5 - 0.4 and 0.6 - 0.5 differ in their last bit; of these two the lower comes first.
+    distance = round(abs(setting.threshold - 0.5), 9)
+    peak = 2.0 if setting.peak_probability is None else setting.peak_probability
+    return distance, setting.minimum_volume_mm3, peak, setting.threshold
+
+
+def score_mask(label: BoolArray, prediction: BoolArray) -> Scores:
+    """The :data:`STATISTICS` of one mask against another, float64 (4,); 2D or 3D."""
+    matching = match_instances(label, prediction)
+    return np.array(
+        [dice(label, prediction), lesion_f1(matching), matching.missed_instances, matching.false_instances],
+        dtype=np.float64,
+    )
+
+
+def sweep_case(
+    probability: FloatArray,
+    label: BoolArray,
+    settings: Sequence[Setting],
+    voxel_mm3: float,
+    counts: BoolArray | None = None,
+) -> Scores:
+    """Score the mask of each setting, as :func:`score_mask` scores ``setting.mask(probability, voxel_mm3)``.
+
+    Each threshold is labelled once; what the settings keep of its components is read from tables of their volumes,
+    peaks, overlaps and touching lesions.
+
+    Args:
+        probability: float32 (H, W) or (D, H, W), in [0, 1].
+        label: bool, the same shape.
+        settings: what to try.
+        voxel_mm3: volume of a voxel.
+        counts: bool, the same shape, False where ground truth is ignored: a component is kept or removed as a whole,
+            and only what counts of it is scored. None: everything counts.
+
+    Returns:
+        float64 (settings, 4), the columns of :data:`STATISTICS`. Two empty masks score 1, one empty mask 0.
+    """
+    if counts is not None:
+        label = label & counts
+    scores = np.empty((len(settings), len(STATISTICS)))
+    lowest = min((setting.threshold for setting in settings), default=0.0)
+    box = _bounding_box(label | (probability > np.float32(lowest)))
+    probability, label = probability[box], label[box]
+    counts = None if counts is None else counts[box]
+    for threshold in dict.fromkeys(setting.threshold for setting in settings):
+        table = _Components.at(threshold, probability, label, voxel_mm3, counts)
+        for index, setting in enumerate(settings):
+            if setting.threshold == threshold:
+                scores[index] = table.score(setting.keeps(table.volumes_mm3, table.peaks))
+    return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Components:
+    """The components of one threshold, and what counts of each: parts, which are the components themselves where
+    nothing is ignored.
+
+    Attributes:
+        volumes_mm3, peaks: of each component (n,).
+        component: the component of each part (m,), from 0 on.
+        sizes, overlaps: voxels of each part (m,), and those of them inside the label.
+        matching: of the label and the parts.
+        label_size: voxels of the label.
+    """
+
+    volumes_mm3: npt.NDArray[np.float64]
+    peaks: FloatArray
+    component: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    overlaps: npt.NDArray[np.int64]
+    matching: Matching
+    label_size: int
+
+    @classmethod
+    def at(
+        cls, threshold: float, probability: FloatArray, label: BoolArray, voxel_mm3: float, counts: BoolArray | None
+    ) -> _Components:
+        """Label at a threshold."""
+        mask = probability > np.float32(threshold)
+        matching = match_instances(label, mask if counts is None else mask & counts)
+        parts, count = matching.predicted_ids, matching.predicted_instances
+        component = np.arange(-1, count)
+        if counts is None:
+            volumes_mm3, peaks = component_table(parts, count, probability[matching.box], voxel_mm3)
+        else:
+            ids, components = label_array(mask)
+            volumes_mm3, peaks = component_table(ids, components, probability, voxel_mm3)
+            component[parts] = ids[matching.box] - 1
+        return cls(
+            volumes_mm3=volumes_mm3,
+            peaks=peaks,
+            component=component[1:],
+            sizes=np.bincount(parts.ravel(), minlength=count + 1)[1:],
+            overlaps=np.bincount(parts[label[matching.box]], minlength=count + 1)[1:],
+            matching=matching,
+            label_size=int(np.count_nonzero(label)),
+        )
+
+    def score(self, kept_components: BoolArray) -> list[float]:
+        """The statistics with these components (n,) kept."""
+        kept = kept_components[self.component]
+        total = self.label_size + int(self.sizes[kept].sum())
+        pairs = self.matching.pairs
+        found = np.unique(pairs[kept[pairs[:, 1] - 1], 0]).size
+        missed = self.matching.label_instances - found
+        false = int(np.count_nonzero(kept & ~self.matching.predicted_true))
+        return [
+            2 * int(self.overlaps[kept].sum()) / total if total else 1.0,
+            2 * found / (2 * found + false + missed) if found + false + missed else 1.0,
+            missed,
+            false,
+        ]
+
+
+def _bounding_box(mask: BoolArray) -> tuple[slice, ...]:
+    """A box around the foreground; all where there is none."""
+    box = []
+    for axis in range(mask.ndim):
+        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(None))
+    return tuple(box)

@@ -1,0 +1,209 @@
+"""``nnunet_ici tune``: threshold and smallest lesion, chosen on the probabilities of cross-validation."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_ici import __version__
+from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, read_label_scheme
+from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
+from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values, read_folds
+from nnunet_ici.postprocessing.inputs import find_dataset_json, find_file_ending, read_regions_class_order
+from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
+from nnunet_ici.postprocessing.rule import Rule
+from nnunet_ici.postprocessing.sweep import Grid
+from nnunet_ici.postprocessing.work import complain, in_parallel
+
+__all__ = ["main"]
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+VOLUMES_MM3 = (3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+PEAKS = (None, 0.7, 0.8, 0.9)
+
+NOTES = """\
+Give the probabilities of cases the network was not trained on: nnU-Net writes them to fold_X/validation with --npz
+(nnUNetv2_train ... --val --npz afterwards), and nnUNetv2_ensemble with --save_npz. For each fold the best setting on
+the other folds is applied to it: that is the score "out of fold", the one to believe. The setting that is written is
+the best on all cases. Each class is tuned on its own. Among equal settings the one nearest to 0.5 is taken, then the
+one that removes least. In 2D mm3 stands for mm2, and for pixels in .png, .bmp and .tif.
+"""
+
+
+def _number(text: str, highest: float) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < highest:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"Expected: a number from 0 to {highest:g}, and below that. Got: {text}")
+
+
+def _peak(text: str) -> float | None:
+    return None if text == "none" else _number(text, 1)
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Choose, for each class, the threshold of the probability, and the volume below which a lesion is "
+        "removed, on the probabilities of cross-validation. nnunet_ici postprocess applies them.",
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    probability, volume = partial(_number, highest=1), partial(_number, highest=float("inf"))
+    parser.add_argument("-gt", type=Path, required=True, metavar="DIR", help="ground truth, such as labelsTr")
+    parser.add_argument("-prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of CASE.npz")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT.json", help="the rule, overwritten if there")
+    folds = parser.add_mutually_exclusive_group()
+    folds.add_argument("--folds", type=Path, metavar="FILE", help="splits_final.json: its val cases are the folds")
+    folds.add_argument("--k", type=int, default=5, help="draw K folds of the cases instead (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument(
+        "--metric",
+        choices=METRICS,
+        default=METRICS[0],
+        help="what is to be large on average; mean (default): of Dice and lesion F1",
+    )
+    parser.add_argument(
+        "--thresholds",
+        type=probability,
+        nargs="+",
+        default=THRESHOLDS,
+        metavar="P",
+        help="to try (default: 0.05 to 0.95 in steps of 0.05)",
+    )
+    parser.add_argument(
+        "--volumes-mm3",
+        type=volume,
+        nargs="+",
+        default=VOLUMES_MM3,
+        metavar="V",
+        help="to try (default: 3 5 10 20 50 100 200); 0, no removal, is always tried",
+    )
+    parser.add_argument(
+        "--peaks",
+        type=_peak,
+        nargs="+",
+        default=PEAKS,
+        metavar="P",
+        help="to try: a small lesion stays if its probability reaches P somewhere; none: it never does "
+        "(default: none 0.7 0.8 0.9)",
+    )
+    parser.add_argument(
+        "--dataset-json",
+        type=Path,
+        metavar="FILE",
+        help="says what labels and channels mean; default: dataset.json beside the -gt folder, in a -prob folder, or "
+        "in the trainer's folder above it, else every value above 0 is one class, named foreground",
+    )
+    parser.add_argument("-np", type=int, default=2, metavar="N", help="number of processes (default: 2)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Tune.
+
+    Args:
+        argv: the arguments; ``sys.argv[1:]`` by default.
+        prog: the command's name in the help.
+
+    Returns:
+        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
+    """
+    parser = _parser(prog)
+    args = parser.parse_args(argv)
+    if args.np < 1:
+        parser.error(f"-np must be at least 1. Got: {args.np}")
+    problems: list[str] = []
+    files: list[CaseFiles] = []
+    folds: list[list[int]] = []
+    scheme, order, source = FOREGROUND, None, "no dataset.json found, every value above 0 is one class"
+    if args.o.is_dir():
+        problems.append(f"-o is not usable. Expected: a file. Got: the folder {args.o}")
+    try:
+        if not args.gt.is_dir():
+            raise ValueError(f"{args.gt} cannot be read. Expected: a folder. Got: no such folder")
+        dataset_json = args.dataset_json or find_dataset_json(args.gt, args.prob)
+        if dataset_json is not None:
+            scheme, source = read_label_scheme(dataset_json), str(dataset_json)
+            order = read_regions_class_order(dataset_json, scheme)
+        file_ending = find_file_ending(args.gt, scheme.file_ending)
+        files, found = find_files(args.gt, args.prob, file_ending)
+        problems += found
+        if files:
+            names = [case.name for case in files]
+            drawn = draw_folds(names, args.k, args.seed) if args.folds is None else read_folds(args.folds)
+            folds, found = match_folds(drawn, names, str(args.folds or "--k"))
+            problems += found
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        return complain(problems)
+
+    grid = Grid(tuple(args.thresholds), tuple(args.volumes_mm3), tuple(args.peaks))
+    settings = grid.settings()
+    print(f"classes: {scheme} [{source}]")
+    print(f"{len(files)} cases in {len(folds)} folds, {len(settings)} settings", flush=True)
+    results = in_parallel(partial(score_files, scheme=scheme, settings=settings), files, args.np, "tune")
+    scored = [result for result in results if not isinstance(result, str)]
+    if len(scored) < len(results):
+        return complain([result for result in results if isinstance(result, str)])
+
+    tuned = {}
+    for name in scheme.classes:
+        scores = np.stack([case[name].scores for case in scored])
+        choice = choose(metric_values(scores, args.metric), folds)
+        plain = np.stack([case[name].plain for case in scored])
+        tuned[name] = Tuned(sum(case[name].lesions for case in scored), plain, scores, settings, choice, folds)
+    rule = Rule(
+        LabelScheme(scheme.classes, None, file_ending), {name: one.setting for name, one in tuned.items()}, order
+    )
+    _write(args.o, _report(rule, args, grid, tuned, files))
+    print(f"\n{table(tuned)}")
+    for name, one in tuned.items():
+        print(f"{name}: {one.setting}")
+        print("".join(f"  {note}\n" for note in notes(name, one, grid, args.metric)), end="")
+    print(f"written to {args.o}")
+    return 0
+
+
+def _report(
+    rule: Rule, args: argparse.Namespace, grid: Grid, tuned: dict[str, Tuned], files: Sequence[CaseFiles]
+) -> dict[str, Any]:
+    names = [case.name for case in files]
+    return {
+        "nnunet_ici": __version__,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("numpy", "connected-components-3d")},
+        },
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **rule.to_json(),
+        "metric": args.metric,
+        "scores": {name: class_report(one, names) for name, one in tuned.items()},
+        "grid": {"thresholds": grid.thresholds, "volumes_mm3": grid.volumes_mm3, "peaks": grid.peaks},
+        "folds": f"{args.k} drawn with seed {args.seed}" if args.folds is None else str(args.folds),
+        "files": {case.name: {"label": str(case.label), "probabilities": str(case.probabilities)} for case in files},
+    }
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    partial_file.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,664 @@
+"""Threshold and smallest lesion: the search against plain loops, the choice by hand, and the two commands on files."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+
+from nnunet_ici.cli import main
+from nnunet_ici.evaluation.folders import LabelScheme
+from nnunet_ici.evaluation.matching import match_instances
+from nnunet_ici.evaluation.metrics import dice, lesion_f1
+from nnunet_ici.evaluation.probabilities import plain_masks, probability_of
+from nnunet_ici.postprocessing.choice import Choice, choose, draw_folds, match_folds, metric_values, read_folds
+from nnunet_ici.postprocessing.report import Tuned, notes
+from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
+from nnunet_ici.postprocessing.sweep import STATISTICS, Grid, sweep_case
+
+GRID = Grid((0.3, 0.5, 0.7), (0.0, 3.0, 8.0), (None, 0.6, 0.9))
+LABELS = LabelScheme({"edema": (1,), "core": (2,)})
+REGIONS = LabelScheme({"whole": (1, 2), "core": (2,)})
+
+
+def smooth(rng, shape, channels=None):
+    """Probabilities with blobs, in [0, 1]."""
+    size = shape if channels is None else (channels, *shape)
+    field = ndimage.gaussian_filter(rng.normal(size=size), [0] * (len(size) - len(shape)) + [1.0] * len(shape))
+    return (1 / (1 + np.exp(-6 * field / field.std()))).astype(np.float32)
+
+
+def naive_mask(prob, setting, voxel_mm3):
+    """One component after the other, as the rule is worded."""
+    ids, count = ndimage.label(prob > np.float32(setting.threshold), np.ones((3,) * prob.ndim))
+    mask = np.zeros(prob.shape, bool)
+    for one in range(1, count + 1):
+        component = ids == one
+        small = component.sum() * voxel_mm3 < setting.minimum_volume_mm3 * (1 - 1e-6)
+        peak = setting.peak_probability
+        if not small or (peak is not None and prob[component].max() >= np.float32(peak)):
+            mask |= component
+    return mask
+
+
+def naive_scores(label, mask):
+    matching = match_instances(label, mask)
+    return [dice(label, mask), lesion_f1(matching), matching.missed_instances, matching.false_instances]
+
+
+# The rule
+
+
+def test_a_small_component_stays_for_its_peak():
+    prob = np.zeros((3, 9), np.float32)
+    prob[0, 0:2], prob[0, 4], prob[2, 7:9], prob[2, 0] = 0.6, 0.95, 0.55, 0.45
+    assert np.argwhere(Setting(0.5, 4, 0.9).mask(prob, 2.0)).tolist() == [[0, 0], [0, 1], [0, 4], [2, 7], [2, 8]]
+    assert np.argwhere(Setting(0.5, 4).mask(prob, 1.0)).tolist() == []
+    assert np.argwhere(Setting(0.4, 0).mask(prob, 1.0)).shape == (6, 2)
+    assert np.argwhere(Setting(0.5, 1.5, 0.6).mask(prob, 1.0)).tolist() == [[0, 0], [0, 1], [0, 4], [2, 7], [2, 8]]
+
+
+def test_a_component_of_the_smallest_volume_stays_whatever_the_rounding():
+    prob = np.ones((1, 10), np.float32)
+    assert Setting(0.5, 1.0).mask(prob, float(np.float32(0.1)) * (1 - 1e-7)).all()
+    assert not Setting(0.5, 1.0).mask(prob, 0.0999).any()
+
+
+def test_the_threshold_is_not_part_of_the_mask():
+    prob = np.array([[0.3, np.nextafter(np.float32(0.3), np.float32(1))]], np.float32)
+    assert Setting(0.3).mask(prob, 1.0).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (4, 5, 6), (1, 5, 6)])
+def test_nothing_above_the_threshold_is_an_empty_mask(shape):
+    assert not Setting(0.5, 3, 0.9).mask(np.zeros(shape, np.float32), 1.0).any()
+
+
+def test_labels_go_to_the_highest_probability_among_the_masks(rng):
+    settings = {"edema": Setting(0.2, 4.0, 0.8), "core": Setting(0.35, 2.0)}
+    prob = smooth(rng, (8, 9, 10), 3)
+    prob /= prob.sum(0)
+    got = Rule(LABELS, settings).apply(prob, 0.5)
+    masks = {name: naive_mask(prob[i + 1], settings[name], 0.5) for i, name in enumerate(settings)}
+    for voxel in np.ndindex(got.shape):
+        candidates = [(prob[i + 1][voxel], -i) for i, name in enumerate(settings) if masks[name][voxel]]
+        assert got[voxel] == (1 - max(candidates)[1] if candidates else 0)
+    assert (masks["edema"] & masks["core"]).any() and np.isin([0, 1, 2], got).all()
+
+
+def test_regions_are_written_in_nnunets_order(rng):
+    prob = smooth(rng, (8, 9, 10), 2)
+    settings = {"whole": Setting(0.4, 3.0), "core": Setting(0.6)}
+    got = Rule(REGIONS, settings, (1, 2)).apply(prob, 1.0)
+    whole, core = naive_mask(prob[0], settings["whole"], 1.0), prob[1] > np.float32(0.6)
+    np.testing.assert_array_equal(got, np.where(core, 2, whole))
+
+
+def test_without_classes_the_values_are_the_channels(rng):
+    prob = smooth(rng, (7, 8), 4)
+    prob /= prob.sum(0)
+    rule = Rule(LabelScheme({"foreground": ()}), {"foreground": Setting(0.6)})
+    expected = np.where(1 - prob[0] > 0.6, 1 + prob[1:].argmax(0), 0)
+    np.testing.assert_array_equal(rule.apply(prob, 1.0), expected)
+
+
+def test_label_maps_alone():
+    label_map = np.array([[1, 1, 0, 2, 0, 1, 0, 2, 2, 2]], np.uint8)
+    rule = Rule(LABELS, {"edema": Setting(0.5, 2), "core": Setting(0.5, 3)})
+    assert rule.apply_to_label_map(label_map, 1.0).tolist() == [[1, 1, 0, 0, 0, 0, 0, 2, 2, 2]]
+    regions = Rule(REGIONS, {"whole": Setting(0.5, 2), "core": Setting(0.5, 2)}, (1, 2))
+    label_map = np.array([[1, 2, 1, 0, 2, 0, 2, 2]], np.uint8)  # a small core inside a whole is whole
+    assert regions.apply_to_label_map(label_map, 1.0).tolist() == [[1, 1, 1, 0, 0, 0, 2, 2]]
+    foreground = Rule(LabelScheme({"foreground": ()}), {"foreground": Setting(0.5, 2)})
+    assert foreground.apply_to_label_map(np.array([[7, 3, 0, 7]]), 1.0).tolist() == [[7, 3, 0, 0]]
+    with pytest.raises(ValueError, match=r"the rule needs probabilities\. Expected: --save_probabilities"):
+        Rule(LABELS, {"edema": Setting(0.4), "core": Setting()}).apply_to_label_map(label_map, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "needed"),
+    [(Setting(), False), (Setting(0.5, 9), False), (Setting(0.4), True), (Setting(0.5, 9, 0.8), True)],
+)
+def test_what_needs_probabilities(setting, needed):
+    assert setting.needs_probabilities == needed
+
+
+def test_a_rule_survives_its_json(tmp_path):
+    rule = Rule(
+        LabelScheme(REGIONS.classes, None, ".nii.gz"), {"whole": Setting(0.4, 10, 0.9), "core": Setting()}, (1, 2)
+    )
+    (tmp_path / "rule.json").write_text(json.dumps(rule.to_json()))
+    assert read_rule(tmp_path / "rule.json") == rule
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "is no rule. Expected: an object of format 1. Got: format 2"),
+        ({"classes": {"a": 1}}, "classes. Expected: lists of integers by name."),
+        ({"classes": {}}, "classes. Expected: lists of integers by name."),
+        ({"rule": {}}, "rule. Expected: one for each of lesion. Got: "),
+        ({"rule": {"lesion": {"threshold": 0.5}}}, "lesion: no setting. Expected: threshold, minimum_volume_mm3, "),
+        ({"file_ending": 1}, "file_ending. Expected: a text or null. Got: 1"),
+        ({"regions_class_order": [1]}, "regions_class_order. Expected: null, as there are no regions. Got:"),
+        ({"classes": {"lesion": [1, 2]}}, "regions_class_order. Expected: 1 integers. Got: null"),
+    ],
+)
+def test_bad_rules(tmp_path, change, message):
+    rule = Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting()})
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps(rule.to_json() | change))
+    with pytest.raises(ValueError) as error:
+        read_rule(path)
+    assert message in str(error.value) and str(path) in str(error.value)
+
+
+def test_bad_values_in_one_message(tmp_path):
+    values = {"threshold": 1.5, "minimum_volume_mm3": -1, "peak_probability": "high"}
+    rule = Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting()}).to_json() | {"rule": {"lesion": values}}
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps(rule))
+    with pytest.raises(ValueError) as error:
+        read_rule(path)
+    assert "lesion: threshold. Expected: a number from 0 to 1. Got: 1.5" in str(error.value)
+    assert "lesion: minimum_volume_mm3. Expected: a number of at least 0. Got: -1" in str(error.value)
+    assert 'lesion: peak_probability. Expected: a number from 0 to 1 or null. Got: "high"' in str(error.value)
+    for content in ("", "[]", "{"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"is no rule|cannot be read\. Expected: a rule of nnunet_ici tune"):
+            read_rule(path)
+
+
+# The search
+
+
+@pytest.mark.parametrize("ignoring", [False, True])
+@pytest.mark.parametrize(("shape", "voxel_mm3"), [((24, 30), 1.0), ((24, 30), 0.7), ((10, 12, 14), 2.4)])
+def test_the_sweep_is_what_plain_loops_find(rng, shape, voxel_mm3, ignoring):
+    prob = smooth(rng, shape)
+    label = smooth(rng, shape) > 0.8
+    counts = rng.random(shape) > 0.2 if ignoring else None
+    settings = GRID.settings()
+    got = sweep_case(prob, label, settings, voxel_mm3, counts)
+    assert got.shape == (len(settings), len(STATISTICS)) and len(np.unique(got, axis=0)) > 5
+    for setting, scores in zip(settings, got, strict=True):
+        mask = naive_mask(prob, setting, voxel_mm3)
+        np.testing.assert_array_equal(setting.mask(prob, voxel_mm3), mask)
+        expected = naive_scores(label, mask) if counts is None else naive_scores(label & counts, mask & counts)
+        assert scores.tolist() == pytest.approx(expected, abs=1e-12), setting
+
+
+def test_empty_label_and_empty_prediction():
+    nothing, lesion = np.zeros((4, 5, 6), bool), np.zeros((4, 5, 6), bool)
+    lesion[1, 2, 3] = True
+    settings = [Setting(), Setting(0.5, 2), Setting(0.5, 2, 0.9)]
+    assert sweep_case(nothing.astype(np.float32), nothing, settings, 1.0).tolist() == [[1, 1, 0, 0]] * 3
+    assert sweep_case(nothing.astype(np.float32), lesion, settings, 1.0).tolist() == [[0, 0, 1, 0]] * 3
+    prob = np.float32(0.8) * lesion
+    assert sweep_case(prob, nothing, settings, 1.0).tolist() == [[0, 0, 0, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
+    assert sweep_case(prob, lesion, settings, 1.0).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
+
+
+def test_an_ignored_part_saves_a_component_that_is_large_with_it():
+    prob, label = np.full((1, 6), 0.8, np.float32), np.zeros((1, 6), bool)
+    label[0, 0] = True
+    counts = np.array([[True, False, False, False, False, True]])
+    (scores,) = sweep_case(prob, label, [Setting(0.5, 6)], 1.0, counts)
+    assert scores.tolist() == [2 / 3, 2 / 3, 0, 1]  # the part at the other end counts as false
+
+
+def test_the_grid_leaves_out_settings_that_do_the_same():
+    settings = Grid((0.5, 0.4), (5.0,), (None, 0.4, 0.45)).settings()
+    assert settings == [
+        Setting(0.5),
+        Setting(0.5, 5.0),
+        Setting(0.4),
+        Setting(0.4, 5.0, 0.45),
+        Setting(0.4, 5.0),
+    ]
+    assert [one.threshold for one in Grid((0.6, 0.4, 0.5), (0.0,), (None,)).settings()] == [0.5, 0.4, 0.6]
+
+
+# The choice
+
+
+def test_out_of_fold_by_hand():
+    # Four cases, three settings: the fold of cases 2 and 3 is better off with the last one.
+    values = np.array([[0.5, 0.6, 0.0], [0.5, 0.6, 0.0], [0.5, 0.0, 1.0], [0.5, 0.0, 1.0]])
+    choice = choose(values, [[0, 1], [2, 3]])
+    assert choice == Choice(setting=0, by_fold=(2, 1), by_case=(2, 2, 1, 1))
+    scores = np.stack([values, values, np.zeros_like(values), np.ones_like(values)], axis=-1)
+    tuned = Tuned(4, scores[:, 0], scores, [Setting(), Setting(0.4), Setting(0.3)], choice, [[0, 1], [2, 3]])
+    assert tuned.out_of_fold[:, 0].tolist() == [0, 0, 0, 0]
+    assert tuned.in_sample[:, 0].tolist() == [0.5, 0.5, 0.5, 0.5] and tuned.setting == Setting()
+    (note,) = notes("lesion", tuned, Grid((0.3, 0.5, 0.7), (0.0,), (None,)), "mean")
+    assert note == "lesion: no gain out of fold (0.000, nnU-Net's own 0.500): better left as it is"
+
+
+def test_notes_on_the_edge_of_the_grid():
+    scores = np.zeros((2, 1, 4))
+    scores[:, 0, 0] = 1
+    tuned = Tuned(1, np.zeros((2, 4)), scores, [Setting(0.3, 20)], choose(scores[..., 0], [[0], [1]]), [[0], [1]])
+    found = notes("lesion", tuned, Grid((0.3, 0.5), (0, 20), (None,)), "paper.dsc")
+    assert found == [
+        "lesion: threshold 0.3 is the edge of the grid, --thresholds makes it wider",
+        "lesion: 20 mm³ is the edge of the grid, --volumes-mm3 makes it wider",
+    ]
+
+
+def test_metrics():
+    scores = np.array([[0.5, 1.0, 3, 4]])
+    assert [metric_values(scores, name).tolist() for name in ("mean", "paper.dsc", "isles.lesion_f1")] == [
+        [0.75],
+        [0.5],
+        [1.0],
+    ]
+
+
+def test_equal_settings_up_to_rounding_go_to_the_first():
+    values = np.array([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2]])[:, ::-1]
+    assert choose(np.vstack([values, values]), [[0, 1], [2, 3]]).setting == 0
+
+
+def test_drawn_folds():
+    names = [f"case{i}" for i in range(11)]
+    folds = draw_folds(names, 3, seed=1)
+    assert sorted(name for fold in folds for name in fold) == sorted(names) and sorted(map(len, folds)) == [3, 4, 4]
+    assert draw_folds(names[::-1], 3, seed=1) == folds != draw_folds(names, 3, seed=2)
+    for k in (1, 12):
+        with pytest.raises(ValueError, match=f"Expected: from 2 to 11, the number of cases. Got: {k}"):
+            draw_folds(names, k, seed=0)
+
+
+def test_folds_of_nnunet(tmp_path):
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps([{"train": ["b", "c"], "val": ["a"]}, {"train": ["a"], "val": ["b", "c"]}]))
+    folds = read_folds(path)
+    assert folds == [["a"], ["b", "c"]]
+    assert match_folds(folds, ["a", "b", "c"], "f") == ([[0], [1, 2]], [])
+    assert match_folds([*folds, ["d"]], ["a", "b", "c"], "f") == ([[0], [1, 2]], [])  # a fold not trained
+    _, problems = match_folds(folds, ["b", "x"], "f")
+    assert problems == [
+        "f: case x is in no folds. Expected: in the val of one fold. Got: 0",
+        "f: a fold is not whole. Expected: probabilities of all its 2 cases. Got: none of c",
+        "f: too few folds. Expected: two or more with probabilities (--k draws folds of the cases there are). Got: 1",
+    ]
+    _, problems = match_folds([["a"], ["a", "b"]], ["a", "b"], "f")
+    assert problems == ["f: case a is in 2 folds. Expected: in the val of one fold. Got: 2"]
+    for content in ("[]", "{}", '[{"val": "a"}]', "[1]", "null"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"holds no folds\. Expected: a list of"):
+            read_folds(path)
+    with pytest.raises(ValueError, match=r"none.json cannot be read. Expected: a splits_final.json"):
+        read_folds(tmp_path / "none.json")
+
+
+# The commands
+
+
+def write(path, array, spacing=None):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    image = sitk.GetImageFromArray(array)
+    if spacing is not None:
+        image.SetSpacing(spacing)
+        image.SetOrigin([5.0, -3.0, 2.0][: len(spacing)])
+    sitk.WriteImage(image, str(path))
+
+
+DECLARED = {
+    "lesion": {"labels": {"background": 0, "lesion": 1}},
+    "labels": {"labels": {"background": 0, "edema": 1, "core": 2}},
+    "regions": {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]},
+}
+
+
+def make(root, kind, ending=".nii.gz", shape=(6, 12, 14), spacing=(0.5, 1.0, 2.0), cases=6):
+    """Ground truth, and in two folders what nnU-Net writes for it with --npz."""
+    rng = np.random.default_rng(7)
+    declared = DECLARED[kind] | {"file_ending": ending}
+    (root / "dataset.json").write_text(json.dumps(declared))
+    for index in range(cases):
+        folder, name = root / f"fold_{index % 2}", f"case{index}"
+        raw = smooth(rng, shape, {"lesion": 1, "regions": 2, "labels": 3}[kind])
+        raw[-1] = np.minimum(raw[-1], raw[0])  # regions: the core lies in the whole
+        if kind == "labels":
+            prob = raw / raw.sum(0)
+            label_map = prob.argmax(0)
+            label = (prob + rng.normal(size=prob.shape) * 0.03).argmax(0)
+        elif kind == "lesion":
+            prob = np.concatenate([1 - raw, raw])
+            label_map = prob.argmax(0)
+            label = raw[0] > 0.35
+        else:
+            prob = raw
+            label_map = np.where(prob[1] > 0.5, 2, prob[0] > 0.5)
+            label = np.where(prob[1] > 0.6, 2, prob[0] > 0.6)
+        write(root / "gt" / f"{name}{ending}", label.astype(np.uint8), spacing)
+        write(folder / f"{name}{ending}", label_map.astype(np.uint8), spacing)
+        stored = prob if prob.ndim == 4 else prob[:, None]
+        np.savez_compressed(folder / f"{name}.npz", probabilities=stored)
+        (folder / "dataset.json").write_text(json.dumps(declared))
+    return root
+
+
+def tune(root, *extra, expected=0, out="rule.json"):
+    folders = [str(root / "fold_0"), str(root / "fold_1")]
+    arguments = ["-gt", str(root / "gt"), "-prob", *folders, "-o", str(root / out), "-np", "1", "--k", "3"]
+    grid = ["--thresholds", "0.3", "0.5", "0.7", "--volumes-mm3", "0", "3", "8", "--peaks", "none", "0.9"]
+    assert main(["tune", *arguments, *grid, *extra]) == expected
+    return json.loads((root / out).read_text()) if expected == 0 else None
+
+
+def postprocess(root, folder="fold_0", rule="rule.json", out="out", expected=0):
+    code = main(["postprocess", str(root / rule), "-i", str(root / folder), "-o", str(root / out), "-np", "1"])
+    assert code == expected
+
+
+def gather(root):
+    """All predictions in one folder."""
+    for number in (0, 1):
+        shutil.copytree(root / f"fold_{number}", root / "all", dirs_exist_ok=True)
+
+
+def read(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+@pytest.mark.parametrize("kind", ["lesion", "labels", "regions"])
+def test_tune_finds_what_plain_loops_find(tmp_path, kind):
+    make(tmp_path, kind)
+    report = tune(tmp_path)
+    scheme = {"labels": LABELS, "regions": REGIONS, "lesion": LabelScheme({"lesion": (1,)})}[kind]
+    settings = Grid((0.3, 0.5, 0.7), (0.0, 3.0, 8.0), (None, 0.9)).settings()
+    for name, values in scheme.classes.items():
+        scores, plain = [], []
+        for index in range(6):
+            label = np.isin(read(tmp_path / "gt" / f"case{index}.nii.gz"), values)
+            prob = np.load(tmp_path / f"fold_{index % 2}" / f"case{index}.npz")["probabilities"]
+            masks = [naive_mask(probability_of(prob, scheme, name), setting, 1.0) for setting in settings]
+            scores.append([naive_scores(label, mask) for mask in masks])
+            plain.append(naive_scores(label, plain_masks(prob, scheme)[name]))
+        scores, plain = np.array(scores), np.array(plain)
+        best = int(scores[..., :2].mean(axis=(0, 2)).argmax())
+        assert read_rule(tmp_path / "rule.json").settings[name] == settings[best]
+        written = report["scores"][name]
+        for column, statistic in enumerate(STATISTICS):
+            total = np.sum if statistic.endswith("instances") else np.mean
+            assert written["in_sample"][statistic] == pytest.approx(total(scores[:, best, column]))
+            assert written["plain"][statistic] == pytest.approx(total(plain[:, column]))
+        held_out = np.zeros(6)
+        for fold in written["folds"]:
+            inside = np.array([f"case{index}" in fold["cases"] for index in range(6)])
+            chosen = int(scores[~inside][..., :2].mean(axis=(0, 2)).argmax())
+            assert fold["setting"]["threshold"] == settings[chosen].threshold
+            held_out[inside] = scores[inside, chosen, :2].mean(axis=1)
+        assert written["out_of_fold"]["mean"] == pytest.approx(held_out.mean())
+
+
+@pytest.mark.parametrize("kind", ["lesion", "regions"])
+def test_what_is_applied_is_what_was_scored(tmp_path, kind):
+    """For every setting of the grid: the label maps written have the scores that the search saw."""
+    make(tmp_path, kind, cases=2)
+    gather(tmp_path)
+    names = [name for name in DECLARED[kind]["labels"] if name != "background"]
+    scheme = LabelScheme({name: tuple(np.ravel(DECLARED[kind]["labels"][name]).tolist()) for name in names})
+    order = (1, 2) if kind == "regions" else None
+    for number, setting in enumerate(GRID.settings()):
+        rule = Rule(scheme, dict.fromkeys(names, setting), order)
+        (tmp_path / "rule.json").write_text(json.dumps(rule.to_json()))
+        postprocess(tmp_path, "all", out=f"out{number}")
+        for case in ("case0", "case1"):
+            label, got = read(tmp_path / "gt" / f"{case}.nii.gz"), read(tmp_path / f"out{number}" / f"{case}.nii.gz")
+            prob = np.load(tmp_path / "all" / f"{case}.npz")["probabilities"]
+            for name in names:
+                lesions, mask = scheme.masks(name, label, got)
+                (scored,) = sweep_case(probability_of(prob, scheme, name), lesions, [setting], 1.0)
+                assert naive_scores(lesions, mask) == pytest.approx(scored.tolist()), (setting, case, name)
+
+
+def test_report_and_output(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    report = tune(tmp_path, "--metric", "paper.dsc")
+    out = capsys.readouterr().out
+    assert report["rule"]["lesion"]["threshold"] == 0.3  # the label was cut at 0.35
+    assert "classes: lesion (1)" in out and "| lesion | chosen, out of fold |" in out and "lesion: above 0.3" in out
+    assert report["metric"] == "paper.dsc" and report["grid"]["peaks"] == [None, 0.9]
+    assert report["files"]["case0"]["probabilities"] == str(tmp_path / "fold_0" / "case0.npz")
+    assert report["folds"] == "3 drawn with seed 0" and report["versions"]["numpy"] == np.__version__
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "fold_0", "fold_1", "gt", "rule.json"]
+
+
+def test_several_processes_and_folds_of_nnunet(tmp_path):
+    make(tmp_path, "lesion")
+    val = [["case0", "case2", "case4"], ["case1", "case3", "case5"]]
+    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": [], "val": fold} for fold in val]))
+    arguments = ["tune", "-gt", str(tmp_path / "gt"), "-prob", str(tmp_path / "fold_0"), str(tmp_path / "fold_1")]
+    arguments += ["--folds", str(tmp_path / "splits_final.json"), "--thresholds", "0.4", "0.5"]
+    for processes in ("1", "2"):
+        assert main([*arguments, "-np", processes, "-o", str(tmp_path / f"{processes}.json")]) == 0
+    one, two = (json.loads((tmp_path / f"{processes}.json").read_text()) for processes in "12")
+    assert [fold["cases"] for fold in one["scores"]["lesion"]["folds"]] == val
+    assert one["scores"] == two["scores"] and one["rule"] == two["rule"]
+
+
+def test_the_trainers_folder_says_what_labels_mean(tmp_path):
+    make(tmp_path, "lesion")
+    (tmp_path / "dataset.json").rename(tmp_path / "model.json")
+    for number in (0, 1):
+        (tmp_path / f"fold_{number}" / "dataset.json").unlink()
+        shutil.move(tmp_path / f"fold_{number}", tmp_path / "model" / f"fold_{number}" / "validation")
+    shutil.move(tmp_path / "model.json", tmp_path / "model" / "dataset.json")
+    folders = [str(tmp_path / "model" / f"fold_{number}" / "validation") for number in (0, 1)]
+    out = tmp_path / "rule.json"
+    arguments = ["-gt", str(tmp_path / "gt"), "-prob", *folders, "-o", str(out), "-np", "1", "--thresholds", "0.5"]
+    assert main(["tune", *arguments]) == 0
+    assert list(json.loads(out.read_text())["rule"]) == ["lesion"]
+
+
+def test_without_a_dataset_json(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    for path in tmp_path.rglob("dataset.json"):
+        path.unlink()
+    report = tune(tmp_path)
+    assert "no dataset.json found, every value above 0 is one class" in capsys.readouterr().out
+    assert report["classes"] == {"foreground": []} and report["file_ending"] == ".nii.gz"
+    postprocess(tmp_path)
+    prob = np.load(tmp_path / "fold_0" / "case0.npz")["probabilities"]
+    expected = naive_mask(prob[1], read_rule(tmp_path / "rule.json").settings["foreground"], 1.0)
+    np.testing.assert_array_equal(read(tmp_path / "out" / "case0.nii.gz"), expected)
+    write(tmp_path / "gt" / "case9.nrrd", np.zeros((6, 12, 14), np.uint8))
+    tune(tmp_path, expected=1)
+    assert "what the label maps end in is not clear. Expected: one of .nii.gz" in capsys.readouterr().err
+
+
+def test_geometry_and_copies(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    tune(tmp_path)
+    (tmp_path / "fold_0" / "plans.json").write_text("{}")
+    (tmp_path / "out").mkdir()  # empty: may be there
+    postprocess(tmp_path)
+    assert "3 cases, 3 of them from probabilities: " in capsys.readouterr().out
+    names = ["case0.nii.gz", "case2.nii.gz", "case4.nii.gz", "dataset.json", "plans.json", "postprocessing.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert (tmp_path / "out" / "postprocessing.json").read_bytes() == (tmp_path / "rule.json").read_bytes()
+    before, after = (sitk.ReadImage(str(tmp_path / folder / "case0.nii.gz")) for folder in ("fold_0", "out"))
+    assert after.GetSpacing() == before.GetSpacing() == (0.5, 1.0, 2.0)
+    assert after.GetOrigin() == before.GetOrigin() and after.GetDirection() == before.GetDirection()
+    assert after.GetPixelID() == sitk.sitkUInt8
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("ending", "spacing", "pixel"), [(".png", None, 1.0), (".nii.gz", (0.5, 0.5), 0.25)])
+def test_flat_images(tmp_path, ending, spacing, pixel):
+    make(tmp_path, "lesion", ending, (20, 24), spacing)
+    tune(tmp_path)
+    postprocess(tmp_path)
+    setting = read_rule(tmp_path / "rule.json").settings["lesion"]
+    prob = np.load(tmp_path / "fold_0" / "case0.npz")["probabilities"]
+    assert prob.shape == (2, 1, 20, 24)
+    expected = naive_mask(prob[1, 0], setting, pixel)
+    np.testing.assert_array_equal(read(tmp_path / "out" / f"case0{ending}"), expected)
+
+
+def test_an_empty_prediction_stays_empty(tmp_path):
+    make(tmp_path, "lesion")
+    tune(tmp_path)
+    empty = np.zeros((2, 6, 12, 14), np.float32)
+    empty[0] = 1
+    np.savez_compressed(tmp_path / "fold_0" / "case0.npz", probabilities=empty)
+    write(tmp_path / "fold_0" / "case0.nii.gz", empty[1].astype(np.uint8))
+    postprocess(tmp_path)
+    assert not read(tmp_path / "out" / "case0.nii.gz").any()
+
+
+def test_label_maps_without_probabilities(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    tune(tmp_path)
+    for path in (tmp_path / "fold_0").glob("*.npz"):
+        path.unlink()
+    postprocess(tmp_path, expected=1)
+    err = capsys.readouterr().err
+    assert "3 problems, nothing was written:" in err
+    npz = tmp_path / "fold_0" / "case0.npz"
+    assert f"case case0: the rule needs probabilities. Expected: {npz} (nnUNetv2_predict --save_probabilities)" in err
+    rule = json.loads((tmp_path / "rule.json").read_text())
+    rule["rule"]["lesion"] = {"threshold": 0.5, "minimum_volume_mm3": 8, "peak_probability": None}
+    (tmp_path / "rule.json").write_text(json.dumps(rule))
+    postprocess(tmp_path)
+    before, after = (read(tmp_path / folder / "case0.nii.gz") for folder in ("fold_0", "out"))
+    np.testing.assert_array_equal(after, naive_mask(before.astype(np.float32), Setting(0.5, 8), 1.0))
+    assert 0 < after.sum() < before.sum()
+
+
+def test_everything_wrong_with_tunes_files_in_one_report(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    np.savez(tmp_path / "fold_0" / "case0.npz", softmax=np.zeros(3))
+    np.savez(tmp_path / "fold_0" / "case2.npz", probabilities=np.full((2, 6, 12, 14), np.nan, np.float32))
+    write(tmp_path / "gt" / "case1.nii.gz", np.full((6, 12, 14), 7, np.uint8))
+    flipped = read(tmp_path / "fold_1" / "case3.nii.gz")
+    prob = np.load(tmp_path / "fold_1" / "case3.npz")["probabilities"]
+    np.savez(tmp_path / "fold_1" / "case3.npz", probabilities=np.where(flipped == 1, prob[::-1], prob))
+    tune(tmp_path, expected=1)
+    err = capsys.readouterr().err
+    assert "4 problems, nothing was written:" in err and not (tmp_path / "rule.json").exists()
+    assert (
+        "case0.npz cannot be read. Expected: an npz of nnU-Net with the key probabilities. Got: the keys softmax" in err
+    )
+    assert "case2.npz holds no probabilities. Expected: values in [0, 1]. Got: 2016 NaN" in err
+    assert "case1.nii.gz holds values that stand for no class. Expected: lesion (1). Got: 7" in err
+    assert "case3.npz does not fit its label map. Expected: the same foreground" in err
+
+
+def test_bad_folders_of_tune(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    (tmp_path / "gt" / "case0.nii.gz").unlink()
+    shutil.copy(tmp_path / "fold_0" / "case2.npz", tmp_path / "fold_1")
+    (tmp_path / "empty").mkdir()
+    folders = [str(tmp_path / name) for name in ("fold_0", "fold_1", "empty", "none")]
+    arguments = ["tune", "-gt", str(tmp_path / "gt"), "-prob", *folders, "-np", "1"]
+    assert main([*arguments, "-o", str(tmp_path / "gt")]) == 1
+    err = capsys.readouterr().err
+    assert (
+        f"{tmp_path / 'fold_0' / 'case0.npz'} has no ground truth. Expected: {tmp_path / 'gt' / 'case0.nii.gz'}" in err
+    )
+    assert "case case2 has probabilities twice. Expected: one file." in err
+    assert f"{tmp_path / 'empty'} holds no probabilities. Expected: *.npz" in err
+    assert f"{tmp_path / 'none'} cannot be read. Expected: a folder. Got: no such folder" in err
+    assert "-o is not usable. Expected: a file. Got: the folder" in err and "5 problems" in err
+    arguments[2] = str(tmp_path / "nothing")
+    assert main([*arguments, "-o", str(tmp_path / "x.json")]) == 1
+    assert "nothing cannot be read. Expected: a folder. Got: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--thresholds", "1"], "Expected: a number from 0 to 1, and below that. Got: 1"),
+        (["--volumes-mm3", "-2"], "Expected: a number from 0 to inf, and below that. Got: -2"),
+        (["--peaks", "sure"], "Expected: a number from 0 to 1, and below that. Got: sure"),
+        (["--folds", "a.json", "--k", "3"], "not allowed with argument"),
+        (["-np", "0"], "-np must be at least 1. Got: 0"),
+    ],
+)
+def test_bad_arguments(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        main(["tune", "-gt", "a", "-prob", "b", "-o", "c", *arguments])
+    assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_regions_need_an_order(tmp_path, capsys):
+    make(tmp_path, "regions")
+    declared = DECLARED["regions"] | {"file_ending": ".nii.gz", "regions_class_order": [1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(declared))
+    tune(tmp_path, expected=1)
+    assert "no usable regions_class_order. Expected: 2 integers, one for each of whole, core. Got: [1]" in (
+        capsys.readouterr().err
+    )
+
+
+def test_bad_folders_of_postprocess(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    tune(tmp_path)
+    postprocess(tmp_path, folder="none", expected=1)
+    assert f"{tmp_path / 'none'} cannot be read. Expected: a folder." in capsys.readouterr().err
+    postprocess(tmp_path, out="fold_1", expected=1)
+    assert "Expected: no such folder, or an empty one. Got: a folder with files" in capsys.readouterr().err
+    postprocess(tmp_path, out="dataset.json", expected=1)
+    assert "Expected: no such folder, or an empty one. Got: a file" in capsys.readouterr().err
+    postprocess(tmp_path, rule="dataset.json", expected=1)
+    assert "dataset.json is no rule. Expected: an object of format 1. Got: format null" in capsys.readouterr().err
+    (tmp_path / "fold_0" / "case0.nii.gz").unlink()
+    postprocess(tmp_path, expected=1)
+    assert "case0.npz has no label map beside it. Expected: case0.nii.gz. Got: no such file" in capsys.readouterr().err
+    for path in (tmp_path / "fold_0").glob("*.nii.gz"):
+        path.unlink()
+    postprocess(tmp_path, expected=1)
+    assert "fold_0 holds no label map. Expected: *.nii.gz. Got: 4 other files" in capsys.readouterr().err
+    (tmp_path / "fold_1" / "dataset.json").write_text(json.dumps(DECLARED["labels"]))
+    postprocess(tmp_path, folder="fold_1", expected=1)
+    assert "other classes than the rule. Expected: lesion (1). Got: edema (1), core (2)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_left_where_files_are_bad(tmp_path, capsys):
+    make(tmp_path, "lesion")
+    tune(tmp_path)
+    path = tmp_path / "fold_0" / "case2.npz"
+    path.write_bytes(path.read_bytes()[:-50])
+    np.savez(tmp_path / "fold_0" / "case4.npz", probabilities=np.zeros((2, 5, 12, 14), np.float32))
+    postprocess(tmp_path, expected=1)
+    err = capsys.readouterr().err
+    assert "2 problems, nothing was written:" in err and "case2.npz cannot be read." in err
+    assert "case4.npz has another shape than its label map. Expected: (C, *(6, 12, 14)). Got: (2, 5, 12, 14)" in err
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_an_ensemble_of_nnunet(tmp_path):
+    ensembling = pytest.importorskip("nnunetv2.ensembling.ensemble")
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    make(tmp_path, "lesion", cases=4)
+    sitk_stuff = {"spacing": (0.5, 1.0, 2.0), "origin": (5.0, -3.0, 2.0), "direction": np.eye(3).ravel().tolist()}
+    (tmp_path / "ensemble").mkdir()
+    for index in range(4):
+        files = [tmp_path / f"fold_{index % 2}" / f"case{index}.npz", tmp_path / "second" / f"case{index}.npz"]
+        files[1].parent.mkdir(exist_ok=True)
+        prob = np.load(files[0])["probabilities"]
+        np.savez(files[1], probabilities=np.roll(prob, 1, axis=3).astype(np.float16))
+        with open(files[0].with_suffix(".pkl"), "wb") as file:
+            pickle.dump({"sitk_stuff": sitk_stuff}, file)
+        manager = LabelManager({"background": 0, "lesion": 1}, None)
+        out = str(tmp_path / "ensemble" / f"case{index}")
+        ensembling.merge_files([*map(str, files)], out, ".nii.gz", SimpleITKIO(), manager, save_probabilities=True)
+    arguments = ["-gt", str(tmp_path / "gt"), "-prob", str(tmp_path / "ensemble"), "-np", "1", "--k", "2"]
+    assert main(["tune", *arguments, "-o", str(tmp_path / "rule.json"), "--thresholds", "0.3", "0.4"]) == 0
+    postprocess(tmp_path, "ensemble")
+    setting = read_rule(tmp_path / "rule.json").settings["lesion"]
+    prob = np.load(tmp_path / "ensemble" / "case1.npz")["probabilities"]
+    np.testing.assert_array_equal(read(tmp_path / "out" / "case1.nii.gz"), naive_mask(prob[1], setting, 1.0))
