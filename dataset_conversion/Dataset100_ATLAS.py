@@ -1,4 +1,4 @@
-"""ATLAS R2.0 to nnU-Net raw data: python dataset_conversion/Dataset100_ATLAS.py SRC [-d 100] (see --help)."""
+"""ATLAS to nnU-Net raw data: python dataset_conversion/Dataset100_ATLAS.py SRC [-d 100] (see --help)."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Small trees in the layout of ATLAS R2.0, and their conversion."""
+"""Small trees in the layouts of ATLAS R2.0 and R3.0, and their conversion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.datasets.atlas import IMAGE_SUFFIX, MASK_SUFFIX
+from nnunet_ici.datasets.atlas_layouts import ATLAS_2, NATIVE, find_layout
+from nnunet_ici.datasets.atlas_metadata import read_metadata
+from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.atlas_to_raw import BadInputError, convert_atlas
 
 SHAPE = (10, 9, 8)
@@ -36,7 +38,7 @@ class Tree:
         site = subject[:4].upper()
         anat = self.root / part / site / f"sub-{subject}" / f"ses-{session}" / "anat"
         name = f"sub-{subject}_ses-{session}_"
-        return anat / f"{name}{IMAGE_SUFFIX}.nii.gz", anat / f"{name}{MASK_SUFFIX}.nii.gz"
+        return anat / f"{name}{ATLAS_2.image}.nii.gz", anat / f"{name}{ATLAS_2.mask}.nii.gz"
 
     def add(self, subject, session=1, part="Training", mask_dtype=np.uint8):
         image, mask = self.paths(subject, session, part)
@@ -50,6 +52,55 @@ class Tree:
 
     def write(self, path, array, **geometry):
         sitk.WriteImage(image_of(array, **geometry), str(path))
+
+
+class NativeTree(Tree):
+    """A folder of R3.0 in the making, each subject on a grid of its own."""
+
+    def __init__(self, root: Path, folder="ATLAS3_Training_Raw"):
+        super().__init__(root)
+        self.root = root / folder
+
+    def paths(self, subject, session=1, part=None):
+        site = "SOOP" if subject.startswith("soop") else subject[:4].upper()
+        anat = self.root / site / f"sub-{subject}" / f"ses-{session}" / "anat"
+        name = f"sub-{subject}_ses-{session}_"
+        return anat / f"{name}{NATIVE.image}.nii.gz", anat / f"{name}{NATIVE.mask}.nii.gz"
+
+    def sheet(self, subject, session=1):
+        image, _ = self.paths(subject, session)
+        return image.with_name(f"sub-{subject}_ses-{session}_metadata.csv")
+
+    def add(self, subject, session=1, dataset="Training", days="812.5", chronicity="1"):
+        image, mask = self.paths(subject, session)
+        image.parent.mkdir(parents=True)
+        shape = tuple(int(n) for n in self.rng.integers(8, 14, 3))
+        geometry = {"spacing": tuple(self.rng.uniform(0.5, 2, 3)), "origin": tuple(self.rng.uniform(-90, 90, 3))}
+        self.write(image, self.rng.normal(100, 9, shape).astype(np.float32), **geometry)
+        array = np.zeros(shape, np.uint8)
+        array[2:4, 2:4, 2:4] = array[7, 7, 7] = 1
+        self.write(mask, array, **geometry)
+        site = image.relative_to(self.root).parts[0]
+        cells = {"SESSION_ID": f"sub-{subject}_ses-{session}", "ATLAS2_DATASET": dataset}
+        if site == "SOOP":  # in another order there
+            cells = dict(reversed(cells.items()))
+        cells |= {"DAYS_POST_STROKE": days, "CHRONICITY": chronicity, "SITE": site}
+        self.sheet(subject, session).write_text(",".join(cells) + "\n" + ",".join(cells.values()) + "\n")
+        return image, mask
+
+
+@pytest.fixture
+def native(tmp_path):
+    """Seven subjects of six sites; two in ATLAS 2.0's test set, two new, one with two sessions."""
+    tree = NativeTree(tmp_path)
+    for subject in ("r001s001", "r002s001", "r009s003"):
+        tree.add(subject)
+    for subject in ("r001s002", "r010s001"):
+        tree.add(subject, dataset="Testing")
+    tree.add("r009s003", session=2)
+    tree.add("r071s001", dataset="", days="", chronicity="")
+    tree.add("soop0003", dataset="", days="3.0")
+    return tree
 
 
 @pytest.fixture
@@ -84,6 +135,15 @@ def problems_of(tree, raw, **options):
         convert(tree, raw, **options)
     assert os.listdir(raw) == []
     return {problem.path: problem.what for problem in caught.value.problems}
+
+
+def sessions_of(source):
+    """Sessions, metadata and all problems of a source that is recognised."""
+    found, problems = find_layout(source)
+    assert found is not None, problems
+    sessions, wrong = find_sessions(found)
+    metadata, worse = read_metadata(found, sessions)
+    return sessions, metadata, wrong + worse
 
 
 def rows_of(path):

@@ -14,9 +14,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ici.cli import main
-from nnunet_ici.datasets.atlas import find_sessions, read_metadata
 from nnunet_ici.datasets.atlas_to_raw import BadInputError
-from tests.atlas_tree import SHAPE, SHEET, Tree, convert, raw, rows_of, tree
+from tests.atlas_tree import SHAPE, SHEET, Tree, convert, raw, rows_of, sessions_of, tree
 from tests.conftest import ROOT, SHARED_DATA
 
 __all__ = ["raw", "tree"]  # fixtures
@@ -37,6 +36,8 @@ def test_the_data_set_as_nnunet_reads_it(tree, raw):
     assert sorted(os.listdir(folder / "labelsTr")) == [f"{case}.nii.gz" for case in cases]
     assert os.listdir(folder / "imagesTs") == ["sub-r031s001_ses-1_0000.nii.gz"]
     dataset = json.loads((folder / "dataset.json").read_text())
+    assert dataset["release"] == "R2.0" and "MNI152NLin2009aSym" in dataset["description"]
+    assert "overwrite_image_reader_writer" not in dataset
     assert dataset["labels"] == {"background": 0, "lesion": 1} and dataset["channel_names"] == {"0": "T1w"}
     assert [dataset["numTraining"], dataset["file_ending"]] == [5, ".nii.gz"]
     assert sorted(os.listdir(folder)) == ["cases.csv", "dataset.json", "imagesTr", "imagesTs", "labelsTr"]
@@ -108,12 +109,9 @@ def test_uncompressed_files_are_compressed(tmp_path, raw):
 
 @pytest.mark.parametrize("source", ["ATLAS_2", "."])
 def test_the_release_or_its_parent(tree, raw, source):
-    sessions, problems = find_sessions(tree.root.parent / source)
+    sessions, metadata, problems = sessions_of(tree.root.parent / source)
     assert len(sessions) == 6 and not problems
-    assert (
-        read_metadata(tree.root.parent / source)[0].path == tree.root.parent / source / "ATLAS_2" / SHEET
-        or source != "."
-    )
+    assert metadata.path == tree.root / SHEET
 
 
 def test_rounding_of_the_affine_is_no_difference(tree, raw):
@@ -157,8 +155,9 @@ def test_an_xlsx_sheet(tree, raw, monkeypatch):
 def test_the_command(tree, raw, capsys):
     assert main(["convert-atlas", str(tree.root), "--split", "paper", "-np", "2"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("ATLAS R2.0, MNI152NLin2009aSym\n")
     assert "Dataset100_ATLAS: 5 training cases of 4 subjects, 1 test cases" in out
-    assert str(tree.root / SHEET) in out and "for fold 0" in out
+    assert str(tree.root / SHEET) in out and "cases 4 + 1, for fold 0" in out
     assert main(["convert-atlas", str(tree.root)]) == 1
     assert "the target folder exists" in capsys.readouterr().err
 

@@ -121,7 +121,7 @@ def test_no_case_at_all(tmp_path, raw):
     (tmp_path / "ATLAS_2" / "Training").mkdir(parents=True)
     found = problems_of(Tree(tmp_path), raw)
     assert found[tmp_path / "ATLAS_2"].startswith(
-        "no case at all. Expected: {Training,Testing}/R001/sub-r001s001/ses-1"
+        "no case at all, in it or up to 2 folders down. Expected: Training/R001/sub-r001s001/ses-1"
     )
 
 
@@ -162,7 +162,7 @@ def test_nothing_half_written(tree, raw, monkeypatch, error):
     def broken(*_):
         raise error
 
-    monkeypatch.setattr(atlas_to_raw, "_write_tables", broken)  # after all images
+    monkeypatch.setattr(atlas_to_raw, "write_tables", broken)  # after all images
     with pytest.raises(type(error)):
         convert(tree, raw)
     assert os.listdir(raw) == []
@@ -172,7 +172,7 @@ def test_metadata_sheets(tree, raw):
     sheet = tree.root / SHEET
     sheet.write_text("Name,Age\nx,1\n")
     found = problems_of(tree, raw)
-    assert found[sheet] == "no column with the subjects. Expected: one named Subject ID. Got: Name, Age"
+    assert found[sheet] == "no column with the subjects. Expected: one named Subject ID or SESSION_ID. Got: Name, Age"
     sheet.write_text("Subject ID,Age\nr001s001,1\nsub-r001s001,2\n")
     assert problems_of(tree, raw)[sheet] == "two rows for one case. Expected: one. Got: r001s001"
     sheet.write_text("")

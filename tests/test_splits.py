@@ -1,13 +1,16 @@
-"""Splits: sizes, seeds, and no subject on both sides."""
+"""Splits: sizes, seeds, strata, and no subject on both sides."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nnunet_ici.datasets.atlas import Session
-from nnunet_ici.datasets.splits import paper_split
+from nnunet_ici.datasets.splits import SPLITS, make_split, paper_split, site_split, volume_split
 
 
 def sessions(subjects, per_subject=1):
@@ -48,3 +51,128 @@ def test_the_seed_decides():
 def test_one_subject_is_too_few():
     with pytest.raises(ValueError, match=r"a split needs two subjects\. Got: 1"):
         paper_split(sessions(1, per_subject=3))
+
+
+def at_sites(*sizes, per_subject=1):
+    """Sites R000, R001, ... of so many subjects."""
+    return [
+        Session(f"R{site:03d}", f"sub-r{site:03d}s{s:03d}", f"ses-{n}", Path("image"), Path("mask"))
+        for site, size in enumerate(sizes)
+        for s in range(size)
+        for n in range(1, per_subject + 1)
+    ]
+
+
+def check_folds(folds, data):
+    """What all five-fold splits promise."""
+    cases = sorted(session.case for session in data)
+    assert len(folds) == 5 and sorted(case for fold in folds for case in fold["val"]) == cases
+    for fold in folds:
+        assert sorted(fold["train"] + fold["val"]) == cases
+        assert fold["train"] == sorted(fold["train"]) and fold["val"] == sorted(fold["val"])
+        assert fold["val"] and not subjects_of(fold["train"]) & subjects_of(fold["val"])
+
+
+# 55 sites of very different sizes, 1,453 subjects: as R3.0
+R3_SIZES = (169, 111, 94, 86, *(48, 44, 38, 37, 37, 35, 34, 32, 32), *[20] * 32, *[1] * 9, 7)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sizes", [(1,) * 5, (5, 4, 3, 2, 1), (9, 9, 1, 1, 1, 1, 1, 1), R3_SIZES])
+def test_whole_sites_stay_apart(sizes, seed):
+    data = at_sites(*sizes, per_subject=2)
+    folds = site_split(data, seed)
+    check_folds(folds, data)
+    site_of = {session.case: session.site for session in data}
+    for fold in folds:
+        assert not {site_of[case] for case in fold["train"]} & {site_of[case] for case in fold["val"]}
+
+
+def test_folds_of_sites_are_balanced_by_subjects():
+    counts = [len(subjects_of(fold["val"])) for fold in site_split(at_sites(*R3_SIZES))]
+    assert sum(counts) == sum(R3_SIZES) and max(counts) < 1.04 * min(counts)
+    # One large site, and nothing that could balance it: the others share out the rest.
+    counts = sorted(len(subjects_of(fold["val"])) for fold in site_split(at_sites(50, 3, 3, 2, 2, 1, 1)))
+    assert counts == [3, 3, 3, 3, 50]
+
+
+def test_subjects_are_balanced_and_not_sessions():
+    data = at_sites(4, 4, 4, 4, 4) + at_sites(*[0] * 5, 4, per_subject=9)
+    assert sorted(len(subjects_of(fold["val"])) for fold in site_split(data)) == [4, 4, 4, 4, 8]
+
+
+def test_too_few_sites():
+    what = "a split by site needs as many sites as folds. Expected: 5 at least. Got: 4 (R000, R001, R002, R003)"
+    with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
+        site_split(at_sites(9, 9, 9, 9))
+
+
+def test_a_subject_at_two_sites():
+    data = at_sites(1, 1, 1, 1, 1)
+    data.append(Session("R004", data[0].subject, "ses-2", Path("image"), Path("mask")))
+    with pytest.raises(ValueError, match=r"a subject at two sites\. Expected: .* Got: sub-r000s000 at R000 and R004$"):
+        site_split(data)
+
+
+def volumes_of(data, seed=0):
+    """Log-normal, as lesions are; in mm3."""
+    return list(np.random.default_rng(seed).lognormal(8, 2, len(data)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("subjects", "per_subject"), [(5, 1), (7, 1), (24, 3), (203, 2)])
+def test_each_fold_validates_its_share_of_every_stratum(subjects, per_subject, seed):
+    data = sessions(subjects, per_subject)
+    volumes = volumes_of(data)
+    folds = volume_split(data, volumes, seed)
+    check_folds(folds, data)
+    mean = {
+        subject: np.mean([v for s, v in zip(data, volumes, strict=True) if s.subject == subject])
+        for subject in {session.subject for session in data}
+    }
+    ranked = sorted(mean, key=mean.get)
+    for fold in folds:
+        strata = Counter(ranked.index(subject) // 5 for subject in subjects_of(fold["val"]))
+        assert all(strata[stratum] == 1 for stratum in range(subjects // 5))
+        assert strata[subjects // 5] <= 1  # what is left over
+
+
+def test_medians_and_large_lesions_are_alike():
+    data = sessions(1453)
+    volumes = volumes_of(data)
+    of_case = {session.case: volume for session, volume in zip(data, volumes, strict=True)}
+    parts = [[of_case[case] for case in fold["val"]] for fold in volume_split(data, volumes)]
+    for percentile, tolerance in ((10, 0.1), (50, 0.05), (90, 0.1)):
+        whole = np.percentile(volumes, percentile)
+        assert all(abs(np.percentile(part, percentile) / whole - 1) < tolerance for part in parts)
+    assert sorted(map(len, parts)) == [290, 290, 291, 291, 291]
+
+
+def test_the_volume_of_a_subject_is_the_mean_of_its_sessions():
+    data = sessions(10, per_subject=2)
+    # Means 0..9; the first sessions alone would sort them the other way round.
+    volumes = [value for s in range(10) for value in (100 - s, 3 * s - 100)]
+    for seed in range(5):
+        for fold in volume_split(data, volumes, seed):
+            low, high = sorted(int(subject[-4:]) for subject in subjects_of(fold["val"]))
+            assert low < 5 <= high
+
+
+def test_too_few_subjects():
+    what = "a split by volume needs as many subjects as folds. Expected: 5 at least. Got: 4"
+    with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
+        volume_split(sessions(4, per_subject=2), [1.0] * 8)
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_the_order_of_the_sessions_decides_nothing_and_the_seed_something(kind):
+    data = at_sites(*[3] * 12)
+    volumes = volumes_of(data)
+    split = make_split(kind, data, volumes, 1)
+    assert split == make_split(kind, data[::-1], volumes[::-1], 1)
+    assert split != make_split(kind, data, volumes, 2)
+
+
+def test_no_such_split():
+    with pytest.raises(ValueError, match=r"^no such split\. Expected: paper, site, volume\. Got: random$"):
+        make_split("random", sessions(9), [1.0] * 9)

@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from nnunet_ici.cli import main
 from nnunet_ici.datasets import synthetic
-from nnunet_ici.datasets.atlas import find_sessions, read_metadata
 from nnunet_ici.datasets.atlas_to_raw import convert_atlas
 from nnunet_ici.datasets.synth_atlas import synthesize_atlas
 from nnunet_ici.datasets.synthetic import GRID, load_template, synthesize_subject
+from tests.atlas_tree import sessions_of
 
 pytest.importorskip("nilearn")
 
@@ -90,10 +90,9 @@ def test_a_data_set_in_the_layout_of_atlas(tmp_path):
     path = out / "Training/R001/sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz"
     assert path.is_file()
     assert (out / "Training/R002/sub-r002s001/ses-1/anat").is_dir()
-    sessions, problems = find_sessions(out)
+    sessions, metadata, problems = sessions_of(out)
     assert not problems and sum(s.mask is None for s in sessions) == 2 and len(sessions) == 9
-    metadata, problems = read_metadata(out)
-    assert not problems and metadata.of(sessions[0])["Origin"] == "synthetic"
+    assert metadata.of(sessions[0])["Origin"] == "synthetic"
     assert (
         "SYNTHETIC" in (out / "README.txt").read_text() and "--seed 3 --spacing 6" in (out / "README.txt").read_text()
     )

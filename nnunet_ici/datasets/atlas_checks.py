@@ -17,6 +17,8 @@ __all__ = ["Report", "binary_mask", "check_session"]
 
 # In mm; headers are stored in single precision.
 GEOMETRY_TOLERANCE = 1e-3
+# Of a mask's values: some masks of R2.1 and R3.0 are stored with a scale, and read as 0.99999998.
+VALUE_TOLERANCE = 1e-6
 SHOWN_VALUES = 8
 
 
@@ -27,7 +29,7 @@ class Report:
     Attributes:
         problems: nothing, for a session that can be converted.
         lesion_count: 26-connected components of the mask; None without a mask.
-        lesion_volume_mm3: volume of the mask; None without a mask.
+        lesion_volume_mm3: volume of the mask, by its own affine; None without a mask.
         mask_is_ready: whether the mask file can be used as it is: 8-bit integers, 0 and 1, .nii.gz.
     """
 
@@ -67,14 +69,15 @@ def check_session(session: Session, binarize: bool = False) -> Report:
     if not lesion.any():
         report.problems.append(Problem(session.mask, "an empty mask. Expected: at least one voxel of 1. Got: 0 only"))
     report.lesion_count = label_array(lesion)[1]
-    report.lesion_volume_mm3 = float(lesion.sum() * np.prod(header.header.get_zooms()))
+    voxel_mm3 = abs(np.linalg.det(header.affine[:3, :3]))
+    report.lesion_volume_mm3 = float(lesion.sum() * voxel_mm3)
     is_8_bit = header.get_data_dtype() == values.dtype == np.uint8  # stored so, and not scaled
     report.mask_is_ready = is_8_bit and np.array_equal(values, lesion) and session.mask.name.endswith(".nii.gz")
     return report
 
 
 def binary_mask(values: npt.NDArray[np.generic], binarize: bool) -> npt.NDArray[np.uint8]:
-    """The mask as 0 and 1.
+    """The mask as 0 and 1; what is closer than 1e-6 to them is taken for them.
 
     Args:
         values: of any shape and real dtype.
@@ -89,6 +92,9 @@ def binary_mask(values: npt.NDArray[np.generic], binarize: bool) -> npt.NDArray[
     finite = np.isfinite(values)
     if not finite.all():
         raise ValueError(f"NaN in the mask. Expected: 0 and 1. Got: {np.count_nonzero(~finite)} voxels")
+    if np.issubdtype(values.dtype, np.floating):
+        nearest = np.rint(values)
+        values = np.where(np.abs(values - nearest) <= VALUE_TOLERANCE, nearest, values)
     lesion = np.greater(values, 0)
     if not binarize and not np.array_equal(values, lesion):
         found = np.unique(values)

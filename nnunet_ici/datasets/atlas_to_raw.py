@@ -1,9 +1,7 @@
-"""ATLAS R2.0 as released to nnU-Net raw data: all of it checked first, then written, whole or not at all."""
+"""ATLAS as released to nnU-Net raw data: all of it checked first, then written, whole or not at all."""
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +10,20 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_ici.datasets.atlas import Metadata, Problem, Session, find_sessions, read_metadata
+from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session
-from nnunet_ici.datasets.splits import Split, paper_split
-from nnunet_ici.datasets.work import complete_or_absent, in_parallel
+from nnunet_ici.datasets.atlas_layouts import find_layout
+from nnunet_ici.datasets.atlas_metadata import Metadata, read_metadata
+from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
+from nnunet_ici.datasets.atlas_sessions import find_sessions
+from nnunet_ici.datasets.raw_tables import FILE_ENDING, read_json, write_dataset_json, write_json, write_tables
+from nnunet_ici.datasets.splits import Split, make_split
+from nnunet_ici.work import complete_or_absent, in_parallel
 from nnunet_ici.images import read_image
 
-__all__ = ["SKIPPED_NAME", "BadInputError", "Converted", "convert_atlas"]
+__all__ = ["BadInputError", "Converted", "convert_atlas"]
 
-FILE_ENDING = ".nii.gz"
 SPLITS_NAME = "splits_final.json"
-SKIPPED_NAME = "skipped.csv"
 
 
 class BadInputError(Exception):
@@ -46,15 +47,19 @@ class Converted:
 
     Attributes:
         folder: the data set.
+        release: which one it is, and the space of its images, such as "R3.0, native space".
         sessions: converted, in the order of cases.csv.
         skipped: the problems of what was left out.
-        metadata: the sheet used.
+        excluded: the value of ATLAS2_DATASET of what was to be left out, by case.
+        metadata: the sheets used.
         splits: where splits_final.json was written to, if it was.
     """
 
     folder: Path
+    release: str
     sessions: list[Session]
     skipped: list[Problem]
+    excluded: dict[str, str]
     metadata: Metadata
     splits: list[Path]
 
@@ -67,20 +72,24 @@ def convert_atlas(
     preprocessed: Path | None = None,
     split: str | None = None,
     seed: int = 0,
+    exclude: Sequence[str] = (),
     binarize: bool = False,
     skip_bad: bool = False,
     symlink: bool = False,
     processes: int = 2,
 ) -> Converted:
-    """Convert ATLAS R2.0. The data set's folder appears only when it is complete.
+    """Convert ATLAS R2.0, R2.1 or R3.0. The data set's folder appears only when it is complete.
 
     Args:
-        source: ``ATLAS_2`` or its parent.
+        source: the release's folder, such as ``ATLAS_2``, the one above it, or the one with the sites, such as
+            ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas_layouts`.
         raw: nnU-Net's ``nnUNet_raw``; the folder ``DatasetXXX_ATLAS`` is made in it.
         dataset_id: XXX, 1 to 999.
         preprocessed: nnU-Net's ``nnUNet_preprocessed``, where a split goes to; None leaves it in the data set only.
-        split: "paper" for :func:`~nnunet_ici.datasets.splits.paper_split`, None for none.
+        split: "paper", "site" or "volume", see :mod:`~nnunet_ici.datasets.splits`; None for none.
         seed: of the split.
+        exclude: values of ATLAS2_DATASET to leave out, see
+            :func:`~nnunet_ici.datasets.atlas_releases.exclude_atlas2`; they are listed in ``excluded.csv``.
         binarize: accept masks with other values than 0 and 1: what is above 0 is lesion.
         skip_bad: leave out what has a problem, and list it in ``skipped.csv``.
         symlink: link the files that can be used as they are, in the place of copying them.
@@ -91,12 +100,18 @@ def convert_atlas(
     """
     name = f"Dataset{dataset_id:03d}_ATLAS"
     problems = _check_target(raw, dataset_id)
-    if problems:
-        raise BadInputError(problems)
+    found, unknown = find_layout(source)
+    if problems or found is None:
+        raise BadInputError([*problems, *unknown])
 
-    sessions, bad = find_sessions(source)
-    metadata, bad_metadata = read_metadata(source)
+    sessions, bad = find_sessions(found)
+    metadata, bad_metadata = read_metadata(found, sessions)
     bad += bad_metadata
+    release = release_of(found, metadata, sessions)
+    try:
+        sessions, excluded = exclude_atlas2(sessions, metadata, exclude)
+    except ValueError as error:
+        raise BadInputError([*bad, Problem(metadata.path or source, str(error))]) from error
     reports = in_parallel(partial(check_session, binarize=binarize), sessions, processes, "check")
     bad += [problem for report in reports for problem in report.problems]
     good = [(session, report) for session, report in zip(sessions, reports, strict=True) if not report.problems]
@@ -108,30 +123,32 @@ def convert_atlas(
 
     splits: Split | None = None
     split_target = None if preprocessed is None else preprocessed / name / SPLITS_NAME
-    if split == "paper":
+    if split is not None:
+        volumes = [report.lesion_volume_mm3 for _, report in good if report.lesion_volume_mm3 is not None]
         try:
-            splits = paper_split(training, seed)
+            splits = make_split(split, training, volumes, seed)
         except ValueError as error:
             raise BadInputError([Problem(source, str(error))]) from error
-        if split_target is not None and split_target.exists() and _read_json(split_target) != splits:
+        if split_target is not None and split_target.exists() and read_json(split_target) != splits:
             what = "another split is there. Expected: none, or the same. Got: a different one; move it away"
             raise BadInputError([Problem(split_target, what)])
 
     with complete_or_absent(raw / name) as folder:
         write = partial(_write_session, folder=folder, binarize=binarize, symlink=symlink)
         in_parallel(write, good, processes, "convert")
-        _write_tables(folder, good, metadata, bad)
-        _write_dataset_json(folder, len(training))
+        write_tables(folder, good, metadata, bad, excluded)
+        write_dataset_json(folder, len(training), release, found.layout)
         if splits is not None:
-            _write_json(folder / SPLITS_NAME, splits)
+            write_json(folder / SPLITS_NAME, splits)
     written = []
     if splits is not None:
         written.append(raw / name / SPLITS_NAME)
         if split_target is not None:
             split_target.parent.mkdir(parents=True, exist_ok=True)
-            _write_json(split_target, splits)
+            write_json(split_target, splits)
             written.append(split_target)
-    return Converted(raw / name, [session for session, _ in good], bad, metadata, written)
+    described = f"{release.name}, {found.layout.space}"
+    return Converted(raw / name, described, [session for session, _ in good], bad, excluded, metadata, written)
 
 
 def _check_target(raw: Path, dataset_id: int) -> list[Problem]:
@@ -171,52 +188,3 @@ def _place(source: Path, target: Path, symlink: bool) -> None:
         target.symlink_to(source.resolve())
     else:
         shutil.copyfile(source, target)
-
-
-def _write_tables(
-    folder: Path, good: Sequence[tuple[Session, Report]], metadata: Metadata, bad: Sequence[Problem]
-) -> None:
-    """Write cases.csv and, where something was left out, skipped.csv."""
-    header = ["case", "split", "site", "subject", "session", "lesion_count", "lesion_volume_mm3", *metadata.columns]
-    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for session, report in good:
-            part = "test" if session.mask is None else "train"
-            volume = "" if report.lesion_volume_mm3 is None else f"{report.lesion_volume_mm3:g}"
-            count = "" if report.lesion_count is None else report.lesion_count
-            cells = metadata.of(session).values()
-            writer.writerow([session.case, part, session.site, session.subject, session.session, count, volume, *cells])
-    if bad:
-        with (folder / SKIPPED_NAME).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["path", "problem"], *([problem.path, problem.what] for problem in bad)])
-
-
-def _write_dataset_json(folder: Path, training: int) -> None:
-    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-
-    generate_dataset_json(
-        str(folder),
-        channel_names={0: "T1w"},
-        labels={"background": 0, "lesion": 1},
-        num_training_cases=training,
-        file_ending=FILE_ENDING,
-        dataset_name="ATLAS",
-        release="R2.0",
-        reference="https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html",
-        description="Anatomical Tracings of Lesions After Stroke, T1w in MNI152NLin2009aSym",
-        citation="Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7",
-        license="see the data-use agreement of ATLAS",
-        converted_by="nnunet_ici convert-atlas",
-    )
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return None
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -9,24 +9,41 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.datasets.atlas_to_raw import SKIPPED_NAME, BadInputError, Converted, convert_atlas
+from nnunet_ici.datasets.atlas_metadata import Metadata
+from nnunet_ici.datasets.atlas_to_raw import BadInputError, Converted, convert_atlas
+from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME
+from nnunet_ici.datasets.splits import SPLITS
 
 __all__ = ["main"]
+
+SHOWN = 5
 
 
 def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Convert ATLAS R2.0 to nnU-Net raw data (nnUNet_raw must be set). Everything that is wrong "
-        "is listed before anything is written.",
+        description="Convert ATLAS R2.0, R2.1 or R3.0 (the training data of ISLES'26) to nnU-Net raw data (nnUNet_raw "
+        "must be set). Which of them it is is seen from its files. Everything that is wrong is listed before anything "
+        "is written.",
     )
-    parser.add_argument("source", type=Path, metavar="SRC", help="the folder ATLAS_2, or its parent")
+    parser.add_argument(
+        "source", type=Path, metavar="SRC", help="the folder of the release, the one above it, or the one of its sites"
+    )
     parser.add_argument("-d", type=int, default=100, metavar="ID", help="number of the data set (default: 100)")
     parser.add_argument(
         "--split",
-        choices=["paper"],
-        help="paper: write splits_final.json with 600 training and 55 validation subjects (other numbers of "
-        "subjects: in that proportion), drawn by --seed; use it with fold 0. Without: nnU-Net makes five folds",
+        choices=SPLITS,
+        help="write splits_final.json. paper: 600 training and 55 validation subjects (other numbers of subjects: in "
+        "that proportion), for fold 0. site: five folds, whole sites apart. volume: five folds with the same lesion "
+        "volumes. Drawn by --seed. Without: nnU-Net makes five folds, which know neither subjects nor sites",
+    )
+    parser.add_argument(
+        "--exclude-atlas2",
+        nargs="+",
+        default=[],
+        metavar="VALUE",
+        help="leave out the sessions whose metadata have this ATLAS2_DATASET (after SRC), such as test: the former "
+        f"hidden test set of ATLAS 2.0; listed in {EXCLUDED_NAME}",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
     parser.add_argument("--binarize", action="store_true", help="accept masks that are not 0/1: above 0 is lesion")
@@ -58,6 +75,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             preprocessed=Path(preprocessed) if preprocessed else None,
             split=args.split,
             seed=args.seed,
+            exclude=args.exclude_atlas2,
             binarize=args.binarize,
             skip_bad=args.skip_bad,
             symlink=args.symlink,
@@ -73,20 +91,36 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _tell(done: Converted, dataset_id: int) -> None:
+    print(f"ATLAS {done.release}")
     testing = sum(session.mask is None for session in done.sessions)
     subjects = len({session.subject for session in done.sessions if session.mask is not None})
     print(f"{done.folder}: {len(done.sessions) - testing} training cases of {subjects} subjects, {testing} test cases")
-    print(f"metadata: {done.metadata.path or 'no sheet *ATLAS*MetaData*.csv or .xlsx found'}")
+    _tell_metadata(done.metadata)
+    if done.excluded:
+        values = ", ".join(sorted(set(done.excluded.values())))
+        path = done.folder / EXCLUDED_NAME
+        print(f"{len(done.excluded)} sessions of ATLAS2_DATASET {values} were left out: {path}")
     if done.skipped:
         print(f"{len(done.skipped)} problems, what has them was left out: {done.folder / SKIPPED_NAME}")
         for problem in done.skipped:
             print(f"- {problem}")
     for path in done.splits:
-        fold = json.loads(path.read_text())[0]
-        print(f"{path}: {len(fold['train'])} training and {len(fold['val'])} validation cases, for fold 0")
+        folds = json.loads(path.read_text())
+        sizes = ", ".join(f"{len(fold['train'])} + {len(fold['val'])}" for fold in folds)
+        use = "fold 0" if len(folds) == 1 else f"folds 0 to {len(folds) - 1}"
+        print(f"{path}: training + validation cases {sizes}, for {use}")
     if len(done.splits) == 1:
         print(f"nnUNet_preprocessed is not set: copy the split to $nnUNet_preprocessed/{done.folder.name}/")
     print(f"next: nnUNetv2_plan_and_preprocess -d {dataset_id} --verify_dataset_integrity")
+
+
+def _tell_metadata(metadata: Metadata) -> None:
+    found = [str(metadata.path)] if metadata.path else []
+    found += [f"a sheet each of {metadata.own_sheets} sessions"] if metadata.own_sheets else []
+    print(f"metadata: {' and '.join(found) or 'no sheet *MetaData*.csv or .xlsx found'}")
+    if metadata.absent:
+        more = f" and {len(metadata.absent) - SHOWN} more" if len(metadata.absent) > SHOWN else ""
+        print(f"{len(metadata.absent)} in the sheet without a folder: {', '.join(metadata.absent[:SHOWN])}{more}")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,12 @@ __all__ = [
     "FOREGROUND",
     "Case",
     "LabelScheme",
+    "Predictions",
     "file_endings",
     "find_cases",
     "list_cases",
+    "pair_cases",
+    "read_label_image",
     "read_label_map",
     "read_label_scheme",
 ]
@@ -29,6 +32,7 @@ FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".t
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class LabelScheme:
             label_mask &= counts
             prediction_mask &= counts
         return label_mask, prediction_mask
+
+    def counted(self, label: Array, probability: FloatArray | None) -> FloatArray | None:
+        """A probability with 0 where the ground truth is ignored; None stays None."""
+        if probability is None or self.ignore is None:
+            return probability
+        return np.where(label == self.ignore, np.float32(0), probability)
 
     def _mask(self, name: str, label_map: Array) -> BoolArray:
         values = self.classes[name]
@@ -136,10 +146,23 @@ class Case:
     predictions: dict[str, Path | None]
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one model.
+
+    Attributes:
+        files: the label map of each case.
+        where: the folder a missing one is expected in, for messages.
+    """
+
+    files: dict[str, Path]
+    where: Path
+
+
 def find_cases(
     label_folder: Path, prediction_folders: dict[str, Path], file_ending: str, allow_missing: bool = False
 ) -> tuple[list[Case], list[str]]:
-    """Pair the files of the ground truth with those of each model, by name.
+    """Pair the files of the ground truth with those of each model's folder, by name.
 
     Args:
         label_folder: the ground truth; each file in it is a case.
@@ -159,29 +182,66 @@ def find_cases(
         elif not files[folder]:
             others = sum(1 for _ in folder.iterdir())
             problems.append(f"{folder} holds no label map. Expected: *{file_ending}. Got: {others} other files")
-    labels = files[label_folder]
-    for model, folder in prediction_folders.items():
-        found = files[folder]
-        if not found or not labels:
+    models = {model: Predictions(files[folder], folder) for model, folder in prediction_folders.items()}
+    cases, found = pair_cases(files[label_folder], models, label_folder, file_ending, allow_missing)
+    return cases, problems + found
+
+
+def pair_cases(
+    labels: dict[str, Path],
+    models: dict[str, Predictions],
+    label_folder: Path,
+    file_ending: str,
+    allow_missing: bool = False,
+) -> tuple[list[Case], list[str]]:
+    """Pair the files of the ground truth with those of each model, by case.
+
+    Args:
+        labels: the ground truth by case.
+        models: the predictions by model; one without any file is not looked at.
+        label_folder: where the ground truth is, for messages.
+        file_ending: of all files, for messages.
+        allow_missing: whether a missing prediction is no problem.
+
+    Returns:
+        The cases, each with what there is of its predictions, and the problems found, one sentence each.
+    """
+    problems = []
+    for model, predictions in models.items():
+        if not predictions.files or not labels:
             continue
         if not allow_missing:
             problems += [
-                f"{model}: no prediction for case {name}. Expected: {folder / path.name}. Got: no such file "
-                "(--allow-missing counts it as empty)"
-                for name, path in labels.items()
-                if name not in found
+                f"{model}: no prediction for case {name}. Expected: {predictions.where / (name + file_ending)}. "
+                "Got: no such file (--allow-missing counts it as empty)"
+                for name in labels
+                if name not in predictions.files
             ]
         problems += [
             f"{model}: prediction without a ground truth: {path}. Expected: {label_folder / path.name}. "
             "Got: no such file"
-            for name, path in found.items()
+            for name, path in predictions.files.items()
             if name not in labels
         ]
     cases = [
-        Case(name, label, {model: files[folder].get(name) for model, folder in prediction_folders.items()})
+        Case(name, label, {model: predictions.files.get(name) for model, predictions in models.items()})
         for name, label in labels.items()
     ]
     return cases, problems
+
+
+def read_label_image(path: Path) -> tuple[Array, tuple[float, ...]]:
+    """Read a label map and the edges of its voxels.
+
+    Returns:
+        (H, W) or (D, H, W), some integer dtype, axes in SimpleITK's order, slices first; and the spacing in mm in the
+        same order. Formats without a spacing, such as PNG, give 1.
+
+    Raises:
+        ValueError: as :func:`read_label_map`.
+    """
+    image = read_image(path)
+    return _label_array(image, path), tuple(reversed(image.GetSpacing()))
 
 
 def read_label_map(path: Path) -> Array:
@@ -193,7 +253,10 @@ def read_label_map(path: Path) -> Array:
     Raises:
         ValueError: if it cannot be read, has several channels, or is not made of whole numbers.
     """
-    image = read_image(path)
+    return read_label_image(path)[0]
+
+
+def _label_array(image: sitk.Image, path: Path) -> Array:
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
         raise ValueError(
             f"{path} is not a label map. Expected: one channel in 2 or 3 dimensions. "

@@ -12,6 +12,7 @@ from nnunet_ici.instances._cc3d import label_array
 __all__ = ["Matching", "as_mask", "match_instances"]
 
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,9 @@ class Matching:
         label_ids: int32, shape of the box, 0 = background, 1..n = the label's instances.
         predicted_ids: int32, shape of the box, 0 = background, 1..m = the prediction's instances.
         pairs: int64 (k, 2), the label id and the predicted id of each pair that touches, each pair once, sorted.
+        shared_voxels: int64 (k,), how many voxels each pair shares.
+        label_voxels: int64 (n,), the size of each of the label's instances; entry i belongs to id i + 1.
+        predicted_voxels: int64 (m,), the same of the predicted instances.
         label_found: bool (n,), True where a prediction touches the instance; entry i belongs to id i + 1.
         predicted_true: bool (m,), True where the predicted instance touches a label.
     """
@@ -35,7 +39,10 @@ class Matching:
     box: tuple[slice, ...]
     label_ids: npt.NDArray[np.int32]
     predicted_ids: npt.NDArray[np.int32]
-    pairs: npt.NDArray[np.int64]
+    pairs: IntArray
+    shared_voxels: IntArray
+    label_voxels: IntArray
+    predicted_voxels: IntArray
     label_found: BoolArray
     predicted_true: BoolArray
 
@@ -104,7 +111,9 @@ def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
     return mask
 
 
-def match_instances(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) -> Matching:
+def match_instances(
+    label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic], faces: bool = False
+) -> Matching:
     """Label the instances of both masks and find out which touch.
 
     Instances are connected with full connectivity: 8 neighbours in 2D, 26 in 3D. An empty mask has no instance.
@@ -112,6 +121,7 @@ def match_instances(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.g
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
+        faces: connect voxels that share a face, and no others: 4 neighbours in 2D, 6 in 3D.
 
     Raises:
         TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
@@ -138,18 +148,34 @@ def match_instances(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.g
     if label.ndim not in (2, 3):
         raise ValueError(f"label is no image. Expected: 2 or 3 dimensions. Got: shape {label.shape}")
     box = _bounding_box(label | prediction)
-    label_ids, label_count = label_array(label[box])
-    predicted_ids, predicted_count = label_array(prediction[box])
+    label_ids, label_count = label_array(label[box], faces)
+    predicted_ids, predicted_count = label_array(prediction[box], faces)
 
     both = label[box] & prediction[box]
     keys = label_ids[both] * np.int64(predicted_count + 1) + predicted_ids[both]
-    pairs = np.stack(np.divmod(np.unique(keys), predicted_count + 1), axis=1)
+    unique_keys, shared_voxels = np.unique(keys, return_counts=True)
+    pairs = np.stack(np.divmod(unique_keys, predicted_count + 1), axis=1)
 
     label_found = np.zeros(label_count, dtype=bool)
     label_found[pairs[:, 0] - 1] = True
     predicted_true = np.zeros(predicted_count, dtype=bool)
     predicted_true[pairs[:, 1] - 1] = True
-    return Matching(label.shape, box, label_ids, predicted_ids, pairs, label_found, predicted_true)
+    return Matching(
+        label.shape,
+        box,
+        label_ids,
+        predicted_ids,
+        pairs,
+        shared_voxels.astype(np.int64, copy=False),
+        _sizes(label_ids, label_count),
+        _sizes(predicted_ids, predicted_count),
+        label_found,
+        predicted_true,
+    )
+
+
+def _sizes(ids: npt.NDArray[np.int32], count: int) -> IntArray:
+    return np.bincount(ids[ids > 0], minlength=count + 1)[1:].astype(np.int64, copy=False)
 
 
 def _bounding_box(mask: BoolArray) -> tuple[slice, ...]:

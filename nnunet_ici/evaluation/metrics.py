@@ -1,30 +1,44 @@
 """Metrics of one case and one class: pure functions of two masks, or of their matching.
 
-The empty cases are conventions, and the same for both scores, as in the scripts of the ATLAS and ISLES challenges: two
-empty masks agree and score 1, one empty mask scores 0.
+Each states its empty case. Where a metric means nothing (a recall without lesions) it is NaN, which summaries leave
+out.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
+from nnunet_ici.evaluation.matching import Matching, as_mask
 
-__all__ = ["METRICS", "dice", "evaluate_case", "lesion_f1"]
+__all__ = [
+    "average_precision",
+    "dice",
+    "instance_dice",
+    "lesion_count_difference",
+    "lesion_dice",
+    "lesion_f1",
+    "lesion_precision",
+    "lesion_recall",
+    "panoptic_quality",
+    "volume_difference",
+]
 
-# The keys of evaluate_case, in the order of the columns in cases.csv: family.metric.
-METRICS = (
-    "paper.dsc",
-    "paper.label_instances",
-    "paper.missed_instances",
-    "paper.predicted_instances",
-    "paper.false_instances",
-    "isles.lesion_f1",
-)
+Array = npt.NDArray[np.generic]
 
 
-def dice(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) -> float:
+def _masks(label: Array, prediction: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
+    if label.shape != prediction.shape:
+        raise ValueError(
+            f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
+        )
+    return label, prediction
+
+
+def dice(label: Array, prediction: Array) -> float:
     """Dice similarity coefficient: 2 |label and prediction| / (|label| + |prediction|), counted in voxels.
 
     Args:
@@ -42,15 +56,73 @@ def dice(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) ->
         >>> dice(np.array([[1, 1]]), np.array([[1, 0]]))  # 2 * 1 / (2 + 1)
         0.6666666666666666
     """
-    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
-    if label.shape != prediction.shape:
-        raise ValueError(
-            f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
-        )
+    label, prediction = _masks(label, prediction)
     total = np.count_nonzero(label) + np.count_nonzero(prediction)
     if total == 0:
         return 1.0
     return float(2 * np.count_nonzero(label & prediction) / total)
+
+
+def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0) -> float:
+    """Absolute difference of the two volumes; where they lie does not matter.
+
+    Args:
+        label: any shape, bool or integers 0 and 1.
+        prediction: the same shape, bool or integers 0 and 1.
+        voxel_volume: of one voxel, in the unit of the result; 1 counts voxels.
+
+    Returns:
+        0 or more; 0 for two empty masks.
+
+    Example:
+        >>> import numpy as np
+        >>> volume_difference(np.array([[1, 1, 0, 0]]), np.array([[0, 0, 0, 1]]), voxel_volume=0.5)
+        0.5
+    """
+    label, prediction = _masks(label, prediction)
+    return abs(np.count_nonzero(label) - np.count_nonzero(prediction)) * voxel_volume
+
+
+def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> float:
+    """Area under the precision-recall curve over voxels, as scikit-learn's average precision: no interpolation.
+
+    Voxels below the smallest probability of a lesion voxel are not handed over: beyond full recall nothing is added.
+
+    Args:
+        label: any shape, bool or integers 0 and 1.
+        probability: the same shape, floating point.
+
+    Returns:
+        A number in (0, 1]; NaN for an empty label, which has no recall.
+
+    Example:
+        >>> import numpy as np
+        >>> average_precision(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1]))  # (1 + 2 / 3) / 2
+        0.8333333333333333
+    """
+    from sklearn.metrics import average_precision_score
+
+    label = as_mask(label, "label")
+    if label.shape != probability.shape:
+        raise ValueError(
+            f"label and probability differ in shape. Expected: {label.shape}, as the label. Got: {probability.shape}"
+        )
+    if not label.any():
+        return math.nan
+    counts = probability >= probability[label].min()
+    return float(average_precision_score(label[counts], probability[counts]))
+
+
+def lesion_count_difference(matching: Matching) -> int:
+    """Absolute difference of the numbers of instances; where they lie does not matter. 0 for two empty masks.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> lesion_count_difference(match_instances(np.array([[1, 0, 1]]), np.array([[0, 1, 0]])))
+        1
+    """
+    return abs(matching.label_instances - matching.predicted_instances)
 
 
 def lesion_f1(matching: Matching) -> float:
@@ -64,6 +136,7 @@ def lesion_f1(matching: Matching) -> float:
 
     Example:
         >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
         >>> lesion_f1(match_instances(np.array([[1, 0, 1]]), np.array([[1, 0, 0]])))  # 1 found, 1 missed
         0.6666666666666666
     """
@@ -73,31 +146,98 @@ def lesion_f1(matching: Matching) -> float:
     return 2 * found / (2 * found + false + missed)
 
 
-def evaluate_case(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) -> dict[str, float]:
-    """All metrics of one case and one class.
-
-    Args:
-        label: (H, W) or (D, H, W), bool or integers 0 and 1.
-        prediction: the same shape, bool or integers 0 and 1.
-
-    Returns:
-        A value for each of :data:`METRICS`: float for ``paper.dsc`` and ``isles.lesion_f1`` (empty masks: see
-        :func:`dice` and :func:`lesion_f1`), int for the numbers of instances (0 for an empty mask).
-
-    Raises:
-        TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
+def lesion_recall(matching: Matching) -> float:
+    """Share of the label's instances that a prediction touches; NaN where the label has none.
 
     Example:
         >>> import numpy as np
-        >>> evaluate_case(np.array([[1, 0, 1]]), np.array([[1, 0, 0]]))["paper.missed_instances"]
-        1
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> lesion_recall(match_instances(np.array([[1, 0, 1]]), np.array([[1, 0, 0]])))
+        0.5
     """
-    matching = match_instances(label, prediction)
-    return {
-        "paper.dsc": dice(label, prediction),
-        "paper.label_instances": matching.label_instances,
-        "paper.missed_instances": matching.missed_instances,
-        "paper.predicted_instances": matching.predicted_instances,
-        "paper.false_instances": matching.false_instances,
-        "isles.lesion_f1": lesion_f1(matching),
-    }
+    return matching.found_instances / matching.label_instances if matching.label_instances else math.nan
+
+
+def lesion_precision(matching: Matching) -> float:
+    """Share of the predicted instances that touch a label; NaN where nothing is predicted.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> lesion_precision(match_instances(np.array([[1, 0, 0]]), np.array([[1, 0, 1]])))
+        0.5
+    """
+    predicted = matching.predicted_instances
+    return (predicted - matching.false_instances) / predicted if predicted else math.nan
+
+
+def instance_dice(matching: Matching) -> npt.NDArray[np.float64]:
+    """The Dice of each of the label's instances with all predicted instances that touch it, whole.
+
+    That is Eq. 3 of Rachmadi et al. (MIDL 2023) on a binary prediction, without its eps.
+
+    Returns:
+        float64 (n,), entry i for id i + 1; 0 for a missed instance, no entry for an empty label.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> instance_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[0, 1, 1, 0]])))  # 2 / (2 + 2), missed
+        array([0.5, 0. ])
+    """
+    label, predicted = (matching.pairs - 1).T
+    shared = np.bincount(label, weights=matching.shared_voxels, minlength=matching.label_instances)
+    covered = np.bincount(label, weights=matching.predicted_voxels[predicted], minlength=matching.label_instances)
+    return 2 * shared / (matching.label_voxels + covered)
+
+
+def lesion_dice(matching: Matching) -> float:
+    """Lesion-wise Dice: the sum of :func:`instance_dice` over the number of label instances plus false predictions.
+
+    So a missed lesion and a false one count 0, as in the BraTS 2023 challenge, without its dilation of the label.
+
+    Returns:
+        A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> lesion_dice(match_instances(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 1]])))  # (2 / (2 + 1) + 0) / 2
+        0.3333333333333333
+    """
+    count = matching.label_instances + matching.false_instances
+    return float(instance_dice(matching).sum() / count) if count else 1.0
+
+
+def panoptic_quality(matching: Matching) -> float:
+    """Panoptic quality by panoptica, over our instances: the sum of the IoU of matched pairs / (TP + FP/2 + FN/2).
+
+    Instances match at an IoU of 0.5 or more, one to one. Source: Kirillov et al., CVPR 2019; panoptica: Kofler et al.,
+    2023.
+
+    Returns:
+        A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
+
+    Raises:
+        ModuleNotFoundError: without the package panoptica (``pip install "nnunet-ici[panoptica]"``).
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> panoptic_quality(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))  # 0.5 / (1 + 0.5)
+        0.3333333333333333
+    """
+    if not matching.label_instances or not matching.predicted_instances:
+        return float(matching.label_instances == matching.predicted_instances)
+    import panoptica
+
+    panoptica.disable_citation_reminder()
+    evaluator = panoptica.Panoptica_Evaluator(
+        expected_input=panoptica.InputType.UNMATCHED_INSTANCE,
+        instance_matcher=panoptica.NaiveThresholdMatching(matching_threshold=0.5),
+        instance_metrics=[panoptica.Metric.IOU],
+        global_metrics=[],
+    )
+    ids = (matching.predicted_ids.astype(np.uint32), matching.label_ids.astype(np.uint32))
+    result = evaluator.evaluate(*ids, verbose=False)["ungrouped"]
+    return float(result.pq)

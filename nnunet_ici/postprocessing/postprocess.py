@@ -25,7 +25,7 @@ from nnunet_ici.postprocessing.inputs import (
     read_regions_class_order,
 )
 from nnunet_ici.postprocessing.rule import Rule, read_rule
-from nnunet_ici.postprocessing.work import complain, complete_or_absent, in_parallel
+from nnunet_ici.work import complain, complete_or_absent, in_parallel
 
 __all__ = ["RULE_NAME", "Prediction", "main", "postprocess_files"]
 

@@ -25,7 +25,7 @@ from nnunet_ici.postprocessing.inputs import find_dataset_json, find_file_ending
 from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
 from nnunet_ici.postprocessing.rule import Rule
 from nnunet_ici.postprocessing.sweep import Grid
-from nnunet_ici.postprocessing.work import complain, in_parallel
+from nnunet_ici.work import complain, in_parallel
 
 __all__ = ["main"]
 

@@ -1,0 +1,108 @@
+"""Which release of ATLAS a folder is, and which sessions of ATLAS 2.0's test set it holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnunet_ici.datasets.atlas import Session
+from nnunet_ici.datasets.atlas_layouts import ATLAS_2, Found, named_release
+from nnunet_ici.datasets.atlas_metadata import Metadata
+
+__all__ = ["RELEASES", "Release", "exclude_atlas2", "release_of"]
+
+_ATLAS_PAGE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
+_LIEW = "Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7"
+# What ATLAS2_DATASET says in R2.1, whose sessions are all from ATLAS 2.0.
+_ATLAS_2_VALUES = {"training", "testing"}
+_NO_VALUE = {"", "nan", "na", "n/a", "none"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """What dataset.json says of a release.
+
+    Attributes:
+        name: such as "R2.0".
+        reference: the page it is given out from.
+        citation: the paper; R2.1 and R3.0 have none of their own, as far as is known.
+    """
+
+    name: str
+    reference: str
+    citation: str
+
+
+RELEASES = {
+    release.name: release
+    for release in (
+        Release("R2.0", _ATLAS_PAGE, _LIEW),
+        Release("R2.1", _ATLAS_PAGE, _LIEW),
+        Release("R3.0", f"{_ATLAS_PAGE} and https://isles-26.grand-challenge.org", f"of ATLAS R2.0: {_LIEW}"),
+    )
+}
+
+
+def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) -> Release:
+    """The release.
+
+    What the folders' names say counts. Where they say nothing, the layout of R2.0 is R2.0, or R2.1 where its sheet has
+    2.1 in its name; the others are R2.1 where ATLAS2_DATASET is Training or Testing for every session, as all of R2.1
+    are from ATLAS 2.0, and R3.0 otherwise. The last is a guess, which a part of R3.0 misleads; nothing but the text in
+    dataset.json depends on it.
+    """
+    *others, name = found.layout.releases
+    named = found.named
+    if named is None and found.layout is ATLAS_2 and metadata.path is not None:
+        named = named_release((metadata.path.name,))
+    if named is None and found.layout is not ATLAS_2:
+        values = _atlas2_values(metadata, sessions)
+        if sessions and all(value.lower() in _ATLAS_2_VALUES for value in values):
+            named = "R2.1"
+    return RELEASES[named if named in others else name]
+
+
+def exclude_atlas2(
+    sessions: Sequence[Session], metadata: Metadata, wanted: Sequence[str]
+) -> tuple[list[Session], dict[str, str]]:
+    """Leave out the sessions that were in a part of ATLAS 2.0, such as its hidden test set.
+
+    Args:
+        sessions: all of them.
+        metadata: with a column ATLAS2_DATASET; sessions without a value there are kept.
+        wanted: its values, in any case, or the beginning of one where no other begins so: "test" for "Testing".
+
+    Returns:
+        The sessions that are left, and the value of each that is not, by case.
+
+    Raises:
+        ValueError: for a value that no session has, or without that column; names what there is.
+    """
+    if not wanted:
+        return list(sessions), {}
+    if _atlas2_column(metadata) is None:
+        got = ", ".join(metadata.columns) or "no metadata"
+        raise ValueError(f"no column ATLAS2_DATASET. Expected: one in the metadata, as in R3.0. Got: {got}")
+    values = dict(zip(sessions, _atlas2_values(metadata, sessions), strict=True))
+    known = sorted({value for value in values.values() if value.lower() not in _NO_VALUE})
+    out = set()
+    for want in wanted:
+        matches = {value.lower() for value in known if value.lower().startswith(want.strip().lower())}
+        exact = matches & {want.strip().lower()}
+        if not want.strip() or len(exact or matches) != 1:
+            expected = ", ".join(known) or "none, as no session has one"
+            raise ValueError(f"no such value of ATLAS2_DATASET. Expected: {expected}. Got: {want}")
+        out |= exact or matches
+    left = [session for session, value in values.items() if value.lower() not in out]
+    return left, {session.case: value for session, value in values.items() if value.lower() in out}
+
+
+def _atlas2_column(metadata: Metadata) -> str | None:
+    return next((name for name in metadata.columns if re.sub("[^a-z0-9]", "", name.lower()) == "atlas2dataset"), None)
+
+
+def _atlas2_values(metadata: Metadata, sessions: Sequence[Session]) -> list[str]:
+    """The value of each session, "" where there is none."""
+    column = _atlas2_column(metadata)
+    return [metadata.of(session)[column].strip() if column else "" for session in sessions]

@@ -1,0 +1,90 @@
+"""The predictions of a cross-validation, gathered from nnU-Net's results folder by trainer name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_ici.evaluation.folders import Predictions, list_cases
+
+__all__ = ["dataset_folder", "fold_predictions", "validation_cases"]
+
+
+def dataset_folder(parent: Path, dataset: str) -> Path:
+    """The folder of a data set in nnUNet_raw, nnUNet_preprocessed or nnUNet_results.
+
+    Args:
+        parent: one of these.
+        dataset: its number, or its whole name, DatasetXXX_NAME.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    if dataset.isdigit():
+        found = sorted(parent.glob(f"Dataset{int(dataset):03d}_*"))
+    else:
+        found = [path for path in [parent / dataset] if path.is_dir()]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found or sorted(parent.glob("Dataset*"))) or "none"
+        raise ValueError(
+            f"{parent} does not hold this data set. Expected: one of number or name {dataset}. Got: {names}"
+        )
+    return found[0]
+
+
+def fold_predictions(
+    results: Path, trainer: str, plans: str, configuration: str, file_ending: str, folds: Sequence[int] | None = None
+) -> Predictions:
+    """The validation predictions of a trainer, of all its folds or of some.
+
+    Args:
+        results: the data set's folder in nnUNet_results.
+        trainer, plans, configuration: as nnU-Net was called with.
+        file_ending: of the label maps.
+        folds: those wanted; None for all that have predictions.
+
+    Raises:
+        ValueError: if the trainer has no such folder, a fold has no validation, or a case is in two folds.
+    """
+    folder = results / f"{trainer}__{plans}__{configuration}"
+    if not folder.is_dir():
+        others = ", ".join(sorted(path.name for path in results.glob("*__*__*"))) or "none"
+        raise ValueError(f"no training of that name. Expected: {folder}. Got: {others}")
+    numbers = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
+    if folds is None:
+        numbers = [number for number in numbers if (folder / f"fold_{number}" / "validation").is_dir()]
+    files: dict[str, Path] = {}
+    for number in numbers if folds is None else folds:
+        validation = folder / f"fold_{number}" / "validation"
+        found = list_cases(validation, file_ending) if validation.is_dir() else {}
+        if not found:
+            raise ValueError(
+                f"{validation} holds no predictions. Expected: *{file_ending}, as nnUNetv2_train writes at the end, or "
+                "with --val. Got: none"
+            )
+        twice = sorted(set(files) & set(found))
+        if twice:
+            raise ValueError(f"{folder}: cases in two folds. Expected: each in one. Got: {', '.join(twice[:8])}")
+        files |= found
+    if not files:
+        raise ValueError(f"{folder} holds no predictions. Expected: fold_X/validation/*{file_ending}. Got: none")
+    return Predictions(dict(sorted(files.items())), folder / "fold_X" / "validation")
+
+
+def validation_cases(splits: Path, folds: Sequence[int] | None) -> set[str] | None:
+    """The cases that some folds of a splits_final.json validate, all of them by default; None without such a file.
+
+    Raises:
+        ValueError: if it cannot be read, or has no such fold.
+    """
+    if not splits.is_file():
+        return None
+    try:
+        content = json.loads(splits.read_text(encoding="utf-8"))
+        chosen = content if folds is None else [content[fold] for fold in folds]
+        return {case for fold in chosen for case in fold["val"]}
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{splits} is no use. Expected: a list of folds with val, {folds or 'any'}. Got: {error}"
+        ) from error

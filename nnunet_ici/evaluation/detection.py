@@ -1,0 +1,148 @@
+"""Single instances: how large each is, whether it was found or false, and what follows for all cases together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunet_ici.evaluation.matching import Matching
+from nnunet_ici.evaluation.metrics import instance_dice
+
+__all__ = ["FALSE_PER_CASE", "INSTANCE_COLUMNS", "InstanceRow", "by_size", "froc", "instance_rows"]
+
+# One line of instances.csv, besides model, case and class.
+INSTANCE_COLUMNS = ("kind", "id", "voxels", "size", "touched", "dice", "peak_probability")
+InstanceRow = dict[str, "str | float"]
+
+# Numbers of false predictions a case at which FROC is read off, as in LUNA16 (Setio et al., 2017).
+FALSE_PER_CASE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def instance_rows(
+    matching: Matching, voxel_size: float = 1.0, probability: npt.NDArray[np.float32] | None = None
+) -> list[InstanceRow]:
+    """A line for each instance of the label and of the prediction.
+
+    Args:
+        matching: of one case, class and model.
+        voxel_size: of one voxel, in the unit of ``size``: mm3, mm2, or 1 for voxels.
+        probability: shape of the masks; without it ``peak_probability`` is NaN.
+
+    Returns:
+        Those of the label, then those of the prediction, with the keys :data:`INSTANCE_COLUMNS`. ``kind`` is "label"
+        or "predicted"; ``touched`` 1 or 0; ``dice`` that of :func:`~nnunet_ici.evaluation.metrics.instance_dice`, NaN
+        for predicted ones; ``peak_probability`` the highest probability in a predicted instance, and for one of the
+        label the highest among the predicted instances that touch it (NaN if none does). No instance gives no line.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> matching = match_instances(np.array([[1, 1, 0, 1]]), np.array([[0, 1, 0, 0]]))
+        >>> [(row["kind"], row["size"], row["touched"]) for row in instance_rows(matching, voxel_size=2.0)]
+        [('label', 4.0, 1), ('label', 2.0, 0), ('predicted', 2.0, 1)]
+    """
+    peaks = np.full(matching.predicted_instances, np.nan)
+    best = np.full(matching.label_instances, np.nan)
+    if probability is not None:
+        inside = matching.predicted_ids > 0
+        label, predicted = (matching.pairs - 1).T
+        peaks.fill(-np.inf)
+        np.maximum.at(peaks, matching.predicted_ids[inside] - 1, probability[matching.box][inside])
+        best[label] = -np.inf
+        np.maximum.at(best, label, peaks[predicted])
+    no_dice = np.full(matching.predicted_instances, np.nan)
+    rows: list[InstanceRow] = []
+    for kind, voxels, touched, dice, peak in (
+        ("label", matching.label_voxels, matching.label_found, instance_dice(matching), best),
+        ("predicted", matching.predicted_voxels, matching.predicted_true, no_dice, peaks),
+    ):
+        for at in range(voxels.size):
+            values = (kind, at + 1, int(voxels[at]), float(voxels[at] * voxel_size), int(touched[at]))
+            rows.append(dict(zip(INSTANCE_COLUMNS, (*values, float(dice[at]), float(peak[at])), strict=True)))
+    return rows
+
+
+def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[str, float]]:
+    """Recall, precision and F1 of the instances of each size, over all cases.
+
+    Args:
+        rows: of one model and class.
+        edges: ascending; they part the sizes into ``len(edges) + 1`` ranges, from an edge up to below the next one.
+
+    Returns:
+        For each range: ``from`` (included), ``to`` (not included, inf for the last), the numbers of ``label``,
+        ``found``, ``predicted`` and ``false`` instances of that size, ``recall`` = found / label, ``precision`` =
+        1 - false / predicted, ``f1`` = 2 found / (2 found + missed + false). A share of nothing is NaN.
+
+    Example:
+        >>> rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "label", "size": 50, "touched": 0}]
+        >>> [(group["from"], group["recall"]) for group in by_size(rows, [10])]
+        [(0.0, 1.0), (10.0, 0.0)]
+    """
+    rows = list(rows)
+    groups = []
+    for low, high in itertools.pairwise((0.0, *map(float, edges), math.inf)):
+        inside = [row for row in rows if low <= float(row["size"]) < high]
+        label, predicted = (
+            [row["touched"] for row in inside if row["kind"] == kind] for kind in ("label", "predicted")
+        )
+        found, false = sum(map(int, label)), len(predicted) - sum(map(int, predicted))
+        total = found + len(label) + false
+        groups.append(
+            {
+                "from": low,
+                "to": high,
+                "label": len(label),
+                "found": found,
+                "predicted": len(predicted),
+                "false": false,
+                "recall": found / len(label) if label else math.nan,
+                "precision": 1 - false / len(predicted) if predicted else math.nan,
+                "f1": 2 * found / total if total else math.nan,
+            }
+        )
+    return groups
+
+
+def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
+    """Free-response ROC: share of lesions found against false predictions a case, over all cases.
+
+    Candidates are the predicted instances, with their peak probability as confidence: the curve shows what is left when
+    the less certain ones are dropped, and ends at the prediction itself.
+
+    Args:
+        rows: of one model and class, with peak probabilities.
+        cases: number of cases, those without instances too.
+
+    Returns:
+        ``false_per_case`` and ``sensitivity``, the points of the curve from the highest confidence to the lowest;
+        ``at``: the sensitivity at each of :data:`FALSE_PER_CASE`, that of the last point not beyond it (0 where there
+        is none). Without lesions the sensitivity is NaN. No candidates give the single point (0, 0).
+
+    Example:
+        >>> found = {"kind": "label", "touched": 1, "peak_probability": 0.9}
+        >>> false = {"kind": "predicted", "touched": 0, "peak_probability": 0.6}
+        >>> curve = froc([found, {**found, "touched": 0}, false], cases=2)
+        >>> curve["false_per_case"], curve["sensitivity"]
+        ([0.0, 0.0, 0.5], [0.0, 0.5, 0.5])
+    """
+    rows = list(rows)
+    lesions = sum(row["kind"] == "label" for row in rows)
+    found = np.array([row["peak_probability"] for row in rows if row["kind"] == "label" and row["touched"]], float)
+    false = np.array(
+        [row["peak_probability"] for row in rows if row["kind"] == "predicted" and not row["touched"]], float
+    )
+    levels = -np.unique(-np.concatenate([found, false]))  # descending
+    number_found = np.array([0, *((found >= level).sum() for level in levels)])
+    false_per_case = np.array([0, *((false >= level).sum() for level in levels)]) / max(cases, 1)
+    sensitivity = number_found / lesions if lesions else np.full(number_found.shape, np.nan)
+    last = np.searchsorted(false_per_case, FALSE_PER_CASE, side="right") - 1
+    return {
+        "false_per_case": false_per_case.tolist(),
+        "sensitivity": sensitivity.tolist(),
+        "at": sensitivity[last].tolist(),
+    }
