@@ -1,0 +1,174 @@
+"""One run of the study: one trainer and one seed, from the preprocessed data to the measured cases.
+
+A process of its own (``python -m scripts.study_run``), as nnU-Net reads its folders from the environment when it is
+imported, and as everything random in it is seeded here. With ``nnUNet_n_proc_DA=0`` augmentation runs in this process
+too, so that two runs of one seed begin with the same network and see the same batches, whatever their loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.study_metrics import instance_sizes, measure_case
+
+PLANS = "nnUNetPlans_small"
+
+
+def build_trainer(name: str, dataset: str, configuration: str, device: str) -> Any:
+    """nnU-Net's trainer of that name, or the ablation of this study."""
+    import torch
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    from scripts.study_trainers import ABLATIONS
+
+    folder = Path(os.environ["nnUNet_preprocessed"]) / dataset
+    trainer_class = ABLATIONS.get(name) or recursive_find_trainer_class_by_name(name)
+    return trainer_class(
+        plans={**json.loads((folder / f"{PLANS}.json").read_text()), "continue_training": False},
+        configuration=configuration,
+        fold=0,
+        dataset_json=json.loads((folder / "dataset.json").read_text()),
+        device=torch.device(device),
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def train(trainer: Any, epochs: int, iterations: int) -> list[float]:
+    """Train to the end, or go on from the last checkpoint.
+
+    Returns:
+        The seconds of each epoch.
+    """
+    trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
+    trainer.num_val_iterations_per_epoch = min(trainer.num_val_iterations_per_epoch, max(1, iterations // 5))
+    final = Path(trainer.output_folder) / "checkpoint_final.pth"
+    if final.is_file():
+        trainer.load_checkpoint(str(final))
+    else:
+        trainer.run_training()
+    curves = trainer.logger.local_logger.my_fantastic_logging
+    ends = zip(curves["epoch_start_timestamps"], curves["epoch_end_timestamps"], strict=True)
+    return [end - start for start, end in ends]
+
+
+def predict(trainer: Any, dataset: str, small: float) -> list[dict[str, Any]]:
+    """Predict and measure the validation fold and the test cases, one after the other, with nnU-Net's own inference.
+
+    Without mirroring (its ``--disable_tta``), which costs four to eight times as much.
+    """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    raw = Path(os.environ["nnUNet_raw"]) / dataset
+    trainer.set_deep_supervision_enabled(False)
+    trainer.network.eval()
+    predictor = nnUNetPredictor(
+        use_mirroring=False,
+        perform_everything_on_device=trainer.device.type == "cuda",
+        device=trainer.device,
+        verbose=False,
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        [trainer.network.state_dict()],
+        trainer.dataset_json,
+        type(trainer).__name__,
+        None,
+    )
+    reader = trainer.plans_manager.image_reader_writer_class()
+    ending = trainer.dataset_json["file_ending"]
+    _, validation = trainer.do_split()
+    parts = [("val", "Tr", name) for name in sorted(validation)]
+    tests = sorted(path.name.removesuffix(ending) for path in (raw / "labelsTs").glob(f"*{ending}"))
+    parts += [("test", "Ts", name) for name in tests]
+    cases = []
+    for split, part, name in parts:
+        images = sorted(str(path) for path in (raw / f"images{part}").glob(f"{name}_[0-9][0-9][0-9][0-9]{ending}"))
+        data, properties = reader.read_images(images)
+        _, probabilities = predictor.predict_single_npy_array(data, properties, None, None, True)
+        label = reader.read_seg(str(raw / f"labels{part}" / f"{name}{ending}"))[0][0] > 0
+        foreground = 1 - np.asarray(probabilities[0], dtype=np.float32)
+        label, foreground = label.squeeze(), foreground.squeeze()
+        cases.append({"case": name, "split": split, **measure_case(label, foreground, small)})
+    return cases
+
+
+def smallest_third(dataset: str) -> float:
+    """The size in voxels up to which a lesion belongs to the smallest third of the test labels."""
+    from skimage import io
+
+    sizes: list[int] = []
+    for path in sorted((Path(os.environ["nnUNet_raw"]) / dataset / "labelsTs").iterdir()):
+        if path.name.endswith(".nii.gz"):
+            import SimpleITK as sitk
+
+            label = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        else:
+            label = io.imread(path)
+        sizes += instance_sizes(label > 0)
+    return float(np.quantile(sizes, 1 / 3))
+
+
+def main() -> int:
+    """Train, predict and measure; writes OUT whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", help="DatasetXXX_NAME")
+    parser.add_argument("configuration")
+    parser.add_argument("trainer")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--iterations", type=int, default=250)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seed_everything(args.seed)
+    trainer = build_trainer(args.trainer, args.dataset, args.configuration, device)
+    seconds = train(trainer, args.epochs, args.iterations)
+    started = time.perf_counter()
+    small = smallest_third(args.dataset)
+    cases = predict(trainer, args.dataset, small)
+    content = {
+        "trainer": args.trainer,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "iterations": args.iterations,
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"CPU, {args.threads} thread",
+        "epoch_seconds": round(statistics.median(seconds), 2),
+        "predict_seconds": round(time.perf_counter() - started, 1),
+        "small_voxels": small,
+        "cases": cases,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = args.out.with_suffix(".part")
+    partial.write_text(json.dumps(content))
+    partial.rename(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The ablation of the study: the ICI loss in its published form, which is not part of the package.
+
+Probabilities go in, and so a missed lesion has no gradient from the instance term, and the center map is constant.
+Labels come from SciPy here, in the place of a fixed number of max-poolings: what is compared is the loss, not the
+labelling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor
+
+from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.trainers.mixin import CompoundLossMixin
+from scripts.published import ici_terms, label_by_scipy
+
+__all__ = ["ABLATIONS", "nnUNetTrainerPublishedICI"]
+
+
+class PublishedICILoss(CompoundLoss):
+    """``global + published``, where the published terms are those of :func:`scripts.published.ici_terms`."""
+
+    def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
+        super().__init__(global_loss, 1.0, {"published": 1.0}, **options)
+        self._published = ici_terms(label_by_scipy)
+
+    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        return {"published": self._published(net_output, target)}, None
+
+
+class nnUNetTrainerPublishedICI(CompoundLossMixin, nnUNetTrainer):
+    """nnU-Net's own loss + the ICI terms as published. One foreground class, no regions, no ignore label."""
+
+    @classmethod
+    def term_weights(cls) -> dict[str, float]:
+        return {"published": 1.0}
+
+    def build_compound(self, global_loss: GlobalLoss, **options: Any) -> CompoundLoss:
+        if self.label_manager.has_regions or options["ignore_label"] is not None:
+            raise NotImplementedError("the published terms know neither regions nor an ignore label")
+        return PublishedICILoss(global_loss, **options)
+
+
+ABLATIONS = {"nnUNetTrainerPublishedICI": nnUNetTrainerPublishedICI}
