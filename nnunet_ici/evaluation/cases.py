@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
 from nnunet_ici.evaluation.families import Pair, metrics_of
-from nnunet_ici.evaluation.folders import Case, LabelScheme, read_label_image
-from nnunet_ici.evaluation.probabilities import probability_of, read_probabilities
+from nnunet_ici.evaluation.folders import Case, LabelScheme, read_known_label_map
+from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
+from nnunet_ici.work import in_parallel
 
 __all__ = ["Evaluated", "Settings", "available_extras", "evaluate_all", "evaluate_files"]
 
@@ -82,14 +82,14 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     result = Evaluated()
     scheme = settings.scheme
     try:
-        label, spacing_mm = _read(case.label, scheme)
+        label, spacing_mm = read_known_label_map(case.label, scheme)
     except ValueError as error:
         result.problems.append(str(error))
         return result
     for model, path in case.predictions.items():
         probabilities = None
         try:
-            prediction = np.zeros_like(label) if path is None else _read(path, scheme)[0]
+            prediction = np.zeros_like(label) if path is None else read_known_label_map(path, scheme)[0]
             if prediction.shape != label.shape:
                 raise ValueError(
                     f"{path} has another shape than its ground truth. Expected: {label.shape}, as {case.label}. "
@@ -97,7 +97,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
                 )
             if path is not None and "probability" in settings.available:
                 npz = probability_path(path, settings.file_ending)
-                probabilities = read_probabilities(npz, scheme, label.shape) if npz.is_file() else None
+                probabilities = read_on_grid(npz, scheme, path, prediction) if npz.is_file() else None
         except ValueError as error:
             result.problems.append(str(error))
             continue
@@ -112,38 +112,15 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     return result
 
 
-def _read(path: Path, scheme: LabelScheme) -> tuple[np.ndarray, tuple[float, ...]]:
-    label_map, spacing_mm = read_label_image(path)
-    undeclared = scheme.undeclared(label_map)
-    if undeclared:
-        more = "" if len(undeclared) <= 8 else f" and {len(undeclared) - 8} more"
-        raise ValueError(
-            f"{path} holds values that stand for no class. Expected: {scheme}. "
-            f"Got: {', '.join(map(str, undeclared[:8]))}{more}"
-        )
-    return label_map, spacing_mm
-
-
 def evaluate_all(cases: Sequence[Case], settings: Settings, processes: int) -> Evaluated:
     """Evaluate the cases in parallel, with a progress bar; rows by model, then case, then class."""
-    results = dict(tqdm(_results(cases, settings, processes), total=len(cases), desc="evaluate", unit="case"))
+    results = in_parallel(partial(evaluate_files, settings=settings), cases, processes, "evaluate")
     models = list(cases[0].predictions) if cases else []
-    joined = Evaluated()
-    for case in cases:
-        joined.rows += results[case.name].rows
-        joined.instances += results[case.name].instances
-        joined.problems += results[case.name].problems
+    joined = Evaluated(
+        [row for result in results for row in result.rows],
+        [row for result in results for row in result.instances],
+        [problem for result in results for problem in result.problems],
+    )
     joined.rows.sort(key=lambda row: models.index(str(row["model"])))
     joined.instances.sort(key=lambda row: models.index(str(row["model"])))
     return joined
-
-
-def _results(cases: Sequence[Case], settings: Settings, processes: int) -> Iterator[tuple[str, Evaluated]]:
-    if processes == 1 or len(cases) < 2:
-        yield from ((case.name, evaluate_files(case, settings)) for case in cases)
-        return
-    # Spawned, as ITK's threads in this process would not survive a fork.
-    with ProcessPoolExecutor(min(processes, len(cases)), multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(evaluate_files, case, settings): case.name for case in cases}
-        for future in as_completed(futures):
-            yield futures[future], future.result()

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.evaluation.folders import Case, Predictions, list_cases
+from nnunet_ici.evaluation.folders import Case, Predictions, find_above, list_cases
 
 __all__ = ["check_members", "make_ensemble", "probability_path"]
 
@@ -44,7 +44,7 @@ def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
         problems += [
             f"no ensemble without nnU-Net's {name}. Expected: {first.parent / name}, or further up. Got: no such file"
             for name in DESCRIPTIONS
-            if _description(first, name) is None
+            if find_above(first, name) is None
         ]
     return problems
 
@@ -77,15 +77,9 @@ def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, process
                     source = probability_path(path, file_ending).with_suffix(ending).resolve()
                     (member / f"{case.name}{ending}").symlink_to(source)
                 for name in DESCRIPTIONS:
-                    description = _description(path, name)
+                    description = find_above(path, name)
                     if description is not None and not (member / name).exists():
                         shutil.copyfile(description, member / name)
             members.append(str(member))
         ensemble_folders(members, str(target), True, processes)
     return Predictions(list_cases(target, file_ending), target)
-
-
-def _description(prediction: Path, name: str) -> Path | None:
-    """nnU-Net's file of that name beside a prediction, or in the trainer's folder above its folds."""
-    folders = (prediction.parent, *prediction.parent.parents[:2])
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)

@@ -16,7 +16,7 @@ from nnunet_ici.evaluation.cases import Evaluated, Settings, available_extras, e
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import check_members, make_ensemble
 from nnunet_ici.evaluation.families import FAMILIES, metrics_of
-from nnunet_ici.evaluation.folders import Case
+from nnunet_ici.evaluation.folders import PIXEL_ENDINGS, Case, read_label_map
 from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown
 from nnunet_ici.evaluation.gather import Gathered, gather
 from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
@@ -26,8 +26,6 @@ __all__ = ["main"]
 
 ENSEMBLE = "ensemble"
 SIZES = (10.0, 100.0, 1000.0, 10000.0)
-# Formats that do not know how large a pixel is.
-WITHOUT_SPACING = (".png", ".bmp", ".tif", ".tiff")
 CONVENTIONS = """\
 A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
 prediction shares a voxel with it, else missed; a predicted component that shares no voxel with the label is false. Two
@@ -127,7 +125,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     problems = gathered.problems
     if args.o.exists() and not args.o.is_dir():
         problems.append(f"-o is not usable. Expected: a folder, or nothing of that name. Got: the file {args.o}")
-    if sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
+    if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
         problems.append(f"--sizes are no edges. Expected: ascending numbers above 0. Got: {args.sizes}")
     if gathered.source:
         print(f"classes: {gathered.scheme} [{gathered.source}]", flush=True)
@@ -135,12 +133,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         problems += _check_ensemble(args, gathered)
     extras, found = available_extras(gathered.cases, gathered.file_ending)
     problems += found
-    if args.ensemble and not problems:
-        _add_ensemble(args, gathered)
-    in_voxels = args.voxels or gathered.file_ending in WITHOUT_SPACING
+    in_voxels = args.voxels or gathered.file_ending in PIXEL_ENDINGS
     settings = Settings(gathered.scheme, tuple(args.family), extras, gathered.file_ending, in_voxels)
     evaluated = evaluate_all(gathered.cases, settings, args.np)
     problems += evaluated.problems
+    if args.ensemble and not problems:  # by now all it is made of has been read and found good
+        _add_ensemble(args, gathered, settings, evaluated)
+        problems += evaluated.problems
 
     figures: dict[str, bytes] = {}
     if args.pictures is not None and not problems:
@@ -163,10 +162,17 @@ def _check_ensemble(args: argparse.Namespace, gathered: Gathered) -> list[str]:
     return problems
 
 
-def _add_ensemble(args: argparse.Namespace, gathered: Gathered) -> None:
+def _add_ensemble(args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated) -> None:
+    """Make the ensemble, and add it to the models and to what came out."""
     made = make_ensemble(gathered.cases, args.o / ENSEMBLE, gathered.file_ending, args.np)
+    alone = [replace(case, predictions={ENSEMBLE: made.files.get(case.name)}) for case in gathered.cases]
+    result = evaluate_all(alone, settings, args.np)
+    evaluated.rows += result.rows
+    evaluated.instances += result.instances
+    evaluated.problems += result.problems
     gathered.cases = [
-        replace(case, predictions={**case.predictions, ENSEMBLE: made.files.get(case.name)}) for case in gathered.cases
+        replace(case, predictions=case.predictions | one.predictions)
+        for case, one in zip(gathered.cases, alone, strict=True)
     ]
 
 
@@ -264,8 +270,6 @@ def _tables(
 
 
 def _is_flat(cases: Sequence[Case]) -> bool:
-    from nnunet_ici.evaluation.folders import read_label_map
-
     return bool(cases) and read_label_map(cases[0].label).ndim == 2
 
 

@@ -15,13 +15,16 @@ from nnunet_ici.images import read_image
 __all__ = [
     "FILE_ENDINGS",
     "FOREGROUND",
+    "PIXEL_ENDINGS",
     "Case",
     "LabelScheme",
     "Predictions",
-    "file_endings",
+    "find_above",
     "find_cases",
+    "find_file_ending",
     "list_cases",
     "pair_cases",
+    "read_known_label_map",
     "read_label_image",
     "read_label_map",
     "read_label_scheme",
@@ -29,6 +32,8 @@ __all__ = [
 
 # The endings nnU-Net's readers know. No name ends in two of them.
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".tif", ".tiff")
+# Formats without millimetres: what they say of resolution is meant for printers.
+PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
@@ -125,10 +130,28 @@ def read_label_scheme(path: Path) -> LabelScheme:
     return LabelScheme(classes, ignore, content.get("file_ending"))
 
 
-def file_endings(folder: Path) -> list[str]:
-    """Those of :data:`FILE_ENDINGS` that files of a folder have; hidden files are left out."""
+def find_file_ending(folder: Path, declared: str | None) -> str:
+    """The file ending of a folder's label maps: as declared, else the one of :data:`FILE_ENDINGS` in use.
+
+    Raises:
+        ValueError: if nothing is declared and the files, hidden ones aside, do not agree.
+    """
+    if declared is not None:
+        return declared
     names = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
-    return [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
+    endings = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
+    if len(endings) != 1:
+        raise ValueError(
+            f"{folder}: what the label maps end in is not clear. Expected: one of {', '.join(FILE_ENDINGS)}. "
+            f"Got: {', '.join(endings) or 'no such file'}"
+        )
+    return endings[0]
+
+
+def find_above(prediction: Path, name: str) -> Path | None:
+    """nnU-Net's file of that name beside a prediction, or in the trainer's folder above a fold's; None without one."""
+    folders = (prediction.parent, *prediction.parent.parents[:2])
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def list_cases(folder: Path, file_ending: str) -> dict[str, Path]:
@@ -235,13 +258,29 @@ def read_label_image(path: Path) -> tuple[Array, tuple[float, ...]]:
 
     Returns:
         (H, W) or (D, H, W), some integer dtype, axes in SimpleITK's order, slices first; and the spacing in mm in the
-        same order. Formats without a spacing, such as PNG, give 1.
+        same order; 1 for those of :data:`PIXEL_ENDINGS`.
 
     Raises:
         ValueError: as :func:`read_label_map`.
     """
     image = read_image(path)
-    return _label_array(image, path), tuple(reversed(image.GetSpacing()))
+    array = _label_array(image, path)
+    return array, (1.0,) * array.ndim if path.name.endswith(PIXEL_ENDINGS) else tuple(reversed(image.GetSpacing()))
+
+
+def read_known_label_map(path: Path, scheme: LabelScheme) -> tuple[Array, tuple[float, ...]]:
+    """Read a label map in which each value has a class, as :func:`read_label_image` does.
+
+    Raises:
+        ValueError: if it cannot be read, or holds another value.
+    """
+    label_map, spacing_mm = read_label_image(path)
+    unknown = scheme.undeclared(label_map)
+    if unknown:
+        more = "" if len(unknown) <= 8 else f" and {len(unknown) - 8} more"
+        got = ", ".join(map(str, unknown[:8])) + more
+        raise ValueError(f"{path} holds values that stand for no class. Expected: {scheme}. Got: {got}")
+    return label_map, spacing_mm
 
 
 def read_label_map(path: Path) -> Array:

@@ -10,8 +10,12 @@ from nnunet_ici.evaluation.tables import Cell, Table
 
 __all__ = ["to_csv", "to_latex", "to_markdown"]
 
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    character: f"\\{character}" for character in "&%$#_{}"
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
@@ -25,7 +29,8 @@ def to_markdown(table: Table) -> str:
         | --- | ---: |
         | a | **0.5** (1) |
     """
-    lines = [table.head, ["---" if at < table.names else "---:" for at in range(len(table.head))]]
+    head = [_escape_markdown(title) for title in table.head]
+    lines = [head, ["---" if at < table.names else "---:" for at in range(len(head))]]
     lines += [[_marked(cell, "**{}**", _escape_markdown) for cell in row] for row in table.rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

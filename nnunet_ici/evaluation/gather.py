@@ -10,13 +10,12 @@ from pathlib import Path
 
 from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, validation_cases
 from nnunet_ici.evaluation.folders import (
-    FILE_ENDINGS,
     FOREGROUND,
     Case,
     LabelScheme,
     Predictions,
-    file_endings,
     find_cases,
+    find_file_ending,
     list_cases,
     pair_cases,
     read_label_scheme,
@@ -77,7 +76,7 @@ def gather(args: argparse.Namespace) -> Gathered:
             problems += [] if problems else ["no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither"]
         else:
             gathered.scheme, gathered.source = _find_scheme(args.gt, folders.values(), args.dataset_json)
-            gathered.file_ending = _find_file_ending(args.gt, gathered.scheme)
+            gathered.file_ending = find_file_ending(args.gt, gathered.scheme.file_ending)
             gathered.cases, found = find_cases(args.gt, folders, gathered.file_ending, args.allow_missing)
             problems += found
     except ValueError as error:
@@ -99,7 +98,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     if label_folder is None or not label_folder.is_dir():
         raise ValueError(f"no ground truth. Expected: -gt DIR, or $nnUNet_raw with {results.name}. Got: {label_folder}")
     gathered.scheme, gathered.source = _find_scheme(label_folder, folders.values(), args.dataset_json)
-    gathered.file_ending = _find_file_ending(label_folder, gathered.scheme)
+    gathered.file_ending = find_file_ending(label_folder, gathered.scheme.file_ending)
 
     models: dict[str, Predictions] = {}
     for argument in args.tr:
@@ -147,20 +146,3 @@ def _find_scheme(label_folder: Path, prediction_folders: Iterable[Path], given: 
     if given is None:
         return FOREGROUND, "no dataset.json found, every value above 0 is one class"
     return read_label_scheme(given), str(given)
-
-
-def _find_file_ending(folder: Path, scheme: LabelScheme) -> str:
-    """The file ending of the label maps: as declared, else the one in use.
-
-    Raises:
-        ValueError: if nothing declares it and the files do not agree.
-    """
-    if scheme.file_ending is not None:
-        return scheme.file_ending
-    endings = file_endings(folder)
-    if len(endings) != 1:
-        raise ValueError(
-            f"{folder}: what the label maps end in is not clear. Expected: one of {', '.join(FILE_ENDINGS)}. "
-            f"Got: {', '.join(endings) or 'no such file'}"
-        )
-    return endings[0]

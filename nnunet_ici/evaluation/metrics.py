@@ -86,7 +86,8 @@ def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0
 def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> float:
     """Area under the precision-recall curve over voxels, as scikit-learn's average precision: no interpolation.
 
-    Voxels below the smallest probability of a lesion voxel are not handed over: beyond full recall nothing is added.
+    Recall changes at the probabilities of lesion voxels only. The other voxels are handed over as counts between these,
+    which gives the same and spares sorting millions.
 
     Args:
         label: any shape, bool or integers 0 and 1.
@@ -109,8 +110,16 @@ def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> fl
         )
     if not label.any():
         return math.nan
-    counts = probability >= probability[label].min()
-    return float(average_precision_score(label[counts], probability[counts]))
+    thresholds, lesion_voxels = np.unique(probability[label], return_counts=True)
+    others = probability[~label & (probability >= thresholds[0])]
+    other_voxels = np.bincount(np.searchsorted(thresholds, others, side="right") - 1, minlength=thresholds.size)
+    return float(
+        average_precision_score(
+            np.repeat([1, 0], thresholds.size),
+            np.tile(thresholds, 2),
+            sample_weight=np.concatenate([lesion_voxels, other_voxels]),
+        )
+    )
 
 
 def lesion_count_difference(matching: Matching) -> int:
@@ -238,6 +247,8 @@ def panoptic_quality(matching: Matching) -> float:
         instance_metrics=[panoptica.Metric.IOU],
         global_metrics=[],
     )
-    ids = (matching.predicted_ids.astype(np.uint32), matching.label_ids.astype(np.uint32))
+    # Where a voxel lies does not matter any more: the background is left behind.
+    foreground = (matching.label_ids > 0) | (matching.predicted_ids > 0)
+    ids = [ids[foreground][None].astype(np.uint32) for ids in (matching.predicted_ids, matching.label_ids)]
     result = evaluator.evaluate(*ids, verbose=False)["ungrouped"]
     return float(result.pq)

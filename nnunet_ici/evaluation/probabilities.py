@@ -51,13 +51,14 @@ def label_values(scheme: LabelScheme, channels: int) -> list[int]:
     return sorted({0, *(value for values in scheme.classes.values() for value in values)})
 
 
-def read_probabilities(path: Path, scheme: LabelScheme, shape: tuple[int, ...]) -> FloatArray:
+def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]) -> FloatArray:
     """Read the probabilities of one case.
 
     Args:
         path: CASE.npz.
         scheme: the classes; says how many channels there have to be.
-        shape: of the label map, (H, W) or (D, H, W); a first axis of length 1 more in the file is dropped.
+        shapes: of the label map, (H, W) or (D, H, W); a first axis of length 1 more in the file is dropped. The file
+            has to have one of them.
 
     Returns:
         float32 (C, *shape), in [0, 1].
@@ -67,13 +68,15 @@ def read_probabilities(path: Path, scheme: LabelScheme, shape: tuple[int, ...]) 
             is NaN or outside [0, 1]; if the channels of labels do not add up to 1.
     """
     array = _load(path)
+    expected = " or ".join(f"(C, *{shape})" for shape in shapes)
     if not np.issubdtype(array.dtype, np.floating) or array.ndim < 3:
         raise ValueError(
-            f"{path} holds no probabilities. Expected: floating point, (C, *{shape}). Got: {array.dtype}, {array.shape}"
+            f"{path} holds no probabilities. Expected: floating point, {expected}. Got: {array.dtype}, {array.shape}"
         )
     _check_channels(path, scheme, len(array))
-    if array.shape[1:] not in (shape, (1, *shape)):
-        raise ValueError(f"{path} has another shape than its label map. Expected: (C, *{shape}). Got: {array.shape}")
+    shape = next((shape for shape in shapes if array.shape[1:] in (shape, (1, *shape))), None)
+    if shape is None:
+        raise ValueError(f"{path} has another shape than its label map. Expected: {expected}. Got: {array.shape}")
     if not array.size:
         return array.astype(np.float32).reshape(len(array), *shape)
     low, high = float(array.min()), float(array.max())

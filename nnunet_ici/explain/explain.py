@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nnunet_ici import __version__
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
-from nnunet_ici.explain.reading import Geometry, read_background, read_geometry, read_mask, read_probabilities
+from nnunet_ici.explain.reading import Geometry, read_background, read_geometry, read_mask, read_probability
 
 __all__ = ["main"]
 
@@ -140,8 +140,10 @@ def _read(args: argparse.Namespace) -> tuple[_Files | None, list[str]]:
     label = _try(problems, read_mask, args.label, args.value)
     geometry = None if label is None else read_geometry(args.label)
     if args.prediction.suffix == ".npz":
-        dimensions = 3 if label is None else label.ndim
-        prediction = _try(problems, read_probabilities, args.prediction, args.value, dimensions)
+        # Without a label nothing says which shape it should have.
+        prediction = None
+        if label is not None:
+            prediction = _try(problems, read_probability, args.prediction, args.value, label.shape)
     else:
         mask = _try(problems, read_mask, args.prediction, args.value)
         prediction = None if mask is None else mask.astype(np.float32)

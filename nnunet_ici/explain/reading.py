@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.folders import LabelScheme, read_label_map
+from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, read_label_map
+from nnunet_ici.evaluation.probabilities import probability_of, read_probabilities
 from nnunet_ici.images import read_image
 
-__all__ = ["Geometry", "read_background", "read_geometry", "read_mask", "read_probabilities"]
+__all__ = ["Geometry", "read_background", "read_geometry", "read_mask", "read_probability"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-TOLERANCE = 0.01  # of probabilities, which nnU-Net may store in half precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,55 +72,29 @@ def read_mask(path: Path, value: int | None) -> npt.NDArray[np.bool_]:
     return LabelScheme({"class": () if value is None else (value,)}).masks("class", label_map, label_map)[0]
 
 
-def read_probabilities(path: Path, value: int | None, dimensions: int) -> npt.NDArray[np.float32]:
-    """Read the probability of one class from an ``.npz`` of nnU-Net, array ``probabilities`` (C, D, H, W).
+def read_probability(path: Path, value: int | None, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Read the probability of one class from an ``.npz`` of nnU-Net's label training.
 
     Args:
         path: of the file.
         value: the channel; None for the sum of all but the first, which is the background.
-        dimensions: 2 or 3. nnU-Net stores 2D images as (C, 1, H, W).
+        shape: of the label.
 
     Returns:
-        float32 in [0, 1], (H, W) or (D, H, W).
+        float32 in [0, 1], of the label's shape.
 
     Raises:
-        ValueError: if the file cannot be read, or does not hold softmax probabilities that include the class.
+        ValueError: if the file cannot be read, has another shape, or does not hold softmax probabilities that include
+            the class.
     """
-    probabilities = _load(path)
-    if not np.issubdtype(probabilities.dtype, np.floating) or probabilities.ndim != 4 or len(probabilities) < 2:
-        raise ValueError(
-            f"{path} holds no probabilities. Expected: floating-point numbers, (C, D, H, W), the background first. "
-            f"Got: {probabilities.dtype}, {probabilities.shape}"
-        )
-    if dimensions == 2 and probabilities.shape[1] == 1:
-        probabilities = probabilities[:, 0]
-    if value is not None and value >= len(probabilities):
+    probabilities = read_probabilities(path, FOREGROUND, shape)
+    if value is None:
+        return probability_of(probabilities, FOREGROUND, "foreground")
+    if value >= len(probabilities):
         raise ValueError(
             f"{path} has no channel for the class. Expected: --class 1 to {len(probabilities) - 1}. Got: {value}"
         )
-    low, high, total = probabilities.min(), probabilities.max(), probabilities.sum(axis=0, dtype=np.float32)
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE and np.abs(total - 1).max() <= TOLERANCE):
-        raise ValueError(
-            f"{path} holds no softmax probabilities (regions have none). Expected: channels in 0 to 1 that add up to "
-            f"1. Got: {low:.3g} to {high:.3g}, sums from {total.min():.3g} to {total.max():.3g}"
-        )
-    foreground = probabilities[1:].sum(axis=0, dtype=np.float32) if value is None else probabilities[value]
-    return foreground.astype(np.float32).clip(0, 1)
-
-
-def _load(path: Path) -> npt.NDArray[np.generic]:
-    """The array ``probabilities`` of an ``.npz``."""
-    try:
-        with np.load(path) as content:
-            names = list(content)
-            if "probabilities" in names:
-                probabilities: npt.NDArray[np.generic] = content["probabilities"]
-                return probabilities
-    except (OSError, EOFError, TypeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read. Expected: an .npz of nnU-Net. Got: {error}") from error
-    raise ValueError(
-        f"{path} holds no probabilities. Expected: an array 'probabilities'. Got: {', '.join(names) or 'no array'}"
-    )
+    return probabilities[value]
 
 
 def read_background(path: Path, geometry: Geometry | None, label_path: Path) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.folders import LabelScheme, list_cases, read_label_map
+from nnunet_ici.evaluation.folders import LabelScheme, list_cases, read_known_label_map, read_label_map
+from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.probabilities import plain_masks, probability_of, read_probabilities
-from nnunet_ici.postprocessing.inputs import check_fits, read_geometry, read_known_label_map
 from nnunet_ici.postprocessing.rule import Setting
 from nnunet_ici.postprocessing.sweep import score_mask, sweep_case
 
@@ -48,20 +49,21 @@ def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Settin
         The scores by class, or what is wrong with the files, in one sentence.
     """
     try:
-        label = read_known_label_map(files.label, scheme)
-        probabilities = read_probabilities(files.probabilities, scheme, label.shape)
-        plain = plain_masks(probabilities, scheme)
-        if files.prediction is not None:
+        label, spacing_mm = read_known_label_map(files.label, scheme)
+        if files.prediction is None:
+            probabilities = read_probabilities(files.probabilities, scheme, label.shape)
+        else:
             prediction = read_label_map(files.prediction)
             if prediction.shape != label.shape:
                 raise ValueError(
                     f"{files.prediction} has another shape than its ground truth. Expected: {label.shape}, as "
                     f"{files.label}. Got: {prediction.shape}"
                 )
-            check_fits(files.probabilities, plain, prediction)
+            probabilities = read_on_grid(files.probabilities, scheme, files.prediction, prediction)
     except ValueError as error:
         return str(error)
-    voxel_mm3 = read_geometry(files.label).voxel_mm3
+    plain = plain_masks(probabilities, scheme)
+    voxel_mm3 = math.prod(spacing_mm)
     counts = None if scheme.ignore is None else label != scheme.ignore
     results = {}
     for name in scheme.classes:

@@ -14,16 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.folders import LabelScheme, list_cases, read_label_scheme
-from nnunet_ici.evaluation.probabilities import plain_masks, read_probabilities
-from nnunet_ici.postprocessing.inputs import (
-    Geometry,
-    check_fits,
+from nnunet_ici.evaluation.folders import (
+    LabelScheme,
     find_file_ending,
-    read_geometry,
+    list_cases,
     read_known_label_map,
-    read_regions_class_order,
+    read_label_scheme,
 )
+from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.postprocessing.inputs import Geometry, read_geometry, read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule, read_rule
 from nnunet_ici.work import complain, complete_or_absent, in_parallel
 
@@ -55,13 +54,12 @@ def postprocess_files(files: Prediction, rule: Rule, folder: Path) -> tuple[int,
         The foreground voxels before and after, or what is wrong with the files, in one sentence.
     """
     try:
-        label_map = read_known_label_map(files.label_map, rule.scheme)
+        label_map, _ = read_known_label_map(files.label_map, rule.scheme)
         geometry = read_geometry(files.label_map)
         if files.probabilities is None:
             result = rule.apply_to_label_map(label_map, geometry.voxel_mm3)
         else:
-            probabilities = read_probabilities(files.probabilities, rule.scheme, label_map.shape)
-            check_fits(files.probabilities, plain_masks(probabilities, rule.scheme), label_map)
+            probabilities = read_on_grid(files.probabilities, rule.scheme, files.label_map, label_map)
             result = rule.apply(probabilities, geometry.voxel_mm3)
     except ValueError as error:
         return str(error)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici import __version__
-from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, read_label_scheme
+from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, find_file_ending, read_label_scheme
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values, read_folds
-from nnunet_ici.postprocessing.inputs import find_dataset_json, find_file_ending, read_regions_class_order
+from nnunet_ici.postprocessing.inputs import find_dataset_json, read_regions_class_order
 from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
 from nnunet_ici.postprocessing.rule import Rule
 from nnunet_ici.postprocessing.sweep import Grid
