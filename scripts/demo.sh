@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a table, in one command: a virtual environment, a small synthetic ATLAS, nnU-Net's own trainer and
-# ours for the same few epochs, their ensemble, and what each missed.
+# ours for the same few epochs, their ensemble, what each missed, and a report to look at.
 #
 #   scripts/demo.sh [TRAINER]       TRAINER in the place of nnUNetTrainerICI, such as nnUNetTrainerDual
 #
@@ -93,17 +93,19 @@ for t in "$baseline" "$ours"; do
   models+=("$t=$demo/predictions/$t")
 done
 
-step "Ensemble of both"
-nnUNetv2_ensemble -i "$demo/predictions/$baseline" "$demo/predictions/$ours" -o "$demo/predictions/ensemble" -np 1
-models+=("ensemble=$demo/predictions/ensemble")
+step "Evaluation, with nnU-Net's ensemble of both"
+nnunet_ici evaluate -gt "$demo/held_out/labels" -pred "${models[@]}" --ensemble -o "$demo/evaluation"
 
-step "Evaluation"
-nnunet_ici evaluate -gt "$demo/held_out/labels" -pred "${models[@]}" -o "$demo/evaluation" --pictures "$demo/held_out/images"
+step "Report"
+training=()
+for t in "$baseline" "$ours"; do
+  training+=("$t=$nnUNet_results/Dataset100_ATLAS/${t}__nnUNetPlans_small__3d_fullres/fold_0")
+done
+nnunet_ici report "$demo/evaluation" --images "$demo/held_out/images" --training "${training[@]}"
 
 step "Done"
 cat <<END
-Tables:   $demo/evaluation/tables.md (cases.csv, summary.json)
-Pictures: $demo/evaluation/pictures/
-Curves:   $nnUNet_results/Dataset100_ATLAS/${ours}__nnUNetPlans_small__3d_fullres/fold_0/progress_ici.png
+Report:   $demo/evaluation/report.html
+Tables:   $demo/evaluation/tables.md (also .tex, .csv; cases.csv, instances.csv, summary.json)
 The data are synthetic, the network is small, and the training had $epochs epochs: no evidence for or against a loss.
 END

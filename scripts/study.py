@@ -1,6 +1,6 @@
 """The evidence study: which loss finds more lesions, in nnU-Net, under equal conditions.
 
-    python scripts/study.py run nuclei WORK [--source FOLDER] [--trainers ...] [--seeds 0 1 2] [--epochs N] ...
+    python scripts/study.py run nuclei WORK [--source FOLDER] [--set main] [--seeds 0 1 2] [--epochs N] ...
     python scripts/study.py run implants WORK --source MASKS ...
     python scripts/study.py report
 
@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,20 +28,37 @@ sys.path.insert(0, str(ROOT))
 from scripts.study_results import RESULTS, compress, write_run  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data"
-TRAINERS = (
-    "nnUNetTrainer",
-    "nnUNetTrainerDual",
-    "nnUNetTrainerICI",
-    "nnUNetTrainerDICI",
-    "nnUNetTrainerBlob",
-    "nnUNetTrainerCCDiceCE",
-    "nnUNetTrainerRRW",
-    "nnUNetTrainerDBCE",
-    "nnUNetTrainerICI_g0p25_i0p5_c0p25",
-    "nnUNetTrainerICI_tau0p5",
-    "nnUNetTrainerDual_tau0p5",
-    "nnUNetTrainerPublishedICI",
-)
+SETS = {
+    "reduced": ("nnUNetTrainer", "nnUNetTrainerDual", "nnUNetTrainerICI"),
+    "main": (
+        "nnUNetTrainer",
+        "nnUNetTrainerDual",
+        "nnUNetTrainerICI",
+        "nnUNetTrainerDICI",
+        "nnUNetTrainerBlob",
+        "nnUNetTrainerCCDiceCE",
+    ),
+    "rivals": (
+        "nnUNetTrainerRRW",
+        "nnUNetTrainerDBCE",
+        "nnUNetTrainerICI_g0p25_i0p5_c0p25",
+        "nnUNetTrainerICI_tau0p5",
+        "nnUNetTrainerDual_tau0p5",
+        "nnUNetTrainerPublishedICI",
+    ),
+    # What the defaults are to be set by: weights whose sum is that of Dice + CE, ranges of tau, sizes, scales.
+    "defaults": (
+        "nnUNetTrainerICI_g0p333_i0p333_c0p333",
+        "nnUNetTrainerDual_g0p333_i0p333_p0p333",
+        "nnUNetTrainerICITau3to7",
+        "nnUNetTrainerDualTau3to7",
+        "nnUNetTrainerICI_size3",
+        "nnUNetTrainerICI_size5",
+        "nnUNetTrainerICI_size11",
+        "nnUNetTrainerICI_finest",
+        "nnUNetTrainerDual_finest",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,7 @@ class Data:
         dataset: its name in nnU-Net.
         configuration: of nnU-Net.
         source: where its files come from.
-        patch_size, features, batch_size: of the small plans; None for nnU-Net's own.
+        patch_size, features, batch_size: of the small plans.
     """
 
     dataset: str
@@ -148,9 +165,8 @@ def _call(command: list[object], environ: dict[str, str]) -> None:
     subprocess.run([str(part) for part in command], env=environ, cwd=ROOT, check=True)
 
 
-def run_one(name: str, trainer: str, seed: int, args: argparse.Namespace) -> str:
+def run_one(name: str, data: Data, trainer: str, seed: int, args: argparse.Namespace) -> str:
     """Train, predict and measure, unless that is done; a sentence on how it went."""
-    data = DATA[name]
     work = args.work.resolve()
     full = work / "runs" / name / f"{trainer}_seed{seed}.json"
     if not full.is_file():
@@ -183,12 +199,16 @@ def main() -> int:
     run.add_argument("data", choices=sorted(DATA))
     run.add_argument("work", type=Path, help="a folder to work in, outside of the repository")
     run.add_argument("--source", type=Path, help="the data set's files (default: ../shared/data)")
-    run.add_argument("--trainers", nargs="+", default=list(TRAINERS))
+    run.add_argument("--set", nargs="+", choices=sorted(SETS), default=["main"], help="of trainers (default: main)")
+    run.add_argument("--trainers", nargs="+", help="instead of a set")
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     run.add_argument("--epochs", type=int, default=1000)
     run.add_argument("--iterations", type=int, default=250, help="per epoch")
     run.add_argument("--train", type=int, default=320, help="number of training images")
     run.add_argument("--test", type=int, default=100, help="number of test images")
+    run.add_argument("--patch-size", type=int, nargs="+", help="in the place of the small plan's")
+    run.add_argument("--features", type=int, nargs="+", help="in the place of the small plan's")
+    run.add_argument("--batch-size", type=int, help="in the place of the small plan's")
     run.add_argument("--jobs", type=int, default=1, help="runs side by side")
     run.add_argument("--threads", type=int, default=1, help="of each run, on the CPU")
     commands.add_parser("report", help="docs/RESULTS.md from results/")
@@ -199,11 +219,14 @@ def main() -> int:
         write_report(RESULTS, ROOT / "docs")
         return 0
     data = DATA[args.data]
+    plan = {name: getattr(args, name) for name in ("patch_size", "features", "batch_size") if getattr(args, name)}
+    data = replace(data, **plan)
     prepare(data, args.source or data.source, args.work.resolve(), args.train, args.test, seed=0)
-    jobs = [(trainer, seed) for seed in args.seeds for trainer in args.trainers]
+    trainers = args.trainers or [trainer for name in args.set for trainer in SETS[name]]
+    jobs = [(trainer, seed) for seed in args.seeds for trainer in trainers]
     failed = 0
     with ThreadPoolExecutor(args.jobs) as pool:
-        for line in pool.map(lambda job: run_one(args.data, *job, args), jobs):
+        for line in pool.map(lambda job: run_one(args.data, data, *job, args), jobs):
             print(line, flush=True)
             failed += "FAILED" in line
     return int(failed > 0)

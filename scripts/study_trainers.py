@@ -1,6 +1,6 @@
-"""The ablation of the study: the ICI loss in its published form, which is not part of the package.
+"""What the study compares and the package has no name for: the published form of the ICI loss, and narrower thresholds.
 
-Probabilities go in, and so a missed lesion has no gradient from the instance term, and the center map is constant.
+In the published form probabilities go in, and so a missed lesion has no gradient from the instance term, and the center map is constant.
 Labels come from SciPy here, in the place of a fixed number of max-poolings: what is compared is the loss, not the
 labelling.
 """
@@ -13,10 +13,11 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.trainers import nnUNetTrainerDual, nnUNetTrainerICI
 from nnunet_ici.trainers.mixin import CompoundLossMixin
 from scripts.published import ici_terms, label_by_scipy
 
-__all__ = ["ABLATIONS", "nnUNetTrainerPublishedICI"]
+__all__ = ["ABLATIONS", "PublishedICILoss", "nnUNetTrainerPublishedICI"]
 
 
 class PublishedICILoss(CompoundLoss):
@@ -43,4 +44,19 @@ class nnUNetTrainerPublishedICI(CompoundLossMixin, nnUNetTrainer):
         return PublishedICILoss(global_loss, **options)
 
 
-ABLATIONS = {"nnUNetTrainerPublishedICI": nnUNetTrainerPublishedICI}
+class nnUNetTrainerICITau3to7(nnUNetTrainerICI):
+    """ICI with thresholds from U(0.3, 0.7)."""
+
+    threshold = (0.3, 0.7)
+
+
+class nnUNetTrainerDualTau3to7(nnUNetTrainerDual):
+    """Dual with thresholds from U(0.3, 0.7)."""
+
+    threshold = (0.3, 0.7)
+
+
+ABLATIONS = {
+    trainer.__name__: trainer
+    for trainer in (nnUNetTrainerPublishedICI, nnUNetTrainerICITau3to7, nnUNetTrainerDualTau3to7)
+}

@@ -125,3 +125,13 @@ def test_the_published_form_gives_a_missed_lesion_no_gradient():
     loss(logits, target).backward()
     gradient = logits.grad[0, 1]
     assert gradient[2:4, 2:4].abs().min() > 0 and gradient[8:10, 8:10].abs().max() == 0
+
+
+def test_every_trainer_of_the_sets_exists():
+    from nnunet_ici import trainers
+    from scripts.study import SETS
+    from scripts.study_trainers import ABLATIONS
+
+    names = {name for group in SETS.values() for name in group} - {study_report.BASELINE}
+    assert all(name in ABLATIONS or isinstance(getattr(trainers, name), type) for name in names)
+    assert ABLATIONS["nnUNetTrainerDualTau3to7"].threshold == (0.3, 0.7)
