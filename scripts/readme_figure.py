@@ -1,11 +1,13 @@
-"""Draw docs/terms.png: what each term pulls up and pushes down, on one small image.
+"""Draw docs/terms.png, what each term pulls up and pushes down on one small image, and docs/explain.png, what
+``nnunet_ici explain`` makes of the same image.
 
-python scripts/readme_figure.py [docs/terms.png]
+python scripts/readme_figure.py [docs]
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from skimage import io
 
+from nnunet_ici.explain.explain import main as explain
 from nnunet_ici.losses import CenterLoss, DICILoss, InstanceLoss, PredictedInstanceLoss
 
 
@@ -33,9 +37,17 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
     return label, prob
 
 
-def main() -> int:
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/terms.png")
-    label, prob = scene()
+def draw_explained(label: np.ndarray, prob: np.ndarray, path: Path) -> int:
+    """Hand the image to ``nnunet_ici explain``, as nnU-Net writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "label.png", Path(folder) / "prediction.npz"
+        io.imsave(files[0], label.astype(np.uint8), check_contrast=False)
+        np.savez(files[1], probabilities=np.stack([1 - prob, prob])[:, None].astype(np.float32))
+        return explain([*map(str, files), "-o", str(path)])
+
+
+def draw_terms(label: np.ndarray, prob: np.ndarray, path: Path) -> None:
+    """The gradient of each term, at the logits of the image."""
     target = torch.from_numpy(label)[None, None]
     half_logit = torch.from_numpy(np.log(prob / (1 - prob)) / 2).float()[None]
     host = DC_and_CE_loss(
@@ -68,9 +80,15 @@ def main() -> int:
     axes[0].annotate("false", (47, 37), (47, 43.5), color="#E69F00", ha="center", va="center", fontsize=10)
     bar = figure.colorbar(drawn, ax=axes.tolist(), shrink=0.8, ticks=[-1e-2, -1e-4, 0, 1e-4, 1e-2])
     bar.set_label("change of the logit in one step\ndown  |  up")
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
-    return 0
+
+
+def main() -> int:
+    docs = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
+    docs.mkdir(parents=True, exist_ok=True)
+    label, prob = scene()
+    draw_terms(label, prob, docs / "terms.png")
+    return draw_explained(label, prob, docs / "explain.png")
 
 
 if __name__ == "__main__":
