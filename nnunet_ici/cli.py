@@ -18,6 +18,10 @@ COMMANDS = {
     "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data"),
     "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic data set in the layout of ATLAS R2.0 or R3.0"),
     "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions of predictions"),
+    "report": (
+        "nnunet_ici.report.report",
+        "one HTML page from an evaluation: tables, lesions, cases, training curves",
+    ),
     "explain": ("nnunet_ici.explain.explain", "draw what the loss sees in a label and a prediction"),
     "tune": (
         "nnunet_ici.postprocessing.tune",

@@ -1,0 +1,208 @@
+"""Read what ``nnunet_ici evaluate`` wrote, and say what of it is missing or broken."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_ici.evaluation.cases import Settings
+from nnunet_ici.evaluation.detection import by_size
+from nnunet_ici.evaluation.families import FAMILIES, Metric, metrics_of
+from nnunet_ici.evaluation.folders import Case, LabelScheme
+from nnunet_ici.evaluation.summary import Row, group_rows, read_rows, summarise
+from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
+
+__all__ = ["Evaluation", "read_evaluation"]
+
+FILES = ("cases.csv", "instances.csv", "summary.json")
+KEYS = ("model", "case", "class")
+NEEDED = {"cases.csv": KEYS, "instances.csv": (*KEYS, "kind", "size", "touched")}
+
+UNITS = {"mm3": "mm³", "mm2": "mm²"}
+
+# A line of by_size, and a curve of froc.
+SizeGroups = list[dict[str, float]]
+Curve = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An output folder of ``nnunet_ici evaluate``.
+
+    Attributes:
+        folder: where it was read.
+        version, date: of the evaluation.
+        arguments: of its command line, by name.
+        settings: how the cases were evaluated.
+        unit: of the sizes: "mm3", "mm2" or "voxels".
+        edges: between the sizes.
+        rows: the lines of cases.csv.
+        instances: the lines of instances.csv.
+        cases: the files by case, where they were then.
+        froc: by model and class; empty without probabilities.
+    """
+
+    folder: Path
+    version: str
+    date: str
+    arguments: dict[str, Any]
+    settings: Settings
+    unit: str
+    edges: tuple[float, ...]
+    rows: list[Row]
+    instances: list[Row]
+    cases: dict[str, Case]
+    froc: dict[tuple[str, str], Curve]
+
+    @property
+    def models(self) -> list[str]:
+        """The models' names, in the order they were given."""
+        return list(dict.fromkeys(str(row["model"]) for row in self.rows))
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names."""
+        return list(self.settings.scheme.classes)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Those in cases.csv."""
+        return metrics_of(self.settings.families, self.settings.available)
+
+    @property
+    def unit_title(self) -> str:
+        """The unit of the sizes as readers know it."""
+        return UNITS.get(self.unit, self.unit)
+
+    def instances_of(self, model: str, of_class: str) -> list[Row]:
+        """The lines of instances.csv of one model and class."""
+        return [row for row in self.instances if row["model"] == model and row["class"] == of_class]
+
+    def sizes(self) -> dict[tuple[str, str], SizeGroups]:
+        """Recall and false predictions by size, by model and class."""
+        return {
+            (model, name): by_size(self.instances_of(model, name), self.edges)
+            for model in self.models
+            for name in self.classes
+        }
+
+    def tables(self) -> list[Table]:
+        """The tables of the evaluation: one a family, then the sizes, then the differences to the first model."""
+        summary = summarise(self.rows, self.metrics)
+        means: dict[str, dict[str, float]] = {}
+        for model in self.models if self.froc else ():
+            at = {name: self.froc.get((model, name), {"at": [math.nan]})["at"] for name in self.classes}
+            means[model] = {name: sum(values) / len(values) for name, values in at.items()}
+        tables = [
+            family_table(family, summary, [m for m in self.metrics if m.name.startswith(f"{family}.")], means)
+            for family in self.settings.families
+        ]
+        if "detection" in self.settings.families:
+            tables.append(size_table(self.sizes(), self.unit_title))
+        differences = comparison_table(self.rows, self.metrics)
+        return tables + ([] if differences is None else [differences])
+
+
+def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
+    """Read an output folder of ``nnunet_ici evaluate``.
+
+    Returns:
+        What it holds, None where there are problems; and these, one sentence each.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        got = f"no {', no '.join(missing)}" if folder.is_dir() else "no such folder"
+        return None, [
+            f"{folder} holds no evaluation. Expected: {', '.join(FILES)}, as nnunet_ici evaluate -o writes them. "
+            f"Got: {got}"
+        ]
+    problems = []
+    tables: dict[str, list[Row]] = {}
+    for name, needed in NEEDED.items():
+        try:
+            tables[name] = read_rows(folder / name, text=(*KEYS, "kind"))
+            lacking = [column for column in needed if tables[name] and column not in tables[name][0]]
+            if lacking:
+                problems.append(f"{folder / name} lacks columns. Expected: {', '.join(needed)}. Got: no {lacking[0]}")
+        except ValueError as error:
+            problems.append(str(error))
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"{path} cannot be read. Expected: JSON of nnunet_ici evaluate. Got: {error}")
+    if problems:
+        return None, problems
+    try:
+        evaluation = _evaluation(folder, summary, tables["cases.csv"], tables["instances.csv"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return None, [
+            f"{path} is not usable. Expected: what this version's nnunet_ici evaluate writes. "
+            f"Got: {type(error).__name__} {error}"
+        ]
+    problems = _disagreements(evaluation)
+    return (None if problems else evaluation), problems
+
+
+def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], instances: list[Row]) -> Evaluation:
+    """Everything in its type. Errors of any kind mean that summary.json is none of ours."""
+    arguments = dict(summary["arguments"])
+    classes = {str(name): tuple(map(int, values)) for name, values in summary["classes"].items()}
+    scheme = LabelScheme(classes, summary["ignore"], summary["file_ending"])
+    families = tuple(family for family in arguments["family"] if family in FAMILIES)
+    available = tuple(
+        {metric.needs for family in families for metric in FAMILIES[family] if rows and metric.name in rows[0]} - {""}
+    )
+    return Evaluation(
+        folder=folder,
+        version=str(summary["nnunet_ici"]),
+        date=str(summary["date"]),
+        arguments=arguments,
+        settings=Settings(scheme, families, available, str(summary["file_ending"])),
+        unit=str(summary["size_unit"]),
+        edges=tuple(map(float, arguments["sizes"])),
+        rows=rows,
+        instances=instances,
+        cases={
+            str(name): Case(
+                str(name),
+                Path(files["label"]),
+                {str(model): None if path is None else Path(path) for model, path in files["predictions"].items()},
+            )
+            for name, files in summary["files"].items()
+        },
+        froc={
+            (str(model), str(name)): {
+                key: [math.nan if value is None else float(value) for value in curve[key]]
+                for key in ("false_per_case", "sensitivity", "at")
+            }
+            for model, curves in summary["froc"].items()
+            for name, curve in curves.items()
+        },
+    )
+
+
+def _disagreements(evaluation: Evaluation) -> list[str]:
+    """Where the three files are not of one evaluation."""
+    path = evaluation.folder / "cases.csv"
+    lacking = [
+        metric.name for metric in evaluation.metrics if evaluation.rows and metric.name not in evaluation.rows[0]
+    ]
+    if not evaluation.rows or lacking:
+        got = f"no column {lacking[0]}" if lacking else "no row"
+        return [f"{path} does not fit summary.json. Expected: a column for each metric, and rows. Got: {got}"]
+    expected = {(case, name) for case in evaluation.cases for name in evaluation.classes}
+    problems = []
+    for model, classes in group_rows(evaluation.rows).items():
+        found = {(str(row["case"]), name) for name, rows in classes.items() for row in rows}
+        if found != expected:
+            case, name = min(found ^ expected)
+            problems.append(
+                f"{path} does not fit summary.json. Expected: one row of {model} for each of {len(evaluation.cases)} "
+                f"cases and {len(evaluation.classes)} classes. Got: a difference in case {case}, class {name}"
+            )
+    return problems

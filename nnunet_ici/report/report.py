@@ -1,0 +1,129 @@
+"""``nnunet_ici report``: one HTML page from an evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_ici.report.reading import read_evaluation
+from nnunet_ici.report.training import Curves, find_fold_folders, parse_trainings, read_curves
+
+__all__ = ["main"]
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Write one HTML page from what nnunet_ici evaluate wrote: tables, the size of each lesion found or "
+        "missed, recall by size, slices of the worst, median and best case, and training curves. The page needs no "
+        "other file and no network, and can be printed.",
+    )
+    parser.add_argument("evaluation", type=Path, metavar="OUT", help="output folder of nnunet_ici evaluate")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="the page (default: OUT/report.html)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images, CASE_0000.ENDING or CASE.ENDING, shown behind the lesions (default: black)",
+    )
+    parser.add_argument(
+        "--training",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="a model's name, and the folder of a fold, or of all its folds, in nnU-Net's results; not needed where "
+        "the validation predictions of folds were evaluated (evaluate -tr): these are found",
+    )
+    parser.add_argument(
+        "--cases", type=_positive, default=3, metavar="K", help="number of cases shown, from worst to best (default: 3)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
+    return number
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Write the page of an evaluation.
+
+    Args:
+        argv: the arguments; ``sys.argv[1:]`` by default.
+        prog: the command's name in the help.
+
+    Returns:
+        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
+    """
+    args = _parser(prog).parse_args(argv)
+    path = args.evaluation / "report.html" if args.o is None else args.o
+    evaluation, problems = read_evaluation(args.evaluation)
+    if args.o is not None:
+        problems += _check_output(path)
+    if args.images is not None and not args.images.is_dir():
+        problems.append(f"--images cannot be read. Expected: a folder. Got: {args.images}, no such folder")
+    given, found = parse_trainings(args.training)
+    problems += found
+    own = find_fold_folders(evaluation.cases.values()) if evaluation is not None else []
+    trainings, found = _read_trainings([*given, *own])
+    problems += found
+    if evaluation is None or problems:
+        return _refuse(problems)
+
+    # matplotlib only where all is well so far
+    from nnunet_ici.report.page import make_page
+    from nnunet_ici.report.slices import draw_cases
+
+    cases, problems = draw_cases(evaluation, args.images, args.cases)
+    if problems:
+        return _refuse(problems)
+    page = make_page(evaluation, cases, trainings)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        return _refuse([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"])
+    for case in cases:
+        if case.missing:
+            print(f"no slices of {case.name}: {'; '.join(case.missing)}", file=sys.stderr)
+    print(f"written to {path} ({len(page.encode()) / 1e6:.1f} MB)")
+    return 0
+
+
+def _check_output(path: Path) -> list[str]:
+    if path.is_dir():
+        return [f"-o is not usable. Expected: a file. Got: the folder {path}"]
+    if not path.parent.is_dir():
+        return [f"-o is not usable. Expected: a file in a folder that exists. Got: {path}"]
+    return []
+
+
+def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], list[str]]:
+    """The curves of all folders, each folder once, and the problems."""
+    trainings = []
+    problems = []
+    once = {folder.resolve(): (name, folder) for name, folder in reversed(folders)}
+    for name, folder in reversed(once.values()):
+        try:
+            trainings.append(read_curves(name, folder))
+        except ValueError as error:
+            problems.append(str(error))
+    return trainings, problems
+
+
+def _refuse(problems: Sequence[str]) -> int:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print(f"{count}, nothing was written:", *(f"- {problem}" for problem in problems), sep="\n", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,472 @@
+"""``nnunet_ici report``: what the page holds, that it stands alone, and one report of all that is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_ici.cli import main
+from nnunet_ici.evaluation.folders import Case
+from nnunet_ici.evaluation.formats import to_csv
+from nnunet_ici.evaluation.tables import Cell, Table
+from nnunet_ici.report.curves import draw_dice, draw_training
+from nnunet_ici.report.figures import draw_froc, draw_recall, draw_sizes, wilson
+from nnunet_ici.report.look import in_figure, model_style, plain_style, svg_of
+from nnunet_ici.report.markup import VOID, html_table
+from nnunet_ici.report.outlines import mask_loops, mask_path
+from nnunet_ici.report.reading import read_evaluation
+from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
+
+EVIL = "<script>alert('1')</script> & \"$x$\""
+
+
+class Page(HTMLParser):
+    """The texts, the elements and their attributes; every element has to end where it should."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.elements, self.texts, self.balanced = [], [], [], True
+        self.markup = path.read_text(encoding="utf-8")
+        self.feed(self.markup)
+        self.close()
+        self.balanced = self.balanced and not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        self.balanced = self.balanced and bool(self.open) and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    def all(self, tag, **attributes):
+        return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
+
+    @property
+    def text(self):
+        return " ".join(self.texts)
+
+
+def write(path, array):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+
+
+def evaluate(root, models, *extra):
+    predictions = [f"{name}={folder}" for name, folder in models.items()]
+    arguments = ["-gt", str(root / "gt"), "-pred", *predictions, "-o", str(root / "out"), "-np", "1"]
+    assert main(["evaluate", *arguments, *extra]) == 0
+    return root / "out"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Two cases with three lesions; model A misses one and sees one too many, model B is perfect."""
+    root = tmp_path_factory.mktemp("evaluated")
+    for name, count in (("one", 2), ("two", 1)):
+        label = np.zeros((6, 16, 16), np.uint8)
+        label[1:3, 2:4, 2:4] = 1
+        label[4, 10, 10] = count - 1
+        write(root / "gt" / f"{name}.nii.gz", label)
+        write(root / "B" / f"{name}.nii.gz", label)
+        prediction = label.copy()
+        if name == "one":
+            prediction[4, 10, 10], prediction[0, 14, 1] = 0, 1
+        write(root / "A" / f"{name}.nii.gz", prediction)
+        write(root / "images" / f"{name}_0000.nii.gz", 50 * label + np.arange(16, dtype=np.uint8))
+    evaluate(root, {"A": root / "A", "B": root / "B"})
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(evaluated, tmp_path_factory):
+    """Its page, with images."""
+    return report(evaluated / "out", tmp_path_factory.mktemp("page"), "--images", evaluated / "images")
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """A 2D case with two classes, and names that are HTML, formulas or hidden; the first model misses a class."""
+    label = np.zeros((20, 24), np.uint8)
+    label[3:6, 3:6], label[10:12, 10:14] = 1, 2
+    write(tmp_path / "gt" / "cell.png", label)
+    write(tmp_path / "B" / "cell.png", label)
+    write(tmp_path / "A" / "cell.png", np.where(label == 1, 0, label).astype(np.uint8))
+    write(tmp_path / "images" / "cell.png", 100 * label)
+    declared = {"labels": {"background": 0, "<b>cell": 1, "core": 2}, "file_ending": ".png"}
+    (tmp_path / "dataset.json").write_text(json.dumps(declared))
+    evaluate(tmp_path, {EVIL: tmp_path / "A", "_hidden": tmp_path / "B"})
+    return tmp_path
+
+
+def report(out, tmp_path, *extra):
+    path = tmp_path / "page.html"
+    assert main(["report", str(out), "-o", str(path), *map(str, extra)]) == 0
+    return Page(path)
+
+
+def refused(capsys, out, *extra):
+    assert main(["report", str(out), *map(str, extra)]) == 1
+    return capsys.readouterr().err
+
+
+def test_the_page(evaluated, tmp_path, capsys):
+    page = report(evaluated / "out", tmp_path)
+    assert page.balanced and page.markup.startswith("<!DOCTYPE html>")
+    assert page.all("html", lang="en") and page.all("meta", charset="utf-8")
+    assert "Lesion report: A, B" in page.texts
+    headings = ["What was compared", "Tables", "Lesions", "Cases", "Training"]
+    assert [page.texts[at] for at, text in enumerate(page.texts) if text in headings] == headings * 2  # contents, page
+    anchors = {found["href"] for found in page.all("a")}
+    assert anchors == {f"#{found['id']}" for found in page.all("section")}
+    assert "foreground: every label above 0" in page.text and "A lesion is a connected component" in page.text
+    assert "Worst: one" in page.texts and "Best: two" in page.texts and "Median" not in page.text
+    assert "found: 0, missed: 0, false: 1" in page.text and "found: 0, missed: 1, false: 0" in page.text
+    alternatives = [found["alt"] for found in page.all("img")]
+    assert "A: 2 found, 1 missed, 1 false; B: 3 found, 0 missed, 0 false" in alternatives[0]
+    assert "A: 0.667 of size below 10" in alternatives[1]
+    assert "No training is known" in page.text
+    assert not page.all("image") and "image" not in page.texts
+    assert f"written to {tmp_path / 'page.html'}" in capsys.readouterr().out
+
+
+def test_it_stands_alone(page):
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    for tag, found in page.elements:
+        for name in ("src", "href"):
+            target = found.get(name)
+            assert target is None or target.startswith("data:") or target[1:] in ids, (tag, target)
+    assert not page.all("script") and not page.all("link")
+    assert "@import" not in page.markup and "url(" not in page.markup.replace("url(#", "")
+    assert all(found["alt"] for found in page.all("img"))
+    assert all(found["aria-label"] for found in page.all("svg", role="img"))
+    used = {part.split(")")[0] for part in page.markup.split("url(#")[1:]}
+    assert used and used <= set(ids)
+
+
+def test_the_tables_are_those_of_the_evaluation(evaluated, page):
+    evaluation, problems = read_evaluation(evaluated / "out")
+    assert not problems
+    assert to_csv(evaluation.tables()) == (evaluated / "out" / "tables.csv").read_text()
+    assert {found["scope"] for found in page.all("th")} == {"col", "row"}
+    assert len(page.all("caption")) == len(page.all("table")) == 6 + 2  # the tables, and one for each case
+
+
+def test_a_table():
+    rows = [[Cell("a<"), Cell("x"), Cell("0.5", 0.5, 1, best=True)], [Cell("b"), Cell("x"), Cell("-", math.nan, 2)]]
+    markup = html_table(Table("t", "T", 2, ["model", "class", "Dice"], rows, note="A & B."), "means")
+    assert '<th scope="row" class="name">a&lt;</th>' in markup and "A &amp; B." in markup
+    assert '<td><strong>0.5</strong><span class="rank"> (1)</span></td>' in markup
+    assert '<td>-<span class="rank"> (2)</span></td>' in markup
+    assert "group" not in markup  # all rows are of class x
+    grouped = html_table(Table("t", "T", 2, ["m", "s"], [[Cell(a), Cell(b)] for a, b in ("ax", "ay", "bx")]), "t")
+    assert grouped.count('class="group"') == 1
+
+
+def test_slices_with_images(page):
+    images = page.all("image")
+    titles = [text for text in page.texts if text.startswith("foreground, slice")]
+    # most lesion voxels, missed, false; of the second case there is nothing missed or false
+    assert titles == ["foreground, slice 1", "foreground, slice 4", "foreground, slice 0", "foreground, slice 1"]
+    assert len(images) == 4 and all(found["href"].startswith("data:image/png;base64,") for found in images)
+    assert page.texts.count("image") == 4 and page.texts.count("label") == 4
+    assert len(page.all("path", **{"class": "missed"})) == 1 + 1  # one in the legend
+    assert len(page.all("path", **{"class": "false"})) == 1 + 1
+
+
+def test_one_case_only(evaluated, tmp_path):
+    page = report(evaluated / "out", tmp_path, "--cases", 1)
+    assert "Worst: one" in page.texts and "Best: two" not in page.texts
+
+
+def test_flat_images_classes_and_names(flat, tmp_path):
+    page = report(flat / "out", tmp_path, "--images", flat / "images")
+    assert page.balanced and not page.all("script") and not page.all("b", **{"class": "cell"})
+    assert "<script" not in page.markup and EVIL in page.texts
+    assert "<b>cell: label 1; core: label 2" in page.texts
+    assert "The only case: cell" in page.texts
+    assert [page.texts.count(name) for name in ("found: 1, missed: 0, false: 0", "found: 0, missed: 1, false: 0")] == [
+        3,
+        1,
+    ]
+    assert len([found for found in page.all("img") if found["alt"].startswith("Size of each")]) == 2
+    assert "voxels" in page.text  # a PNG does not know how large a pixel is
+
+
+def test_moved_files_leave_the_slices_out(flat, tmp_path, capsys):
+    (flat / "A" / "cell.png").unlink()
+    page = report(flat / "out", tmp_path, "--images", flat / "images")
+    assert f"{flat / 'A' / 'cell.png'} is no longer there" in page.texts and not page.all("use")
+    assert "no slices of cell: " in capsys.readouterr().err
+
+
+def test_the_page_lies_beside_its_evaluation(flat):
+    assert main(["report", str(flat / "out")]) == 0
+    assert Page(flat / "out" / "report.html").balanced
+    assert not list((flat / "out").glob("*.tmp")) and not list((flat / "out").glob(".*"))
+
+
+def test_no_evaluation(evaluated, tmp_path, capsys):
+    assert f"{tmp_path / 'x'} holds no evaluation." in (told := refused(capsys, tmp_path / "x"))
+    assert "Got: no such folder" in told
+    (tmp_path / "cases.csv").write_text("model,case,class\n")
+    assert "Got: no instances.csv, no summary.json" in refused(capsys, tmp_path)
+    (tmp_path / "instances.csv").write_text("model,case\n1,2\n")
+    (tmp_path / "summary.json").write_text("{")
+    told = refused(capsys, tmp_path)
+    assert "2 problems, nothing was written:" in told
+    assert "instances.csv lacks columns. Expected: model, case, class, kind, size, touched. Got: no class" in told
+    assert "summary.json cannot be read. Expected: JSON of nnunet_ici evaluate." in told
+    (tmp_path / "instances.csv").write_text("")
+    (tmp_path / "summary.json").write_text("{}")
+    assert "summary.json is not usable." in (told := refused(capsys, tmp_path)) and "KeyError 'arguments'" in told
+    (tmp_path / "summary.json").write_text((evaluated / "out" / "summary.json").read_text())
+    assert "cases.csv does not fit summary.json." in refused(capsys, tmp_path)
+    lines = (evaluated / "out" / "cases.csv").read_text().splitlines()
+    (tmp_path / "cases.csv").write_text("\n".join(lines[:-1]))
+    assert "Got: a difference in case two, class foreground" in refused(capsys, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.csv", "instances.csv", "summary.json"]
+
+
+def test_bad_arguments_are_told_together(evaluated, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    told = refused(
+        capsys,
+        evaluated / "out",
+        *("-o", tmp_path / "missing" / "page.html", "--images", tmp_path / "pictures"),
+        *("--training", "A", f"A={tmp_path / 'nowhere'}", f"A={tmp_path / 'empty'}"),
+    )
+    assert "5 problems, nothing was written:" in told
+    assert f"-o is not usable. Expected: a file in a folder that exists. Got: {tmp_path / 'missing'}" in told
+    assert f"--images cannot be read. Expected: a folder. Got: {tmp_path / 'pictures'}" in told
+    assert "--training is malformed. Expected: NAME=FOLDER. Got: A" in told
+    assert f"--training A={tmp_path / 'nowhere'} cannot be read. Expected: a folder." in told
+    assert f"--training A={tmp_path / 'empty'} holds no training. Expected: terms_ici.csv or" in told
+    assert f"-o is not usable. Expected: a file. Got: the folder {tmp_path}" in refused(
+        capsys, evaluated / "out", "-o", tmp_path
+    )
+
+
+def test_images_that_do_not_fit(flat, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    (flat / "images" / "cell.png").unlink()
+    told = refused(capsys, flat / "out", "-o", page, "--images", flat / "images")
+    assert f"no image for case cell. Expected: {flat / 'images' / 'cell_0000.png'}" in told
+    write(flat / "images" / "cell.png", np.zeros((3, 4), np.uint8))
+    told = refused(capsys, flat / "out", "-o", page, "--images", flat / "images")
+    assert "another size than its label. Expected: (24, 20)" in told and not page.exists()
+    with pytest.raises(SystemExit):
+        main(["report", str(flat / "out"), "--cases", "0"])
+    assert "Expected: an integer above 0. Got: 0" in capsys.readouterr().err
+
+
+def test_outlines():
+    assert mask_loops(np.zeros((2, 2), bool)) == []
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    outer, inner = mask_loops(ring)
+    assert outer == [(0, 0), (3, 0), (3, 3), (0, 3)]
+    assert sorted(inner) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert mask_path(np.eye(2, dtype=bool)).count("Z") in (1, 2)  # the two pixels share a corner
+    assert mask_path(np.array([[True], [True]]), (5, 7)) == "M5 7H6V9H5Z"
+
+
+def filled(path, shape):
+    """A mask from a path: a pixel is inside where an odd number of borders lies to the left of it."""
+    crossings = np.zeros((shape[0], shape[1] + 1), int)
+    for loop in path.split("Z")[:-1]:
+        x, y = start = tuple(map(int, loop[1:].replace("H", " H").replace("V", " V").split()[:2]))
+        for step in [*loop.replace("H", " H").replace("V", " V").split()[2:], f"H{start[0]}", f"V{start[1]}"]:
+            if step[0] == "H":
+                x = int(step[1:])
+            else:
+                low, high = sorted((y, int(step[1:])))
+                crossings[low:high, x] += 1
+                y = int(step[1:])
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+
+
+def test_outlines_give_the_mask_back():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        mask = random.random((7, 9)) < 0.5
+        np.testing.assert_array_equal(filled(mask_path(mask), mask.shape), mask)
+
+
+LOG = """\
+
+#######################################################################
+2026-01-02 10:00:00.000001: Epoch {0} 
+2026-01-02 10:00:00.000002: Current learning rate: 0.01 
+2026-01-02 10:00:00.000003: train_loss {1} 
+2026-01-02 10:00:00.000004: val_loss {2} 
+2026-01-02 10:00:00.000005: Pseudo dice {3} 
+2026-01-02 10:00:00.000006: Epoch time: 12.5 s 
+"""  # noqa: W291
+
+
+def make_fold(folder, terms=True):
+    folder.mkdir(parents=True)
+    first = [(0, 0.5, 0.75, "[np.float32(0.25), np.float32(nan)]"), (1, 0.25, 0.5, "[0.5, 0.125]")]
+    # taken up again a month later, from epoch 1 on
+    second = [(1, -0.25, -1e-05, "[0.625, 0.25]"), (2, "nan", -0.5, "[0.75, 0.5]")]
+    for name, lines in (("2026_9_02_10_00_00", first), ("2026_10_02_10_00_00", second)):
+        (folder / f"training_log_{name}.txt").write_text("".join(LOG.format(*line) for line in lines))
+    if terms:
+        (folder / "terms_ici.csv").write_text(
+            "epoch,train_global,train_instance,val_global,val_instance,"
+            "val_label_instances,val_missed_instances,val_predicted_instances,val_false_instances\n"
+            "0,-0.5,0.75,-0.25,nan,8,4,0,0\n1,-0.625,0.5,-0.5,0.25,8,2,5,1\n"
+        )
+    return folder
+
+
+def test_curves(tmp_path):
+    curves = read_curves("A", make_fold(tmp_path / "fold_0"))
+    assert curves.epochs == 3
+    assert curves.loss[1] == {0: 0.75, 1: -1e-05, 2: -0.5}
+    assert list(curves.loss[0]) == [0, 1, 2] and curves.loss[0][1] == -0.25 and math.isnan(curves.loss[0][2])
+    assert curves.dice[0] == {0: 0.25, 1: 0.625, 2: 0.75} and math.isnan(curves.dice[1][0])
+    assert list(curves.terms) == ["global", "instance"]
+    assert curves.terms["global"] == ({0: -0.5, 1: -0.625}, {0: -0.25, 1: -0.5})
+    assert curves.shares["missed"] == {0: 0.5, 1: 0.25}
+    assert math.isnan(curves.shares["false"][0]) and curves.shares["false"][1] == 0.2
+    plain = read_curves("B", make_fold(tmp_path / "fold_1", terms=False))
+    assert plain.terms == {} and plain.shares == {} and plain.epochs == 3
+
+
+def test_a_training_begun_anew_replaces_the_old_one(tmp_path):
+    folder = make_fold(tmp_path / "fold_0", terms=False)
+    (folder / "training_log_2027_1_1_00_00_00.txt").write_text(LOG.format(0, 2, 3, "[0.5]"))
+    curves = read_curves("A", folder)
+    assert curves.loss == ({0: 2.0}, {0: 3.0}) and curves.epochs == 1 and curves.dice == [{0: 0.5}, {}]
+
+
+def test_broken_curves(tmp_path):
+    folder = make_fold(tmp_path / "fold_0")
+    (folder / "terms_ici.csv").write_text("epoch,train_global\n0,much\n")
+    with pytest.raises(ValueError, match=r"terms_ici.csv cannot be read. Expected: epoch, and numbers. Got: .*much"):
+        read_curves("A", folder)
+    (folder / "terms_ici.csv").unlink()
+    for path in folder.iterdir():
+        path.write_text("2026-01-02 10:00:00.000001: Epoch 0 \n")
+    with pytest.raises(ValueError, match=r"holds no curve. Expected: at least one epoch in the logs. Got: none"):
+        read_curves("A", folder)
+
+
+def test_where_trainings_are_found(tmp_path):
+    folds = [make_fold(tmp_path / "trainer" / f"fold_{number}") for number in (1, 0)]
+    (tmp_path / "trainer" / "fold_2").mkdir()
+    found, problems = parse_trainings([f"A={tmp_path / 'trainer'}", f"B=C={folds[0]}"])
+    assert found == [("A", folds[1]), ("A", folds[0])] and "B=C" in problems[0]
+    case = Case(
+        "one",
+        tmp_path / "gt" / "one.nii.gz",
+        {
+            "A": folds[0] / "validation" / "one.nii.gz",
+            "B": tmp_path / "trainer" / "fold_2" / "validation" / "one.nii.gz",
+            "C": tmp_path / "C" / "one.nii.gz",
+            "D": None,
+        },
+    )
+    assert find_fold_folders([case, case]) == [("A", folds[0])]
+
+
+def test_training_in_the_page(evaluated, tmp_path):
+    fold = make_fold(tmp_path / "trainer" / "fold_0")
+    for name in ("one", "two"):
+        write(
+            fold / "validation" / f"{name}.nii.gz",
+            sitk.GetArrayFromImage(sitk.ReadImage(str(evaluated / "A" / f"{name}.nii.gz"))),
+        )
+    (tmp_path / "gt").symlink_to(evaluated / "gt")
+    out = evaluate(tmp_path, {"A": fold / "validation"}, "--family", "paper")
+    page = report(out, tmp_path)
+    text = "A, fold_0, 3 epochs: the terms of the loss, the loss, pseudo Dice, missed lesions and false predictions"
+    assert f"{text}, over the epochs." in [found["alt"] for found in page.all("img")]
+    assert "Pseudo Dice" not in page.text  # only several trainings are compared
+    other = make_fold(tmp_path / "other" / "fold_3", terms=False)
+    page = report(out, tmp_path, "--training", f"A={fold}", f"baseline={other}")
+    assert "A, fold_0" in page.texts and "baseline, fold_3" in page.texts and "Pseudo Dice" in page.text
+    assert page.texts.count("A, fold_0") == 1  # found and given, shown once
+    (other / "training_log_2026_9_02_10_00_00.txt").unlink()
+    (other / "training_log_2026_10_02_10_00_00.txt").write_text("nothing")
+    assert main(["report", str(out), "--training", f"A={other}"]) == 1
+
+
+def instance(kind, size, touched):
+    return {"kind": kind, "size": size, "touched": touched}
+
+
+def test_the_figure_of_sizes():
+    rows = [instance("label", 10, 1), instance("label", 20, 1), instance("label", 2, 0), instance("predicted", 3, 0)]
+    figure = draw_sizes({"A": [*rows, instance("predicted", 9, 1)], EVIL: []}, "mm³")
+    axis, empty = figure.axes
+    sizes = [points.get_offsets()[:, 0].tolist() for points in axis.collections[:3]]
+    assert sizes == [[10, 20], [2], [3]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["found: 2", "missed: 1", "false: 1"]
+    assert [label.get_text() for label in empty.get_yticklabels()] == ["found: 0", "missed: 0", "false: 0"]
+    assert axis.get_xscale() == "log" and empty.get_xlabel().endswith("(mm³)")
+    assert len({points.get_paths()[0].vertices.shape for points in axis.collections[:3]}) == 3  # three shapes
+
+
+def size_group(low, high, label, found, false):
+    return {"from": low, "to": high, "label": label, "found": found, "false": false} | {
+        "recall": found / label if label else math.nan
+    }
+
+
+def test_the_figure_of_recall():
+    groups = [size_group(0, 10, 10, 8, 3), size_group(10, math.inf, 0, 0, 1)]
+    figure = draw_recall({"A": groups, "B": groups}, "mm²")
+    upper, lower = figure.axes
+    assert [label.get_text() for label in upper.get_xticklabels()] == ["below 10\n10 lesions", "10 and more\n0 lesions"]
+    points = upper.containers[0].lines[0].get_ydata()
+    assert points[0] == 0.8 and math.isnan(points[1])
+    low, high = wilson(8, 10)
+    assert upper.containers[0].lines[2][0].get_segments()[0][:, 1].tolist() == pytest.approx([low, high])
+    assert [bar.get_height() for bar in lower.patches] == [3, 1, 3, 1]
+    assert lower.patches[0].get_hatch() != lower.patches[2].get_hatch()
+    assert len(draw_recall({str(number): groups for number in range(7)}, "mm²").axes) == 1
+    assert all(math.isnan(edge) for edge in wilson(0, 0))
+
+
+def test_the_figure_of_froc():
+    curve = {"false_per_case": [0.0, 0.5, 20.0], "sensitivity": [0.0, 0.5, 1.0], "at": [0.0] * 7}
+    axis = draw_froc({"B": curve}, ["A", "B"]).axes[0]
+    assert axis.lines[0].get_xdata().tolist() == [0.0, 0.5, 20.0]
+    assert axis.lines[0].get_color() == model_style(1)["color"] and axis.get_xlim()[1] == 32
+
+
+def test_the_figures_of_training(tmp_path):
+    curves = read_curves("A", make_fold(tmp_path / "fold_0"))
+    terms, loss, validation = draw_training(curves).axes
+    assert [len(axis.lines) for axis in (terms, loss, validation)] == [4, 2, 4]
+    assert terms.lines[0].get_ydata().tolist() == [-0.5, -0.625] and terms.lines[1].get_linestyle() == "--"
+    assert len({line.get_marker() for line in validation.lines}) == 4
+    curves.loss, curves.dice = ({}, {}), []  # the logs are gone, the table is there
+    assert len(draw_training(curves).axes) == 2
+    curves = read_curves("A", tmp_path / "fold_0")
+    comparison = draw_dice([curves, curves], ["A", "_B"])
+    assert comparison.axes[0].lines[0].get_ydata()[1:].tolist() == [0.4375, 0.625]
+    assert len(comparison.legends[0].get_texts()) == 2
+
+
+def test_names_in_figures():
+    assert in_figure("$x$") == r"\$x\$" and in_figure("_x").lstrip("\N{THIN SPACE}") == "_x"
+    assert in_figure("word " * 20).count("\n") == 2
+    styles = [tuple(map(str, model_style(number).values())) for number in range(56)]
+    assert len(set(styles)) == 56
+    with plain_style():
+        figure = draw_sizes({EVIL: [instance("label", 10, 1)]}, "mm³")
+        assert svg_of(figure) == svg_of(figure) and b"<svg" in svg_of(figure)
