@@ -35,14 +35,15 @@ def shrink(
 
     Raises:
         KeyError: if the plans do not hold the configuration.
-        ValueError: for more stages than planned, or another number of axes.
+        ValueError: for more stages than planned or fewer than 3 (nnU-Net's weights of deep supervision are then 0 / 0), or
+            another number of axes.
     """
     shrunk: dict[str, Any] = json.loads(json.dumps(plans))
     config = shrunk["configurations"][configuration]
     network = config["architecture"]["arch_kwargs"]
     stages = len(features)
-    if not 2 <= stages <= network["n_stages"]:
-        raise ValueError(f"features must name 2 to {network['n_stages']} stages. Got: {list(features)}")
+    if not 3 <= stages <= network["n_stages"]:
+        raise ValueError(f"features must name 3 to {network['n_stages']} stages. Got: {list(features)}")
     if len(patch_size) != len(config["patch_size"]):
         raise ValueError(f"patch_size must have {len(config['patch_size'])} axes. Got: {list(patch_size)}")
     network["n_stages"], network["features_per_stage"] = stages, list(features)

@@ -36,11 +36,13 @@ def test_shrunk_plans_fit_together():
 
 
 def test_errors():
-    full = plans([[1, 1, 1], [2, 2, 2]])
-    with pytest.raises(ValueError, match=r"features must name 2 to 2 stages\. Got: \[4, 8, 16\]"):
-        shrink(full, "3d_fullres", [16, 16, 16], [4, 8, 16], 2)
+    full = plans([[1, 1, 1], [2, 2, 2], [2, 2, 2]])
+    # With two stages nnU-Net's weights of deep supervision are 0 / 0.
+    for features in ([4, 8], [4, 8, 16, 32]):
+        with pytest.raises(ValueError, match=rf"features must name 3 to 3 stages\. Got: \[{str(features)[1:-1]}\]"):
+            shrink(full, "3d_fullres", [16, 16, 16], features, 2)
     with pytest.raises(ValueError, match=r"patch_size must have 3 axes\. Got: \[16, 16\]"):
-        shrink(full, "3d_fullres", [16, 16], [4, 8], 2)
+        shrink(full, "3d_fullres", [16, 16], [4, 8, 16], 2)
 
 
 def test_the_data_set_is_found_by_its_number(tmp_path):
