@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["complain", "complete_or_absent", "in_parallel"]
+__all__ = ["complete_or_absent", "in_parallel"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,10 +48,3 @@ def in_parallel(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def complain(problems: Sequence[str]) -> int:
-    """List all problems on stderr; the exit code 1."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    print(f"{count}, nothing was written:", *(f"- {problem}" for problem in problems), sep="\n", file=sys.stderr)
-    return 1

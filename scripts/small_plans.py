@@ -35,8 +35,8 @@ def shrink(
 
     Raises:
         KeyError: if the plans do not hold the configuration.
-        ValueError: for more stages than planned or fewer than 3 (nnU-Net's weights of deep supervision are then 0 / 0), or
-            another number of axes.
+        ValueError: for more stages than planned or fewer than 3 (nnU-Net's weights of deep supervision are then 0 / 0),
+            or another number of axes.
     """
     shrunk: dict[str, Any] = json.loads(json.dumps(plans))
     config = shrunk["configurations"][configuration]

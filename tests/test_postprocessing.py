@@ -582,7 +582,7 @@ def test_bad_folders_of_tune(tmp_path, capsys):
         (["--volumes-mm3", "-2"], "Expected: a number from 0 to inf, and below that. Got: -2"),
         (["--peaks", "sure"], "Expected: a number from 0 to 1, and below that. Got: sure"),
         (["--folds", "a.json", "--k", "3"], "not allowed with argument"),
-        (["-np", "0"], "-np must be at least 1. Got: 0"),
+        (["-np", "0"], "-np: Expected: an integer above 0. Got: 0"),
     ],
 )
 def test_bad_arguments(tmp_path, capsys, arguments, message):

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from nnunet_ici import __version__
+from nnunet_ici.arguments import complain, positive
 from nnunet_ici.evaluation.cases import Evaluated, Settings, available_extras, evaluate_all
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import check_members, make_ensemble
@@ -89,7 +90,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         help="says what the label values mean (classes, regions, ignore label); default: dataset.json beside the -gt "
         "folder, else in a -pred folder, else every value above 0 is one class, named foreground",
     )
-    parser.add_argument("-np", type=_positive, default=2, metavar="N", help="number of processes (default: 2)")
+    parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     parser.add_argument("--allow-missing", action="store_true", help="count a missing prediction as an empty one")
     parser.add_argument(
         "--pictures",
@@ -98,16 +99,9 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         help="folder of the images: draw the worst, median and best case of the first model into OUT/pictures",
     )
     parser.add_argument(
-        "--cases", type=_positive, default=3, metavar="K", help="number of pictures, from worst to best (default: 3)"
+        "--cases", type=positive, default=3, metavar="K", help="number of pictures, from worst to best (default: 3)"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
-    return number
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -148,9 +142,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         figures, found = draw_cases(gathered.cases, evaluated.rows, gathered.scheme, args.pictures, args.cases)
         problems += found
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        print(f"{count}, nothing was written:", *(f"- {problem}" for problem in problems), sep="\n", file=sys.stderr)
-        return 1
+        return complain(problems)
     _write(args, gathered, settings, evaluated, figures)
     return 0
 

@@ -1,7 +1,7 @@
 """Probabilities on the grid of their label map, also where nnU-Net's reader turned the image.
 
-Its readers ``...WithReorient``, which native-space data sets such as ATLAS R3.0 need, turn every image to RAS. They turn
-the predicted label map back when they write it, and the probabilities not.
+Its readers ``...WithReorient``, which native-space data sets such as ATLAS R3.0 need, turn every image to RAS. They
+turn the predicted label map back when they write it, and the probabilities not.
 """
 
 from __future__ import annotations

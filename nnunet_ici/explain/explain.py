@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici import __version__
+from nnunet_ici.arguments import complain, positive
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
 from nnunet_ici.explain.reading import Geometry, read_background, read_geometry, read_mask, read_probability
 
@@ -48,7 +49,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--class",
         dest="value",
-        type=_positive,
+        type=positive,
         metavar="VALUE",
         help="draw this value, or channel of an .npz (default: all above 0)",
     )
@@ -65,7 +66,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--image", type=Path, metavar="FILE", help="the image, drawn in grey behind everything")
     parser.add_argument(
-        "--instances", type=_positive, default=6, metavar="K", help="rows of a volume's picture, at most (default: 6)"
+        "--instances", type=positive, default=6, metavar="K", help="rows of a volume's picture, at most (default: 6)"
     )
     parser.add_argument(
         "-o",
@@ -75,13 +76,6 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--terms-json", type=Path, metavar="FILE", help="write the numbers too")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
-    return number
 
 
 def _odd(text: str) -> int:
@@ -183,9 +177,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     files, found = _read(args)
     problems += found
     if problems or files is None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        print(f"{count}, nothing was written:", *(f"- {problem}" for problem in problems), sep="\n", file=sys.stderr)
-        return 1
+        return complain(problems)
 
     # torch and matplotlib only where all is well
     from nnunet_ici.explain.canvas import make_canvas

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from nnunet_ici.arguments import complain, positive
 from nnunet_ici.evaluation.folders import (
     LabelScheme,
     find_file_ending,
@@ -24,7 +25,7 @@ from nnunet_ici.evaluation.folders import (
 from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.postprocessing.inputs import Geometry, read_geometry, read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule, read_rule
-from nnunet_ici.work import complain, complete_or_absent, in_parallel
+from nnunet_ici.work import complete_or_absent, in_parallel
 
 __all__ = ["RULE_NAME", "Prediction", "main", "postprocess_files"]
 
@@ -136,7 +137,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument("rule", type=Path, metavar="RULE.json", help="what nnunet_ici tune wrote")
     parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS", help="label maps, and CASE.npz")
     parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder to write, absent or empty")
-    parser.add_argument("-np", type=int, default=2, metavar="N", help="number of processes (default: 2)")
+    parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     return parser
 
 
@@ -150,10 +151,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     Returns:
         0, or 1 where something is wrong with the input: then all of it is listed on stderr, and OUT is not there.
     """
-    parser = _parser(prog)
-    args = parser.parse_args(argv)
-    if args.np < 1:
-        parser.error(f"-np must be at least 1. Got: {args.np}")
+    args = _parser(prog).parse_args(argv)
     problems: list[str] = []
     cases: list[Prediction] = []
     if args.o.exists() and (not args.o.is_dir() or any(args.o.iterdir())):

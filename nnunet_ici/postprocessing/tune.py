@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici import __version__
+from nnunet_ici.arguments import complain, positive
 from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, find_file_ending, read_label_scheme
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values, read_folds
@@ -25,7 +26,7 @@ from nnunet_ici.postprocessing.inputs import find_dataset_json, read_regions_cla
 from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
 from nnunet_ici.postprocessing.rule import Rule
 from nnunet_ici.postprocessing.sweep import Grid
-from nnunet_ici.work import complain, in_parallel
+from nnunet_ici.work import in_parallel
 
 __all__ = ["main"]
 
@@ -107,7 +108,7 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         help="says what labels and channels mean; default: dataset.json beside the -gt folder, in a -prob folder, or "
         "in the trainer's folder above it, else every value above 0 is one class, named foreground",
     )
-    parser.add_argument("-np", type=int, default=2, metavar="N", help="number of processes (default: 2)")
+    parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     return parser
 
 
@@ -121,10 +122,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     Returns:
         0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
     """
-    parser = _parser(prog)
-    args = parser.parse_args(argv)
-    if args.np < 1:
-        parser.error(f"-np must be at least 1. Got: {args.np}")
+    args = _parser(prog).parse_args(argv)
     problems: list[str] = []
     files: list[CaseFiles] = []
     folds: list[list[int]] = []

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_ici.arguments import complain, positive
 from nnunet_ici.report.reading import read_evaluation
 from nnunet_ici.report.training import Curves, find_fold_folders, parse_trainings, read_curves
 
@@ -39,16 +40,9 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "the validation predictions of folds were evaluated (evaluate -tr): these are found",
     )
     parser.add_argument(
-        "--cases", type=_positive, default=3, metavar="K", help="number of cases shown, from worst to best (default: 3)"
+        "--cases", type=positive, default=3, metavar="K", help="number of cases shown, from worst to best (default: 3)"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
-    return number
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -74,7 +68,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     trainings, found = _read_trainings([*given, *own])
     problems += found
     if evaluation is None or problems:
-        return _refuse(problems)
+        return complain(problems)
 
     # matplotlib only where all is well so far
     from nnunet_ici.report.page import make_page
@@ -82,7 +76,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     cases, problems = draw_cases(evaluation, args.images, args.cases)
     if problems:
-        return _refuse(problems)
+        return complain(problems)
     page = make_page(evaluation, cases, trainings)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -90,7 +84,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        return _refuse([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"])
+        return complain([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"])
     for case in cases:
         if case.missing:
             print(f"no slices of {case.name}: {'; '.join(case.missing)}", file=sys.stderr)
@@ -117,12 +111,6 @@ def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], 
         except ValueError as error:
             problems.append(str(error))
     return trainings, problems
-
-
-def _refuse(problems: Sequence[str]) -> int:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    print(f"{count}, nothing was written:", *(f"- {problem}" for problem in problems), sep="\n", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":
