@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from nnunet_ici.instances import components, label_components, labelling_backend
+from nnunet_ici.instances._cc3d import label_array
 from tests.conftest import comb, corners, snake, spiral
 
 NEEDS_TRITON = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
@@ -68,6 +69,33 @@ def test_shapes_that_break_labellings(backend, axes):
     assert assert_same_as_scipy(backend, np.ones((1, *shape), bool)).tolist() == [1]
     assert assert_same_as_scipy(backend, np.zeros((2, *shape), bool)).tolist() == [0, 0]
     assert assert_same_as_scipy(backend, np.ones((1, *(1,) * axes), bool)).tolist() == [1]
+
+
+def assert_faces_as_scipy(mask):
+    ids, count = label_array(mask, faces=True)
+    expected, number = ndimage.label(mask)  # its default structure
+    assert count == number and ids.shape == mask.shape and ids.dtype == np.int32
+    np.testing.assert_array_equal(ids > 0, mask > 0)
+    assert np.unique(np.stack([ids[mask > 0], expected[mask > 0]]), axis=1).shape[1] == number
+    return count
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_faces_only(axes, rng):
+    for _ in range(200):
+        shape = tuple(rng.integers(1, 40 if axes == 2 else 14, size=axes))
+        assert_faces_as_scipy(rng.random(shape) < rng.random())
+    for flat in [(9, 8, 1), (9, 1, 8), (1, 9, 8), (1, 1, 8), (1, 9, 1)][: 5 * (axes - 2)]:
+        for _ in range(20):
+            assert_faces_as_scipy(rng.random(flat) < 0.6)
+
+
+def test_faces_of_shapes_by_hand():
+    assert assert_faces_as_scipy(np.eye(5, dtype=np.uint8)) == 5  # one with corners
+    assert assert_faces_as_scipy(np.indices((4, 5)).sum(0) % 2 == 0) == 10
+    assert assert_faces_as_scipy(np.indices((3, 3, 3)).sum(0) % 2 == 0) == 14
+    assert [assert_faces_as_scipy(shape()) for shape in (snake, spiral, comb)] == [1, 1, 1]
+    assert assert_faces_as_scipy(np.zeros((3, 4), bool)) == assert_faces_as_scipy(np.zeros((0, 4, 2), bool)) == 0
 
 
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)

@@ -18,8 +18,8 @@ from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
 from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, read_json, write_dataset_json, write_json, write_tables
 from nnunet_ici.datasets.splits import Split, make_split
-from nnunet_ici.work import complete_or_absent, in_parallel
 from nnunet_ici.images import read_image
+from nnunet_ici.work import complete_or_absent, in_parallel
 
 __all__ = ["BadInputError", "Converted", "convert_atlas"]
 

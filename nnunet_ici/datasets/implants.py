@@ -22,9 +22,9 @@ from nnunet_ici.datasets.atlas_to_raw import BadInputError
 from nnunet_ici.datasets.implants_case import make_case
 from nnunet_ici.datasets.implants_distractors import KINDS
 from nnunet_ici.datasets.synthetic import load_template
-from nnunet_ici.work import complete_or_absent, in_parallel
 from nnunet_ici.images import read_image
 from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.work import complete_or_absent, in_parallel
 
 __all__ = ["Patients", "implant_lesions", "part_patients"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.work import in_parallel
 
-__all__ = ["Evaluated", "Settings", "available_extras", "evaluate_all", "evaluate_files"]
+__all__ = ["Evaluated", "Settings", "evaluate_all", "evaluate_files", "models_with_probabilities"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,10 @@ class Settings:
     Attributes:
         scheme: the meaning of the label maps.
         families: of metrics.
-        available: "probability" and "panoptica", whichever there is.
+        available: what metrics may need and there is: "probability" of any model, "panoptica".
         file_ending: of the label maps.
         in_voxels: whether sizes of instances are counted in voxels, not in mm3 (mm2 in 2D).
+        with_probabilities: the models that have nnU-Net's probabilities.
     """
 
     scheme: LabelScheme
@@ -39,6 +38,7 @@ class Settings:
     available: tuple[str, ...]
     file_ending: str
     in_voxels: bool = False
+    with_probabilities: tuple[str, ...] = ()
 
 
 @dataclass
@@ -53,14 +53,14 @@ class Evaluated:
     problems: list[str] = field(default_factory=list)
 
 
-def available_extras(cases: Sequence[Case], file_ending: str) -> tuple[tuple[str, ...], list[str]]:
-    """What metrics can be had: "probability" where a model has nnU-Net's .npz, "panoptica" where that is installed.
+def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[tuple[str, ...], list[str]]:
+    """The models that have nnU-Net's .npz beside their predictions.
 
     Returns:
-        The names, and the problems: a model that has probabilities for some of its predictions only.
+        Their names, and the problems: a model that has probabilities for some of its predictions only.
     """
     problems = []
-    found = False
+    found = []
     for model in cases[0].predictions if cases else ():
         paths = [path for case in cases if (path := case.predictions[model]) is not None]
         missing = [path for path in paths if not probability_path(path, file_ending).is_file()]
@@ -70,15 +70,13 @@ def available_extras(cases: Sequence[Case], file_ending: str) -> tuple[tuple[str
                 f"Expected: {probability_path(path, file_ending)}. Got: no such file"
                 for path in missing
             ]
-        found |= not missing and bool(paths)
-    extras = ["probability"] if found else []
-    if importlib.util.find_spec("panoptica") is not None:
-        extras.append("panoptica")
-    return tuple(extras), problems
+        if paths and not missing:
+            found.append(model)
+    return tuple(found), problems
 
 
 def evaluate_files(case: Case, settings: Settings) -> Evaluated:
-    """Evaluate all models on one case. A prediction that is None counts as empty."""
+    """Evaluate all models on one case. A prediction that is None counts as empty, with a probability of 0 anywhere."""
     result = Evaluated()
     scheme = settings.scheme
     try:
@@ -95,14 +93,15 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
                     f"{path} has another shape than its ground truth. Expected: {label.shape}, as {case.label}. "
                     f"Got: {prediction.shape}"
                 )
-            if path is not None and "probability" in settings.available:
-                npz = probability_path(path, settings.file_ending)
-                probabilities = read_on_grid(npz, scheme, path, prediction) if npz.is_file() else None
+            if path is not None and model in settings.with_probabilities:
+                probabilities = read_on_grid(probability_path(path, settings.file_ending), scheme, path, prediction)
         except ValueError as error:
             result.problems.append(str(error))
             continue
         for name in scheme.classes:
             of_class = None if probabilities is None else probability_of(probabilities, scheme, name)
+            if path is None and model in settings.with_probabilities:
+                of_class = np.zeros(label.shape, np.float32)
             pair = Pair(*scheme.masks(name, label, prediction), spacing_mm, scheme.counted(label, of_class))
             keys: Row = {"model": model, "case": case.name, "class": name}
             metrics = metrics_of(settings.families, settings.available)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_ici.evaluation.folders import Predictions, list_cases
 
-__all__ = ["dataset_folder", "fold_predictions", "validation_cases"]
+__all__ = ["dataset_folder", "fold_predictions", "folds_with_predictions", "validation_cases"]
 
 
 def dataset_folder(parent: Path, dataset: str) -> Path:
@@ -33,16 +33,22 @@ def dataset_folder(parent: Path, dataset: str) -> Path:
     return found[0]
 
 
+def folds_with_predictions(results: Path, trainer: str, plans: str, configuration: str) -> set[int]:
+    """The folds of a trainer that have validated, by number; none where there is no such training."""
+    folders = (results / f"{trainer}__{plans}__{configuration}").glob("fold_*/validation")
+    return {int(number) for path in folders if (number := path.parent.name[5:]).isdigit()}
+
+
 def fold_predictions(
-    results: Path, trainer: str, plans: str, configuration: str, file_ending: str, folds: Sequence[int] | None = None
+    results: Path, trainer: str, plans: str, configuration: str, file_ending: str, folds: Sequence[int]
 ) -> Predictions:
-    """The validation predictions of a trainer, of all its folds or of some.
+    """The validation predictions of some folds of a trainer.
 
     Args:
         results: the data set's folder in nnUNet_results.
         trainer, plans, configuration: as nnU-Net was called with.
         file_ending: of the label maps.
-        folds: those wanted; None for all that have predictions.
+        folds: those wanted.
 
     Raises:
         ValueError: if the trainer has no such folder, a fold has no validation, or a case is in two folds.
@@ -51,17 +57,14 @@ def fold_predictions(
     if not folder.is_dir():
         others = ", ".join(sorted(path.name for path in results.glob("*__*__*"))) or "none"
         raise ValueError(f"no training of that name. Expected: {folder}. Got: {others}")
-    numbers = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
-    if folds is None:
-        numbers = [number for number in numbers if (folder / f"fold_{number}" / "validation").is_dir()]
     files: dict[str, Path] = {}
-    for number in numbers if folds is None else folds:
+    for number in folds:
         validation = folder / f"fold_{number}" / "validation"
         found = list_cases(validation, file_ending) if validation.is_dir() else {}
         if not found:
             raise ValueError(
                 f"{validation} holds no predictions. Expected: *{file_ending}, as nnUNetv2_train writes at the end, or "
-                "with --val. Got: none"
+                "with --val; or -f with the folds that all trainers have. Got: none"
             )
         twice = sorted(set(files) & set(found))
         if twice:
@@ -72,8 +75,8 @@ def fold_predictions(
     return Predictions(dict(sorted(files.items())), folder / "fold_X" / "validation")
 
 
-def validation_cases(splits: Path, folds: Sequence[int] | None) -> set[str] | None:
-    """The cases that some folds of a splits_final.json validate, all of them by default; None without such a file.
+def validation_cases(splits: Path, folds: Sequence[int]) -> set[str] | None:
+    """The cases that some folds of a splits_final.json validate; None without such a file.
 
     Raises:
         ValueError: if it cannot be read, or has no such fold.
@@ -82,9 +85,11 @@ def validation_cases(splits: Path, folds: Sequence[int] | None) -> set[str] | No
         return None
     try:
         content = json.loads(splits.read_text(encoding="utf-8"))
-        chosen = content if folds is None else [content[fold] for fold in folds]
-        return {case for fold in chosen for case in fold["val"]}
+        cases = {case for fold in folds for case in content[fold]["val"]}
+        if not cases:
+            raise ValueError("no case to validate")
+        return cases
     except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise ValueError(
-            f"{splits} is no use. Expected: a list of folds with val, {folds or 'any'}. Got: {error}"
+            f"{splits} is no use. Expected: a list of folds with val, {list(folds)} among them. Got: {error}"
         ) from error

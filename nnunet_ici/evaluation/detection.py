@@ -137,8 +137,10 @@ def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
         [row["peak_probability"] for row in rows if row["kind"] == "predicted" and not row["touched"]], float
     )
     levels = -np.unique(-np.concatenate([found, false]))  # descending
-    number_found = np.array([0, *((found >= level).sum() for level in levels)])
-    false_per_case = np.array([0, *((false >= level).sum() for level in levels)]) / max(cases, 1)
+    number_found, number_false = (
+        np.append(0, peaks.size - np.searchsorted(np.sort(peaks), levels)) for peaks in (found, false)
+    )
+    false_per_case = number_false / max(cases, 1)
     sensitivity = number_found / lesions if lesions else np.full(number_found.shape, np.nan)
     last = np.searchsorted(false_per_case, FALSE_PER_CASE, side="right") - 1
     return {

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from nnunet_ici.evaluation.folders import Case, Predictions, find_above, list_cases
 
-__all__ = ["check_members", "make_ensemble", "probability_path"]
+__all__ = ["ENSEMBLE", "check_members", "make_ensemble", "probability_path"]
 
+# Its name in the tables, and of its folder.
+ENSEMBLE = "ensemble"
 # What nnU-Net's ensembling wants of each case besides the label map.
 ENDINGS = (".npz", ".pkl")
 # Its descriptions of the data set and of the network, beside the predictions or in the trainer's folder.

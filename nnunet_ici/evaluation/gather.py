@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, validation_cases
+from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, folds_with_predictions, validation_cases
 from nnunet_ici.evaluation.folders import (
     FOREGROUND,
     Case,
@@ -101,12 +101,15 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     gathered.file_ending = find_file_ending(label_folder, gathered.scheme.file_ending)
 
     models: dict[str, Predictions] = {}
-    for argument in args.tr:
-        name, _, trainer = argument.rpartition("=")
-        model = name or trainer
+    trainers = [(name or trainer, trainer) for name, _, trainer in (argument.rpartition("=") for argument in args.tr)]
+    # Without -f every trainer has to have the folds that any of them has.
+    folds = args.f or sorted(
+        {fold for _, trainer in trainers for fold in folds_with_predictions(results, trainer, args.p, args.c)}
+    )
+    for model, trainer in trainers:
         if model in models:
             raise ValueError(f"-tr has two models of one name. Expected: each name once. Got: {model}")
-        models[model] = fold_predictions(results, trainer, args.p, args.c, gathered.file_ending, args.f)
+        models[model] = fold_predictions(results, trainer, args.p, args.c, gathered.file_ending, folds)
     for model, folder in folders.items():
         if model in models:
             raise ValueError(f"-tr and -pred have a model of one name. Expected: each name once. Got: {model}")
@@ -116,7 +119,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
 
     preprocessed = os.environ.get("nnUNet_preprocessed")
     splits = Path(preprocessed) / results.name / "splits_final.json" if preprocessed else Path()
-    expected = validation_cases(splits, args.f) if preprocessed else None
+    expected = validation_cases(splits, folds) if preprocessed else None
     if expected is None:  # nothing says which cases there should be: those that any model has
         expected = {case for predictions in models.values() for case in predictions.files}
     labels = {name: path for name, path in list_cases(label_folder, gathered.file_ending).items() if name in expected}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from nnunet_ici import __version__
-from nnunet_ici.evaluation.evaluate import CONVENTIONS
+from nnunet_ici.evaluation.outputs import CONVENTIONS
 from nnunet_ici.evaluation.tables import format_value
 from nnunet_ici.report.charts import lesions, training
 from nnunet_ici.report.look import STYLE_SHEET, plain_style

@@ -1,0 +1,172 @@
+"""The challenges' metrics as their rules put them, lesion after lesion: slow, plain, and the truth for the tests.
+
+Every function takes a ground truth ``truth`` and a prediction ``pred``, bool, (H, W) or (D, H, W). Components are those
+of ``scipy.ndimage.label``: through faces by its default structure, else through corners too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+
+def components(mask, corners):
+    """A list with one item a component: the slices of its bounding box, and the component in it."""
+    structure = np.ones((3,) * mask.ndim) if corners else None
+    ids, _ = ndimage.label(mask, structure)
+    return [(box, ids[box] == number) for number, box in enumerate(ndimage.find_objects(ids), start=1)]
+
+
+def touches(component, mask):
+    """Whether a component shares a voxel with a mask."""
+    box, inside = component
+    return bool((inside & mask[box]).any())
+
+
+def dice(truth, pred):
+    """1 where both are empty."""
+    if not truth.any() and not pred.any():
+        return 1.0
+    return 2.0 * (truth & pred).sum() / (truth.sum() + pred.sum())
+
+
+def found_missed_false(truth, pred, corners):
+    """Lesions of the truth that the prediction overlaps, those it does not, and predicted ones beside all lesions."""
+    found = missed = false = 0
+    for lesion in components(truth, corners):
+        if touches(lesion, pred):
+            found += 1
+        else:
+            missed += 1
+    for lesion in components(pred, corners):
+        if not touches(lesion, truth):
+            false += 1
+    return found, missed, false
+
+
+def lesion_f1(truth, pred, corners):
+    """1 where both are empty."""
+    tp, fn, fp = found_missed_false(truth, pred, corners)
+    if tp == fn == fp == 0:
+        return 1.0
+    return tp / (tp + (fp + fn) / 2)
+
+
+def lesion_count_difference(truth, pred, corners):
+    return abs(len(components(truth, corners)) - len(components(pred, corners)))
+
+
+def atlas_volume_difference(truths, preds):
+    """In voxels, one number a case: both are batches, (N, ...)."""
+    return [abs(int(truth.sum()) - int(pred.sum())) for truth, pred in zip(truths, preds, strict=True)]
+
+
+def atlas22(truth, pred):
+    """The ATLAS challenge's container (ISLES 2022): voxels, and lesions through faces."""
+    return {
+        "atlas22.dsc": dice(truth, pred),
+        "atlas22.volume_difference": atlas_volume_difference(truth[None], pred[None])[0],
+        "atlas22.simple_lesion_count": lesion_count_difference(truth, pred, corners=False),
+        "atlas22.lesion_f1": lesion_f1(truth, pred, corners=False),
+    }
+
+
+def isles(truth, pred, spacing_mm, probability=None):
+    """ISLES: ml, lesions through corners; with probabilities the area under the precision-recall curve."""
+    ml_of_a_voxel = 1.0
+    for edge in spacing_mm:
+        ml_of_a_voxel *= edge
+    ml_of_a_voxel /= 1000
+    values = {
+        "isles.dice": dice(truth, pred),
+        "isles.volume_difference_ml": abs(truth.sum() * ml_of_a_voxel - pred.sum() * ml_of_a_voxel),
+        "isles.lesion_count_difference": lesion_count_difference(truth, pred, corners=True),
+        "isles.lesion_f1": lesion_f1(truth, pred, corners=True),
+    }
+    if probability is not None:
+        values["isles.pr_auc"] = average_precision(truth, probability)
+    return values
+
+
+def average_precision(truth, probability):
+    """Down the thresholds: precision times what recall has gained. NaN without a lesion."""
+    if not truth.any():
+        return math.nan
+    area = recall_before = 0.0
+    for threshold in sorted(set(probability.ravel().tolist()), reverse=True):
+        positive = probability >= threshold
+        hits = (positive & truth).sum()
+        recall = hits / truth.sum()
+        area += (recall - recall_before) * hits / positive.sum()
+        recall_before = recall
+    return area
+
+
+def paper(truth, pred):
+    """What the tables of Rachmadi et al. (MIDL 2023) count."""
+    found, missed, false = found_missed_false(truth, pred, corners=True)
+    return {
+        "paper.dsc": dice(truth, pred),
+        "paper.label_instances": found + missed,
+        "paper.missed_instances": missed,
+        "paper.predicted_instances": len(components(pred, corners=True)),
+        "paper.false_instances": false,
+        "paper.all_missed": 1 if found == 0 and missed > 0 else 0,
+        "paper.no_mistake": 1 if missed == 0 and false == 0 else 0,
+    }
+
+
+def whole(component, shape):
+    mask = np.zeros(shape, bool)
+    mask[component[0]] = component[1]
+    return mask
+
+
+def lesion_dice(truth, pred):
+    """Each lesion against all it touches, whole; missed and false ones count 0. 1 where both are empty."""
+    predicted = [whole(component, pred.shape) for component in components(pred, corners=True)]
+    scores = [0.0 for mask in predicted if not (mask & truth).any()]
+    for component in components(truth, corners=True):
+        lesion = whole(component, truth.shape)
+        touching = np.zeros_like(lesion)
+        for mask in predicted:
+            if (mask & lesion).any():
+                touching |= mask
+        scores.append(dice(lesion, touching))
+    return sum(scores) / len(scores) if scores else 1.0
+
+
+def panoptic_quality(truth, pred):
+    """IoU of pairs from the best on, one to one, down to 0.5; over TP + FP / 2 + FN / 2. 1 where both are empty."""
+    lesions = [whole(component, truth.shape) for component in components(truth, corners=True)]
+    predicted = [whole(component, pred.shape) for component in components(pred, corners=True)]
+    pairs = sorted(
+        (
+            ((lesion & mask).sum() / (lesion | mask).sum(), i, j)
+            for i, lesion in enumerate(lesions)
+            for j, mask in enumerate(predicted)
+        ),
+        reverse=True,
+    )
+    matched, taken_lesions, taken_masks = [], set(), set()
+    for iou, i, j in pairs:
+        if iou >= 0.5 and i not in taken_lesions and j not in taken_masks:
+            matched.append(iou)
+            taken_lesions.add(i)
+            taken_masks.add(j)
+    tp, fn, fp = len(matched), len(lesions) - len(matched), len(predicted) - len(matched)
+    return sum(matched) / (tp + fp / 2 + fn / 2) if tp + fn + fp else 1.0
+
+
+def detection(truth, pred):
+    """Recall and precision are NaN where there is nothing to share."""
+    found, missed, false = found_missed_false(truth, pred, corners=True)
+    predicted = len(components(pred, corners=True))
+    return {
+        "detection.recall": found / (found + missed) if found + missed else math.nan,
+        "detection.precision": 1 - false / predicted if predicted else math.nan,
+        "detection.lesion_dice": lesion_dice(truth, pred),
+        "detection.panoptic_quality": panoptic_quality(truth, pred),
+    }
