@@ -50,7 +50,7 @@ def write_report(results: Path, docs: Path) -> None:
     """Write docs/RESULTS.md and docs/results_DATA.png for each data set that has runs."""
     parts = [(results / "introduction.md").read_text()]
     for data, title in TITLES.items():
-        runs = read_runs(results / data)
+        runs = dict(sorted(read_runs(results / data).items(), key=lambda item: item[0] != BASELINE))
         if runs:
             draw(runs, title, docs / f"results_{data}.png")
             notes = results / data / "notes.md"
@@ -60,7 +60,6 @@ def write_report(results: Path, docs: Path) -> None:
 
 def section(data: str, title: str, runs: dict[str, list[Run]], notes: str) -> str:
     """The part of one data set."""
-    runs = dict(sorted(runs.items(), key=lambda item: item[0] != BASELINE))
     first = next(iter(runs.values()))[0]
     plan = first["plan"]
     seeds = sorted({run["seed"] for group in runs.values() for run in group})
@@ -82,6 +81,7 @@ def section(data: str, title: str, runs: dict[str, list[Run]], notes: str) -> st
         "At each run's best threshold, chosen on its validation cases by the mean of Dice and F1:",
         "",
         _table(runs, "at_best"),
+        _equal_false(runs),
         _differences(runs),
         _claims(runs),
         f"![F1, false and missed lesions](results_{data}.png)",
@@ -158,6 +158,31 @@ def _differences(runs: dict[str, list[Run]]) -> str:
     return (
         "Differences to `nnUNetTrainer`, paired by seed and case: mean, 95 % interval over resampled cases (bold where "
         f"it leaves 0 out), and the share of seeds that are higher:\n\n{table}"
+    )
+
+
+def recall_within(run: Run, false: int) -> float:
+    """The highest recall over the thresholds with at most so many false lesions in all test cases; NaN without any."""
+    curve = run["curves"]["test"]
+    within = [found for found, at in zip(curve["found"], curve["false"], strict=True) if at <= false]
+    return max(within) / curve["lesions"][0] if within else float("nan")
+
+
+def _equal_false(runs: dict[str, list[Run]]) -> str:
+    """Recall where no more false lesions are allowed than the baseline of the same seed has."""
+    if BASELINE not in runs or len(runs) < 2:
+        return ""
+    half = THRESHOLDS.index(0.5)
+    rows = [["trainer", "recall, a seed each"], ["---", "---:"]]
+    for trainer, group in runs.items():
+        pairs = _shared(group, runs[BASELINE])
+        values = [recall_within(run, base["curves"]["test"]["false"][half]) for run, base in pairs]
+        cells = ["-" if np.isnan(value) else f"{value:.3f}" for value in values]
+        rows.append([f"`{trainer}`", ", ".join(cells)])
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return (
+        "At no more false lesions than `nnUNetTrainer` of the same seed has at 0.5, the threshold chosen for that on the "
+        f"test cases (a point of the curve, no operating point):\n\n{table}"
     )
 
 

@@ -112,6 +112,14 @@ def test_report(tmp_path, rng):
     assert (docs / "results_nuclei.png").stat().st_size > 10_000
 
 
+def test_recall_at_equal_false_lesions():
+    curve = {"found": [9, 7, 8, 2], "false": [20, 10, 6, 0], "lesions": [10] * 4}
+    values = [study_report.recall_within({"curves": {"test": curve}}, false) for false in (0, 6, 19, 20)]
+    assert values == [0.2, 0.8, 0.8, 0.9]
+    curve["false"][-1] = 1
+    assert np.isnan(study_report.recall_within({"curves": {"test": curve}}, 0))
+
+
 def test_the_published_form_gives_a_missed_lesion_no_gradient():
     from scripts.study_trainers import PublishedICILoss
 
