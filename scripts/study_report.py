@@ -181,8 +181,8 @@ def _equal_false(runs: dict[str, list[Run]]) -> str:
         rows.append([f"`{trainer}`", ", ".join(cells)])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     return (
-        "At no more false lesions than `nnUNetTrainer` of the same seed has at 0.5, the threshold chosen for that on the "
-        f"test cases (a point of the curve, no operating point):\n\n{table}"
+        "At no more false lesions than `nnUNetTrainer` of the same seed has at 0.5, the threshold chosen for that on "
+        f"the test cases (a point of the curve, no operating point):\n\n{table}"
     )
 
 
