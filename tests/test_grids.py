@@ -10,8 +10,9 @@ import pytest
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_ici.evaluation.folders import FOREGROUND, read_label_map
+from nnunet_ici.evaluation.folders import read_label_map
 from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.labels import FOREGROUND
 
 ORIENTATIONS = ["RAS", "LAS", "LPS", "PIR", "ASL", "IRP"]
 

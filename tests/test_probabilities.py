@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme
+from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import (
     class_probability,
     has_regions,

@@ -11,8 +11,9 @@ import numpy as np
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
 from nnunet_ici.evaluation.families import Pair, metrics_of
-from nnunet_ici.evaluation.folders import Case, LabelScheme, read_known_label_map
+from nnunet_ici.evaluation.folders import Case, read_known_label_map
 from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.work import in_parallel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.images import read_image
 
 __all__ = [
     "FILE_ENDINGS",
-    "FOREGROUND",
     "PIXEL_ENDINGS",
     "Case",
-    "LabelScheme",
     "Predictions",
     "find_above",
     "find_cases",
@@ -27,7 +25,6 @@ __all__ = [
     "read_known_label_map",
     "read_label_image",
     "read_label_map",
-    "read_label_scheme",
 ]
 
 # The endings nnU-Net's readers know. No name ends in two of them.
@@ -38,96 +35,6 @@ PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LabelScheme:
-    """What the values of a label map mean.
-
-    Attributes:
-        classes: the values of each class; several values make a region, and regions may overlap. No value at all
-            stands for every value above 0.
-        ignore: ground truth voxels with this value count neither in the label nor in the prediction.
-        file_ending: of the label maps, such as ".nii.gz"; None where nothing says it.
-    """
-
-    classes: dict[str, tuple[int, ...]]
-    ignore: int | None = None
-    file_ending: str | None = None
-
-    def masks(self, name: str, label: Array, prediction: Array) -> tuple[BoolArray, BoolArray]:
-        """The masks of one class, bool, in the ground truth and in the prediction (label maps of one shape)."""
-        label_mask, prediction_mask = self._mask(name, label), self._mask(name, prediction)
-        if self.ignore is not None:
-            counts = label != self.ignore
-            label_mask &= counts
-            prediction_mask &= counts
-        return label_mask, prediction_mask
-
-    def counted(self, label: Array, probability: FloatArray | None) -> FloatArray | None:
-        """A probability with 0 where the ground truth is ignored; None stays None."""
-        if probability is None or self.ignore is None:
-            return probability
-        return np.where(label == self.ignore, np.float32(0), probability)
-
-    def _mask(self, name: str, label_map: Array) -> BoolArray:
-        values = self.classes[name]
-        if not values:
-            return np.greater(label_map, 0)
-        if len(values) == 1:
-            return np.equal(label_map, values[0])
-        return np.isin(label_map, values)
-
-    def undeclared(self, label_map: Array) -> list[int]:
-        """The values of a label map that mean nothing here, sorted."""
-        if not all(self.classes.values()):
-            unknown = np.less(label_map, 0)
-        else:
-            declared = {0, *(value for values in self.classes.values() for value in values)}
-            if self.ignore is not None:
-                declared.add(self.ignore)
-            unknown = np.isin(label_map, sorted(declared), invert=True)
-        return [int(value) for value in np.unique(label_map[unknown])]
-
-    def __str__(self) -> str:
-        parts = [f"{name} ({', '.join(map(str, values)) or 'above 0'})" for name, values in self.classes.items()]
-        return ", ".join(parts) + ("" if self.ignore is None else f", ignored: {self.ignore}")
-
-
-# Without a dataset.json every value above 0 is one class.
-FOREGROUND = LabelScheme({"foreground": ()})
-
-
-def read_label_scheme(path: Path) -> LabelScheme:
-    """Read the classes, the ignore label and the file ending from a dataset.json of nnU-Net.
-
-    Raises:
-        ValueError: if it cannot be read, or holds no labels in nnU-Net's v2 form.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read. Expected: a dataset.json of nnU-Net. Got: {error}") from error
-    labels = content.get("labels") if isinstance(content, dict) else None
-    classes: dict[str, tuple[int, ...]] = {}
-    ignore = None
-    try:
-        for name, value in labels.items():  # type: ignore[union-attr]
-            values = tuple(value) if isinstance(value, list) else (value,)
-            if not values or any(type(one) is not int for one in values):
-                raise TypeError
-            if name == "ignore":
-                (ignore,) = values
-            elif set(values) != {0}:
-                classes[name] = values
-        if not classes:
-            raise TypeError
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(
-            f"{path} holds no usable labels. Expected: names with an integer or a list of integers, "
-            f"one of them not the background. Got: {json.dumps(labels)}"
-        ) from None
-    return LabelScheme(classes, ignore, content.get("file_ending"))
 
 
 def find_file_ending(folder: Path, declared: str | None) -> str:

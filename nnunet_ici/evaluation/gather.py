@@ -9,17 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, folds_with_predictions, validation_cases
-from nnunet_ici.evaluation.folders import (
-    FOREGROUND,
-    Case,
-    LabelScheme,
-    Predictions,
-    find_cases,
-    find_file_ending,
-    list_cases,
-    pair_cases,
-    read_label_scheme,
-)
+from nnunet_ici.evaluation.folders import Case, Predictions, find_cases, find_file_ending, list_cases, pair_cases
+from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, read_label_scheme
 
 __all__ = ["Gathered", "gather", "parse_predictions"]
 

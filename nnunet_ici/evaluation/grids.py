@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.folders import LabelScheme, find_above
+from nnunet_ici.evaluation.folders import find_above
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import plain_masks, read_probabilities
 
 __all__ = ["from_ras", "read_on_grid"]

@@ -16,7 +16,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case, LabelScheme
+from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.images import read_image

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.folders import LabelScheme
+from nnunet_ici.evaluation.labels import LabelScheme
 
 __all__ = [
     "class_probability",

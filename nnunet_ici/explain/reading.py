@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, read_label_map
+from nnunet_ici.evaluation.folders import read_label_map
+from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of, read_probabilities
 from nnunet_ici.images import read_image
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.folders import LabelScheme, list_cases, read_known_label_map, read_label_map
+from nnunet_ici.evaluation.folders import list_cases, read_known_label_map, read_label_map
 from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.probabilities import plain_masks, probability_of, read_probabilities
 from nnunet_ici.postprocessing.rule import Setting

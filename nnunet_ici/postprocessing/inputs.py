@@ -10,7 +10,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.folders import PIXEL_ENDINGS, LabelScheme
+from nnunet_ici.evaluation.folders import PIXEL_ENDINGS
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import has_regions
 
 __all__ = [

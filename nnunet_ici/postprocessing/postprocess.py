@@ -15,14 +15,9 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from nnunet_ici.arguments import complain, positive
-from nnunet_ici.evaluation.folders import (
-    LabelScheme,
-    find_file_ending,
-    list_cases,
-    read_known_label_map,
-    read_label_scheme,
-)
+from nnunet_ici.evaluation.folders import find_file_ending, list_cases, read_known_label_map
 from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.labels import LabelScheme, read_label_scheme
 from nnunet_ici.postprocessing.inputs import Geometry, read_geometry, read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule, read_rule
 from nnunet_ici.work import complete_or_absent, in_parallel

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.folders import LabelScheme
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import has_regions, label_values, probability_of
 from nnunet_ici.instances._cc3d import label_array
 

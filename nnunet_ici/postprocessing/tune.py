@@ -19,7 +19,8 @@ import numpy as np
 
 from nnunet_ici import __version__
 from nnunet_ici.arguments import complain, positive
-from nnunet_ici.evaluation.folders import FOREGROUND, LabelScheme, find_file_ending, read_label_scheme
+from nnunet_ici.evaluation.folders import find_file_ending
+from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, read_label_scheme
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values, read_folds
 from nnunet_ici.postprocessing.inputs import find_dataset_json, read_regions_class_order

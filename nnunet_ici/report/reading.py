@@ -12,7 +12,8 @@ from typing import Any
 from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.detection import by_size
 from nnunet_ici.evaluation.families import FAMILIES, Metric, metrics_of
-from nnunet_ici.evaluation.folders import Case, LabelScheme
+from nnunet_ici.evaluation.folders import Case
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.summary import Row, group_rows, read_rows, summarise
 from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import image as matplotlib_image
 
-from nnunet_ici.evaluation.folders import LabelScheme
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
 from nnunet_ici.evaluation.pictures import Scene, choose_cases, choose_slices, find_image, grey_window, read_scene
 from nnunet_ici.report.markup import data_uri, element, escape
