@@ -97,7 +97,7 @@ figure.chart img { width: 100%; min-width: 38rem; height: auto; display: block; 
 .legend li { display: flex; align-items: center; gap: .5rem; }
 .legend svg { width: 2.1rem; height: 1.26rem; flex: none; }
 .shared { position: absolute; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(13.5rem, 1fr)); gap: .75rem; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; }
 .panel { margin: 0; max-width: 24rem; }
 .panel svg { display: block; width: 100%; height: auto; max-height: 26rem; }
 .panel figcaption b, .panel figcaption span { display: block; overflow-wrap: anywhere; }
