@@ -151,8 +151,8 @@ def test_version_help_and_unknown_commands(capsys):
     capsys.readouterr()
     assert main(["convert"]) == 2
     assert (
-        "Expected: doctor, ext-path, trainers, convert-atlas, synth-atlas, evaluate. Got: convert"
-        in capsys.readouterr().err
+        "Expected: doctor, ext-path, trainers, convert-atlas, synth-atlas, evaluate, report, explain, tune, postprocess. "
+        "Got: convert" in capsys.readouterr().err
     )
 
 
