@@ -150,10 +150,8 @@ def test_version_help_and_unknown_commands(capsys):
     assert main([]) == 2
     capsys.readouterr()
     assert main(["convert"]) == 2
-    assert (
-        "Expected: doctor, ext-path, trainers, convert-atlas, synth-atlas, evaluate, report, explain, tune, postprocess. "
-        "Got: convert" in capsys.readouterr().err
-    )
+    commands = "doctor, ext-path, trainers, convert-atlas, synth-atlas, evaluate, report, explain, tune, postprocess"
+    assert f"Expected: {commands}. Got: convert" in capsys.readouterr().err
 
 
 @pytest.fixture
