@@ -268,6 +268,23 @@ def test_probabilities_of_an_image(flat, tmp_path):
     assert found == {(None, 0.5): [["P1"], []], (None, 0.3): [["P1"], ["P2"]], (2, 0.3): [["P1"]]}
 
 
+def test_probabilities_that_nnunet_left_turned(volume, tmp_path):
+    """Beside the label map that they belong to, probabilities in RAS count as that label map does."""
+    label, prediction = volume
+    reports = []
+    for name in ("label", "case"):
+        image = sitk.GetImageFromArray(label if name == "label" else prediction)
+        image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1))  # LPS
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    turned = prediction[None, :, ::-1, ::-1].astype(np.float32)  # RAS
+    save_npz(tmp_path / "case.npz", turned)
+    for file in ("case.nii.gz", "case.npz"):
+        json_path = tmp_path / "t.json"
+        run(tmp_path / "label.nii.gz", tmp_path / file, "-o", tmp_path / "a.png", "--terms-json", json_path)
+        reports.append(json.loads(json_path.read_text())["label_instances"])
+    assert reports[0] == reports[1]
+
+
 def test_the_command_on_a_volume_whatever_way_it_lies(volume, tmp_path):
     label, prediction = volume
     image = label * 100 + np.arange(60, dtype=np.uint8)

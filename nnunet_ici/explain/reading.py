@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.folders import read_label_map
+from nnunet_ici.evaluation.folders import FILE_ENDINGS, read_label_map
+from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of, read_probabilities
 from nnunet_ici.images import read_image
@@ -76,6 +77,9 @@ def read_mask(path: Path, value: int | None) -> npt.NDArray[np.bool_]:
 def read_probability(path: Path, value: int | None, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Read the probability of one class from an ``.npz`` of nnU-Net's label training.
 
+    With the label map that nnU-Net writes beside it the probabilities come on its grid, also where nnU-Net's reader
+    turned the image; see :func:`~nnunet_ici.evaluation.grids.read_on_grid`.
+
     Args:
         path: of the file.
         value: the channel; None for the sum of all but the first, which is the background.
@@ -88,7 +92,11 @@ def read_probability(path: Path, value: int | None, shape: tuple[int, ...]) -> n
         ValueError: if the file cannot be read, has another shape, or does not hold softmax probabilities that include
             the class.
     """
-    probabilities = read_probabilities(path, FOREGROUND, shape)
+    beside = next((file for end in FILE_ENDINGS if (file := path.with_name(path.stem + end)).is_file()), None)
+    if beside is None:
+        probabilities = read_probabilities(path, FOREGROUND, shape)
+    else:
+        probabilities = read_on_grid(path, FOREGROUND, beside, read_label_map(beside))
     if value is None:
         return probability_of(probabilities, FOREGROUND, "foreground")
     if value >= len(probabilities):
