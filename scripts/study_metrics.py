@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from sklearn.metrics import average_precision_score
 
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 COUNTS = ("lesions", "found", "false", "predicted", "iou50", "merged", "small", "small_found")
 
 BoolArray = npt.NDArray[np.bool_]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici.evaluation.comparison import compare
-from scripts.study_metrics import THRESHOLDS
 from scripts.study_results import Run, read_runs
 
 BASELINE = "nnUNetTrainer"
@@ -172,11 +171,11 @@ def _equal_false(runs: dict[str, list[Run]]) -> str:
     """Recall where no more false lesions are allowed than the baseline of the same seed has."""
     if BASELINE not in runs or len(runs) < 2:
         return ""
-    half = THRESHOLDS.index(0.5)
     rows = [["trainer", "recall, a seed each"], ["---", "---:"]]
     for trainer, group in runs.items():
         pairs = _shared(group, runs[BASELINE])
-        values = [recall_within(run, base["curves"]["test"]["false"][half]) for run, base in pairs]
+        allowed = [base["curves"]["test"]["false"][base["thresholds"].index(0.5)] for _, base in pairs]
+        values = [recall_within(run, false) for (run, _), false in zip(pairs, allowed, strict=True)]
         cells = ["-" if np.isnan(value) else f"{value:.3f}" for value in values]
         rows.append([f"`{trainer}`", ", ".join(cells)])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -212,9 +211,8 @@ def draw(runs: dict[str, list[Run]], title: str, path: Path) -> None:
         style: dict[str, Any] = {"color": COLORS[at % len(COLORS)], "marker": MARKERS[at % len(MARKERS)]}
         for number, run in enumerate(group):
             label = trainer if number == 0 else None
-            left.plot(
-                THRESHOLDS, run["curves"]["test"]["f1"], alpha=0.8, linewidth=1.2, markersize=4, label=label, **style
-            )
+            f1 = run["curves"]["test"]["f1"]
+            left.plot(run["thresholds"], f1, alpha=0.8, linewidth=1.2, markersize=4, label=label, **style)
             columns = _columns(run, "at_half")
             missed = (columns["lesions"] - columns["found"]).mean()
             right.scatter(columns["false"].mean(), missed, s=40, label=label, **style)

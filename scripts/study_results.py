@@ -28,6 +28,7 @@ def compress(full: Run) -> Run:
     score = np.add(curves["val"]["dice"], curves["val"]["f1"])
     best = max(range(len(THRESHOLDS)), key=lambda i: (round(score[i], 6), -abs(THRESHOLDS[i] - 0.5)))
     kept = {key: value for key, value in full.items() if key != "cases"}
+    kept["thresholds"] = list(THRESHOLDS)
     kept["best_threshold"] = THRESHOLDS[best]
     kept["curves"] = curves
     kept["test_cases"] = {
