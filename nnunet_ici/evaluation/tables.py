@@ -213,7 +213,7 @@ def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | 
     head = ["model", *(["class"] if several_classes else []), "metric", f"difference to {first}", "95 % interval", "p"]
     note = (
         "Mean over the cases of the difference, interval over 9,999 resamplings of the cases (percentiles), p of "
-        "Wilcoxon's signed-rank test, not corrected for the number of tests."
+        "Wilcoxon's signed-rank test, not corrected for the number of tests. Bold: the interval leaves 0 out."
     )
     table = Table("differences", f"Differences to {first}", 2 + several_classes, [*head, "cases"], note=note)
     for model, classes in others:
