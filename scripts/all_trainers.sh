@@ -22,20 +22,12 @@ export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE nnUNet_n_proc_DA=1 nnUNet_def_n_
 device=$(python -c "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')")
 
 if [ ! -d "$nnUNet_raw/Dataset200_Nuclei" ]; then
-  python - "$nuclei" "$nnUNet_raw/Dataset200_Nuclei" "${TRAIN:-40}" "${TEST:-20}" <<'PY'
-import json, shutil, sys
+  PYTHONPATH=$here python -c '
+import sys
 from pathlib import Path
-
-source, target, train, test = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-dataset = json.loads((source / "dataset.json").read_text())
-for part, count in (("Tr", train), ("Ts", test)):
-    for kind in ("images", "labels"):
-        (target / f"{kind}{part}").mkdir(parents=True)
-        for path in sorted((source / f"{kind}{part}").iterdir())[:count]:
-            shutil.copyfile(path, target / f"{kind}{part}" / path.name)
-dataset["numTraining"] = len(list((target / "labelsTr").iterdir()))
-(target / "dataset.json").write_text(json.dumps(dataset))
-PY
+from scripts.study import copy_part
+copy_part(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+' "$nuclei" "$nnUNet_raw/Dataset200_Nuclei" "${TRAIN:-40}" "${TEST:-20}"
   nnUNetv2_plan_and_preprocess -d 200 -c 2d -npfp 1 -np 1
   python "$here/scripts/small_plans.py" 200 2d --patch-size 64 64 --features 8 16 32 --batch-size 4
 fi

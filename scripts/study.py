@@ -114,7 +114,7 @@ def prepare(data: Data, source: Path, work: Path, train: int, test: int, seed: i
     raw = work / "raw" / data.dataset
     if not raw.is_dir():
         if data.dataset.endswith("Nuclei"):
-            _copy_part(source, raw, train, test)
+            copy_part(source, raw, train, test)
         elif data.dataset.endswith("Implants"):
             script = [sys.executable, "scripts/implant_lesions.py", source, work / "raw", "-d", number]
             _call([*script, "-n", train, "--test", test, "--seed", seed, "-np", "1"], environ)
@@ -133,7 +133,7 @@ def prepare(data: Data, source: Path, work: Path, train: int, test: int, seed: i
     _call([*small, "--patch-size", *data.patch_size, "--features", *data.features], environ)
 
 
-def _copy_part(source: Path, target: Path, train: int, test: int) -> None:
+def copy_part(source: Path, target: Path, train: int, test: int) -> None:
     """The first images of a data set in nnU-Net raw form."""
     dataset = json.loads((source / "dataset.json").read_text())
     for part, count in (("Tr", train), ("Ts", test)):

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_ici.evaluation.folders import read_label_map
 from scripts.study_metrics import instance_sizes, measure_case
 
 PLANS = "nnUNetPlans_small"
@@ -115,17 +116,9 @@ def predict(trainer: Any, dataset: str, small: float) -> list[dict[str, Any]]:
 
 def smallest_third(dataset: str) -> float:
     """The size in voxels up to which a lesion belongs to the smallest third of the test labels."""
-    from skimage import io
-
     sizes: list[int] = []
     for path in sorted((Path(os.environ["nnUNet_raw"]) / dataset / "labelsTs").iterdir()):
-        if path.name.endswith(".nii.gz"):
-            import SimpleITK as sitk
-
-            label = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        else:
-            label = io.imread(path)
-        sizes += instance_sizes(label > 0)
+        sizes += instance_sizes(read_label_map(path) > 0)
     return float(np.quantile(sizes, 1 / 3))
 
 

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from nnunet_ici.evaluation.crossval import read_folds
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.postprocessing.choice import Choice, choose, draw_folds, match_folds, metric_values, read_folds
+from nnunet_ici.postprocessing.choice import Choice, choose, draw_folds, match_folds, metric_values
 from nnunet_ici.postprocessing.report import Tuned, notes
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from nnunet_ici.postprocessing.sweep import STATISTICS, Grid, sweep_case

@@ -21,7 +21,7 @@ from nnunet_ici.datasets.splits import Split, make_split
 from nnunet_ici.images import read_image
 from nnunet_ici.work import complete_or_absent, in_parallel
 
-__all__ = ["BadInputError", "Converted", "convert_atlas"]
+__all__ = ["BadInputError", "Converted", "check_target", "convert_atlas"]
 
 SPLITS_NAME = "splits_final.json"
 
@@ -99,7 +99,7 @@ def convert_atlas(
         BadInputError: with everything that is wrong, by path; without ``skip_bad`` that includes any bad file.
     """
     name = f"Dataset{dataset_id:03d}_ATLAS"
-    problems = _check_target(raw, dataset_id)
+    problems = check_target(raw, dataset_id)
     found, unknown = find_layout(source)
     if problems or found is None:
         raise BadInputError([*problems, *unknown])
@@ -151,7 +151,8 @@ def convert_atlas(
     return Converted(raw / name, described, [session for session, _ in good], bad, excluded, metadata, written)
 
 
-def _check_target(raw: Path, dataset_id: int) -> list[Problem]:
+def check_target(raw: Path, dataset_id: int) -> list[Problem]:
+    """What keeps a data set of this number from being made in nnU-Net's raw folder; nothing where it can be."""
     if not 1 <= dataset_id <= 999:
         return [Problem(raw, f"no such data set number. Expected: 1 to 999. Got: {dataset_id}")]
     taken = sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))

@@ -7,7 +7,6 @@ compare losses under equal conditions where lesions of very different size lie i
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,9 +17,10 @@ import SimpleITK as sitk
 
 from nnunet_ici.datasets.atlas import Problem
 from nnunet_ici.datasets.atlas_checks import binary_mask
-from nnunet_ici.datasets.atlas_to_raw import BadInputError
+from nnunet_ici.datasets.atlas_to_raw import BadInputError, check_target
 from nnunet_ici.datasets.implants_case import make_case
 from nnunet_ici.datasets.implants_distractors import KINDS
+from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_json
 from nnunet_ici.datasets.synthetic import load_template
 from nnunet_ici.images import read_image
 from nnunet_ici.instances._cc3d import label_array
@@ -29,7 +29,6 @@ from nnunet_ici.work import complete_or_absent, in_parallel
 __all__ = ["Patients", "implant_lesions", "part_patients"]
 
 NAME = "Implants"
-FILE_ENDING = ".nii.gz"
 SPACING_MM = (1.0, 4.0)
 TEST_SHARE, VALIDATION_SHARE = 1 / 3, 1 / 4
 
@@ -135,17 +134,13 @@ def implant_lesions(
             writer.writeheader()
             writer.writerows(rows)
         fold = {part: sorted(job.case for job in jobs if job.part == part) for part in ("train", "val")}
-        (folder / "splits_final.json").write_text(json.dumps([fold], indent=2) + "\n")
+        write_json(folder / "splits_final.json", [fold])
         _write_dataset_json(folder, training)
     return target
 
 
 def _check_settings(raw: Path, dataset_id: int, training: int, testing: int, spacing_mm: float) -> list[Problem]:
-    problems = []
-    if not 1 <= dataset_id <= 999:
-        problems.append(Problem(raw, f"no such data set number. Expected: 1 to 999. Got: {dataset_id}"))
-    for path in sorted(raw.glob(f"Dataset{dataset_id:03d}_*")):
-        problems.append(Problem(path, "the target folder exists. Expected: none with this number. Got: this one"))
+    problems = check_target(raw, dataset_id)
     if training < 2 or testing < 1:
         expected = "Expected: 2 for training at least, of which one is for validation, and 1 for testing"
         problems.append(Problem(raw, f"too few cases. {expected}. Got: {training} and {testing}"))

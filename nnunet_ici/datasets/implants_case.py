@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from nnunet_ici.datasets.implants_distractors import add_distractors
 from nnunet_ici.datasets.implants_measure import BLUR_MM, brain_tissue, draw_contrast, lesions_and_shells
-from nnunet_ici.datasets.implants_warp import BRAIN_T1, Brain, warp
+from nnunet_ici.datasets.implants_warp import BRAIN_T1, Brain, image_like, warp
 from nnunet_ici.datasets.synthetic import Template
 
 __all__ = ["Case", "make_case"]
@@ -96,21 +96,15 @@ def make_case(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.r
     distractors, placed = add_distractors(filled, warped.white_matter, cortex, lesion, spacing_mm, sd, rng)
     image = np.where(brain, np.maximum(filled * bias + noise, 0.01), 0) * rng.uniform(*SCALE)
     return Case(
-        _image(np.maximum(np.rint(image), brain).astype(np.int16), warped.geometry),
-        _image(lesion.astype(np.uint8), warped.geometry),
-        _image(distractors, warped.geometry),
+        image_like(np.maximum(np.rint(image), brain).astype(np.int16), warped.geometry),
+        image_like(lesion.astype(np.uint8), warped.geometry),
+        image_like(distractors, warped.geometry),
         placed,
         warped.lesions_of_patient,
         len(np.unique(warped.ids)) - 1,
         warped.restored,
         warped.flipped,
     )
-
-
-def _image(values: npt.NDArray[np.generic], geometry: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(geometry)
-    return image
 
 
 def _flair(warped: Brain, rng: np.random.Generator) -> FloatArray:

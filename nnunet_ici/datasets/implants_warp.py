@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from nnunet_ici.datasets.synthetic import Template
 from nnunet_ici.instances._cc3d import label_array
 
-__all__ = ["Brain", "warp"]
+__all__ = ["BRAIN_T1", "Brain", "image_like", "warp"]
 
 # MNI coordinates in mm, as SimpleITK counts them (left, back, up): what a brain of the patients' size can reach.
 CORNERS_MM = ((-76.0, -74.0, -72.0), (76.0, 110.0, 84.0))
@@ -75,12 +75,12 @@ def warp(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.random
     to_template, to_mask = (sitk.CompositeTransform([then, deform]) for then in (scale, flip))  # the last comes first
 
     t1, white = (
-        sitk.GetArrayFromImage(sitk.Resample(_image(values, template.geometry), grid, to_template, sitk.sitkLinear))
+        sitk.GetArrayFromImage(sitk.Resample(image_like(values, template.geometry), grid, to_template, sitk.sitkLinear))
         for values in (template.t1, template.white_matter)
     )
     brain = t1 > BRAIN_T1
     labelled, count = label_array(sitk.GetArrayFromImage(mask) > 0)
-    ids = sitk.GetArrayFromImage(sitk.Resample(_image(labelled, mask), grid, to_mask, sitk.sitkNearestNeighbor))
+    ids = sitk.GetArrayFromImage(sitk.Resample(image_like(labelled, mask), grid, to_mask, sitk.sitkNearestNeighbor))
     ids[~brain] = 0
     restored = 0
     for lesion_id in np.setdiff1d(np.arange(1, count + 1), ids):
@@ -137,7 +137,8 @@ def _middle(lesion: npt.NDArray[np.bool_], image: sitk.Image) -> npt.NDArray[np.
     return np.array(image.TransformIndexToPhysicalPoint([int(i) for i in nearest[::-1]]))
 
 
-def _image(values: npt.NDArray[np.generic], geometry: sitk.Image) -> sitk.Image:
+def image_like(values: npt.NDArray[np.generic], geometry: sitk.Image) -> sitk.Image:
+    """An array (D, H, W) as an image on the grid of another one."""
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(geometry)
     return image

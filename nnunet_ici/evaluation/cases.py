@@ -80,6 +80,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     """Evaluate all models on one case. A prediction that is None counts as empty, with a probability of 0 anywhere."""
     result = Evaluated()
     scheme = settings.scheme
+    metrics = metrics_of(settings.families, settings.available)
     try:
         label, spacing_mm = read_known_label_map(case.label, scheme)
     except ValueError as error:
@@ -105,7 +106,6 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
                 of_class = np.zeros(label.shape, np.float32)
             pair = Pair(*scheme.masks(name, label, prediction), spacing_mm, scheme.counted(label, of_class))
             keys: Row = {"model": model, "case": case.name, "class": name}
-            metrics = metrics_of(settings.families, settings.available)
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
             voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm
             result.instances += [keys | row for row in instance_rows(pair.matching, voxel_size, pair.probability)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_ici.evaluation.folders import Predictions, list_cases
 
-__all__ = ["dataset_folder", "fold_predictions", "folds_with_predictions", "validation_cases"]
+__all__ = ["dataset_folder", "fold_predictions", "folds_with_predictions", "read_folds", "validation_cases"]
 
 
 def dataset_folder(parent: Path, dataset: str) -> Path:
@@ -75,6 +75,28 @@ def fold_predictions(
     return Predictions(dict(sorted(files.items())), folder / "fold_X" / "validation")
 
 
+def read_folds(path: Path) -> list[list[str]]:
+    """The validation cases of each fold of a splits_final.json of nnU-Net.
+
+    Raises:
+        ValueError: if it cannot be read or is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read. Expected: a splits_final.json of nnU-Net. Got: {error}") from error
+    try:
+        folds = [fold["val"] for fold in content]
+        if not folds or not all(isinstance(fold, list) and all(type(one) is str for one in fold) for fold in folds):
+            raise TypeError
+    except (KeyError, TypeError):
+        raise ValueError(
+            f'{path} holds no folds. Expected: a list of {{"train": [...], "val": [...]}}. '
+            f"Got: {json.dumps(content)[:80]}"
+        ) from None
+    return folds
+
+
 def validation_cases(splits: Path, folds: Sequence[int]) -> set[str] | None:
     """The cases that some folds of a splits_final.json validate; None without such a file.
 
@@ -84,12 +106,12 @@ def validation_cases(splits: Path, folds: Sequence[int]) -> set[str] | None:
     if not splits.is_file():
         return None
     try:
-        content = json.loads(splits.read_text(encoding="utf-8"))
-        cases = {case for fold in folds for case in content[fold]["val"]}
+        content = read_folds(splits)
+        cases = {case for fold in folds for case in content[fold]}
         if not cases:
             raise ValueError("no case to validate")
         return cases
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         raise ValueError(
             f"{splits} is no use. Expected: a list of folds with val, {list(folds)} among them. Got: {error}"
         ) from error

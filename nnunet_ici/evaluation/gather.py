@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, folds_with_predictions, validation_cases
 from nnunet_ici.evaluation.folders import Case, Predictions, find_cases, find_file_ending, list_cases, pair_cases
-from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, read_label_scheme
+from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
 
 __all__ = ["Gathered", "gather", "parse_predictions"]
 
@@ -66,7 +66,8 @@ def gather(args: argparse.Namespace) -> Gathered:
         elif not folders:
             problems += [] if problems else ["no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither"]
         else:
-            gathered.scheme, gathered.source = _find_scheme(args.gt, folders.values(), args.dataset_json)
+            candidates = (args.gt.resolve().parent, *folders.values())
+            gathered.scheme, _, gathered.source = find_label_scheme(candidates, args.dataset_json)
             gathered.file_ending = find_file_ending(args.gt, gathered.scheme.file_ending)
             gathered.cases, found = find_cases(args.gt, folders, gathered.file_ending, args.allow_missing)
             problems += found
@@ -88,7 +89,8 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     label_folder = args.gt or (Path(raw) / results.name / "labelsTr" if raw else None)
     if label_folder is None or not label_folder.is_dir():
         raise ValueError(f"no ground truth. Expected: -gt DIR, or $nnUNet_raw with {results.name}. Got: {label_folder}")
-    gathered.scheme, gathered.source = _find_scheme(label_folder, folders.values(), args.dataset_json)
+    candidates = (label_folder.resolve().parent, *folders.values())
+    gathered.scheme, _, gathered.source = find_label_scheme(candidates, args.dataset_json)
     gathered.file_ending = find_file_ending(label_folder, gathered.scheme.file_ending)
 
     models: dict[str, Predictions] = {}
@@ -126,17 +128,3 @@ def _nnunet_folder(variable: str) -> Path:
     if not os.environ.get(variable):
         raise ValueError(f"{variable} is not set. Expected: export {variable}=/path/to/a/folder. Got: nothing")
     return Path(os.environ[variable])
-
-
-def _find_scheme(label_folder: Path, prediction_folders: Iterable[Path], given: Path | None) -> tuple[LabelScheme, str]:
-    """The meaning of the labels, and where it comes from.
-
-    Raises:
-        ValueError: if the dataset.json is of no use.
-    """
-    if given is None:
-        candidates = [folder / "dataset.json" for folder in (label_folder.resolve().parent, *prediction_folders)]
-        given = next((path for path in candidates if path.is_file()), None)
-    if given is None:
-        return FOREGROUND, "no dataset.json found, every value above 0 is one class"
-    return read_label_scheme(given), str(given)

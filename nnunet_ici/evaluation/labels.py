@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FOREGROUND", "LabelScheme", "read_label_scheme"]
+__all__ = ["FOREGROUND", "LabelScheme", "find_label_scheme", "read_label_scheme"]
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
@@ -104,3 +105,19 @@ def read_label_scheme(path: Path) -> LabelScheme:
             f"one of them not the background. Got: {json.dumps(labels)}"
         ) from None
     return LabelScheme(classes, ignore, content.get("file_ending"))
+
+
+def find_label_scheme(folders: Iterable[Path], given: Path | None) -> tuple[LabelScheme, Path | None, str]:
+    """What label maps mean: as the given dataset.json says, else the first one in some folders.
+
+    Returns:
+        The classes, the file they are from, and the same in words; :data:`FOREGROUND` and None where there is none.
+
+    Raises:
+        ValueError: if the dataset.json is of no use.
+    """
+    candidates = (folder / "dataset.json" for folder in folders)
+    path = given or next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        return FOREGROUND, None, "no dataset.json found, every value above 0 is one class"
+    return read_label_scheme(path), path, str(path)

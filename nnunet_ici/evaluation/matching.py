@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nnunet_ici.instances._cc3d import label_array
 
-__all__ = ["Matching", "as_mask", "match_instances"]
+__all__ = ["Matching", "as_mask", "bounding_box", "match_instances"]
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -147,7 +147,7 @@ def match_instances(
         )
     if label.ndim not in (2, 3):
         raise ValueError(f"label is no image. Expected: 2 or 3 dimensions. Got: shape {label.shape}")
-    box = _bounding_box(label | prediction)
+    box = bounding_box(label | prediction)
     label_ids, label_count = label_array(label[box], faces)
     predicted_ids, predicted_count = label_array(prediction[box], faces)
 
@@ -178,8 +178,8 @@ def _sizes(ids: npt.NDArray[np.int32], count: int) -> IntArray:
     return np.bincount(ids[ids > 0], minlength=count + 1)[1:].astype(np.int64, copy=False)
 
 
-def _bounding_box(mask: BoolArray) -> tuple[slice, ...]:
-    """The smallest box around the foreground, empty slices where there is none."""
+def bounding_box(mask: BoolArray) -> tuple[slice, ...]:
+    """The smallest box around the foreground of a mask of any shape; empty slices where there is none."""
     box = []
     for axis in range(mask.ndim):
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))

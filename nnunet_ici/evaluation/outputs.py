@@ -13,14 +13,14 @@ from nnunet_ici import __version__
 from nnunet_ici.evaluation.cases import Evaluated, Settings
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
-from nnunet_ici.evaluation.families import metrics_of
+from nnunet_ici.evaluation.families import Metric, metrics_of
 from nnunet_ici.evaluation.folders import Case, read_label_map
 from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown
 from nnunet_ici.evaluation.gather import Gathered
-from nnunet_ici.evaluation.summary import Summary, group_rows, summarise, write_rows
+from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise, write_rows
 from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
 
-__all__ = ["CONVENTIONS", "write_outputs"]
+__all__ = ["CONVENTIONS", "evaluation_tables", "write_outputs"]
 
 CONVENTIONS = """\
 A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
@@ -63,7 +63,7 @@ def write_outputs(
     if "detection" in settings.families:
         models = {*settings.with_probabilities, *([ENSEMBLE] if args.ensemble else [])}
         curves = {key: froc(rows, totals[key]) for key, rows in rows_of.items() if key[0] in models}
-    tables = _tables(settings, evaluated, summary, sizes, curves, unit)
+    tables = evaluation_tables(evaluated.rows, summary, metrics, settings.families, sizes, curves, unit)
 
     args.o.mkdir(parents=True, exist_ok=True)
     write_rows(args.o / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
@@ -102,27 +102,38 @@ def write_outputs(
     print(f"\n{text}{CONVENTIONS}", *left_out, told, sep="\n")
 
 
-def _tables(
-    settings: Settings,
-    evaluated: Evaluated,
+def evaluation_tables(
+    rows: Sequence[Row],
     summary: Summary,
+    metrics: Sequence[Metric],
+    families: Sequence[str],
     sizes: dict[tuple[str, str], list[dict[str, float]]],
     curves: dict[tuple[str, str], dict[str, list[float]]],
     unit: str,
 ) -> list[Table]:
+    """The tables of an evaluation: one a family, then the sizes, then the differences to the first model.
+
+    Args:
+        rows: of all models, cases and classes.
+        summary: of these rows.
+        metrics: those computed.
+        families: those wanted.
+        sizes: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns; empty for no such
+        table. curves: by model and class, what :func:`~nnunet_ici.evaluation.detection.froc` returns; some may be
+        lacking. unit: of the sizes.
+    """
     means: dict[str, dict[str, float]] = {}
     for model, classes in summary.items():
         for name in classes if curves else ():
             at = curves.get((model, name), {"at": [math.nan]})["at"]
             means.setdefault(model, {})[name] = sum(at) / len(at)
-    metrics = metrics_of(settings.families, settings.available)
     tables = [
         family_table(family, summary, [m for m in metrics if m.name.startswith(f"{family}.")], means)
-        for family in settings.families
+        for family in families
     ]
     if sizes:
         tables.append(size_table(sizes, unit))
-    differences = comparison_table(evaluated.rows, metrics)
+    differences = comparison_table(rows, metrics)
     return tables + ([] if differences is None else [differences])
 
 

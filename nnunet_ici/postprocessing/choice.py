@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.postprocessing.sweep import STATISTICS
 
-__all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_folds", "metric_values", "read_folds"]
+__all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_folds", "metric_values"]
 
 Scores = npt.NDArray[np.float64]
 
@@ -78,28 +76,6 @@ def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
         for case in fold:
             by_case[case] = by_fold[-1]
     return Choice(best_setting(values), tuple(by_fold), tuple(by_case))
-
-
-def read_folds(path: Path) -> list[list[str]]:
-    """The validation cases of each fold of a splits_final.json of nnU-Net.
-
-    Raises:
-        ValueError: if it cannot be read or is none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read. Expected: a splits_final.json of nnU-Net. Got: {error}") from error
-    try:
-        folds = [fold["val"] for fold in content]
-        if not folds or not all(isinstance(fold, list) and all(type(one) is str for one in fold) for fold in folds):
-            raise TypeError
-    except (KeyError, TypeError):
-        raise ValueError(
-            f'{path} holds no folds. Expected: a list of {{"train": [...], "val": [...]}}. '
-            f"Got: {json.dumps(content)[:80]}"
-        ) from None
-    return folds
 
 
 def draw_folds(cases: Sequence[str], k: int, seed: int) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from nnunet_ici.evaluation.probabilities import has_regions
 
 __all__ = [
     "Geometry",
-    "find_dataset_json",
+    "description_folders",
     "read_geometry",
     "read_regions_class_order",
 ]
@@ -46,15 +46,14 @@ def read_geometry(path: Path) -> Geometry:
     return Geometry(reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection(), in_pixels)
 
 
-def find_dataset_json(label_folder: Path, probability_folders: Iterable[Path]) -> Path | None:
-    """The dataset.json of nnU-Net beside a folder of labels, in a folder of predictions, or, for a fold's
-    ``validation``, in the trainer's folder; None where there is none."""
-    folders = [label_folder.resolve().parent]
+def description_folders(label_folder: Path, probability_folders: Iterable[Path]) -> Iterator[Path]:
+    """Where nnU-Net's dataset.json may be: beside a folder of labels, in a folder of predictions, or, for a fold's
+    ``validation``, in the trainer's folder."""
+    yield label_folder.resolve().parent
     for folder in probability_folders:
-        folders.append(folder)
+        yield folder
         if folder.resolve().name == "validation":
-            folders.append(folder.resolve().parent.parent)
-    return next((folder / "dataset.json" for folder in folders if (folder / "dataset.json").is_file()), None)
+            yield folder.resolve().parent.parent
 
 
 def read_regions_class_order(path: Path, scheme: LabelScheme) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, match_instances
+from nnunet_ici.evaluation.matching import Matching, bounding_box, match_instances
 from nnunet_ici.evaluation.metrics import dice, lesion_f1
 from nnunet_ici.instances._cc3d import label_array
 from nnunet_ici.postprocessing.rule import Setting, component_table
@@ -106,7 +106,7 @@ def sweep_case(
         label = label & counts
     scores = np.empty((len(settings), len(STATISTICS)))
     lowest = min((setting.threshold for setting in settings), default=0.0)
-    box = _bounding_box(label | (probability > np.float32(lowest)))
+    box = bounding_box(label | (probability > np.float32(lowest)))
     probability, label = probability[box], label[box]
     counts = None if counts is None else counts[box]
     for threshold in dict.fromkeys(setting.threshold for setting in settings):
@@ -177,12 +177,3 @@ class _Components:
             missed,
             false,
         ]
-
-
-def _bounding_box(mask: BoolArray) -> tuple[slice, ...]:
-    """A box around the foreground; all where there is none."""
-    box = []
-    for axis in range(mask.ndim):
-        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(None))
-    return tuple(box)

@@ -19,11 +19,12 @@ import numpy as np
 
 from nnunet_ici import __version__
 from nnunet_ici.arguments import complain, positive
+from nnunet_ici.evaluation.crossval import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
-from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, read_label_scheme
+from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
-from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values, read_folds
-from nnunet_ici.postprocessing.inputs import find_dataset_json, read_regions_class_order
+from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values
+from nnunet_ici.postprocessing.inputs import description_folders, read_regions_class_order
 from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
 from nnunet_ici.postprocessing.rule import Rule
 from nnunet_ici.postprocessing.sweep import Grid
@@ -127,15 +128,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     problems: list[str] = []
     files: list[CaseFiles] = []
     folds: list[list[int]] = []
-    scheme, order, source = FOREGROUND, None, "no dataset.json found, every value above 0 is one class"
+    scheme, order, source = FOREGROUND, None, ""
     if args.o.is_dir():
         problems.append(f"-o is not usable. Expected: a file. Got: the folder {args.o}")
     try:
         if not args.gt.is_dir():
             raise ValueError(f"{args.gt} cannot be read. Expected: a folder. Got: no such folder")
-        dataset_json = args.dataset_json or find_dataset_json(args.gt, args.prob)
+        folders = description_folders(args.gt, args.prob)
+        scheme, dataset_json, source = find_label_scheme(folders, args.dataset_json)
         if dataset_json is not None:
-            scheme, source = read_label_scheme(dataset_json), str(dataset_json)
             order = read_regions_class_order(dataset_json, scheme)
         file_ending = find_file_ending(args.gt, scheme.file_ending)
         files, found = find_files(args.gt, args.prob, file_ending)

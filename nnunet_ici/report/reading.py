@@ -14,8 +14,9 @@ from nnunet_ici.evaluation.detection import by_size
 from nnunet_ici.evaluation.families import FAMILIES, Metric, metrics_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.labels import LabelScheme
+from nnunet_ici.evaluation.outputs import evaluation_tables
 from nnunet_ici.evaluation.summary import Row, group_rows, read_rows, summarise
-from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
+from nnunet_ici.evaluation.tables import Table
 
 __all__ = ["Evaluation", "read_evaluation"]
 
@@ -93,19 +94,15 @@ class Evaluation:
 
     def tables(self) -> list[Table]:
         """The tables of the evaluation: one a family, then the sizes, then the differences to the first model."""
-        summary = summarise(self.rows, self.metrics)
-        means: dict[str, dict[str, float]] = {}
-        for model in self.models if self.froc else ():
-            at = {name: self.froc.get((model, name), {"at": [math.nan]})["at"] for name in self.classes}
-            means[model] = {name: sum(values) / len(values) for name, values in at.items()}
-        tables = [
-            family_table(family, summary, [m for m in self.metrics if m.name.startswith(f"{family}.")], means)
-            for family in self.settings.families
-        ]
-        if "detection" in self.settings.families:
-            tables.append(size_table(self.sizes(), self.unit_title))
-        differences = comparison_table(self.rows, self.metrics)
-        return tables + ([] if differences is None else [differences])
+        return evaluation_tables(
+            self.rows,
+            summarise(self.rows, self.metrics),
+            self.metrics,
+            self.settings.families,
+            self.sizes() if "detection" in self.settings.families else {},
+            self.froc,
+            self.unit_title,
+        )
 
 
 def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
