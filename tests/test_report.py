@@ -11,18 +11,11 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ici.cli import main
-from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import to_csv
 from nnunet_ici.evaluation.tables import Cell, Table
-from nnunet_ici.report.curves import draw_dice, draw_training
-from nnunet_ici.report.figures import draw_froc, draw_recall, draw_sizes, wilson
-from nnunet_ici.report.look import in_figure, model_style, plain_style, svg_of
 from nnunet_ici.report.markup import VOID, html_table
-from nnunet_ici.report.outlines import mask_loops, mask_path
 from nnunet_ici.report.reading import read_evaluation
-from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
-
-EVIL = "<script>alert('1')</script> & \"$x$\""
+from tests.test_report_figures import EVIL, make_fold
 
 
 class Page(HTMLParser):
@@ -270,118 +263,6 @@ def test_images_that_do_not_fit(flat, tmp_path, capsys):
     assert "Expected: an integer above 0. Got: 0" in capsys.readouterr().err
 
 
-def test_outlines():
-    assert mask_loops(np.zeros((2, 2), bool)) == []
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    outer, inner = mask_loops(ring)
-    assert outer == [(0, 0), (3, 0), (3, 3), (0, 3)]
-    assert sorted(inner) == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert mask_path(np.eye(2, dtype=bool)).count("Z") in (1, 2)  # the two pixels share a corner
-    assert mask_path(np.array([[True], [True]]), (5, 7)) == "M5 7H6V9H5Z"
-
-
-def filled(path, shape):
-    """A mask from a path: a pixel is inside where an odd number of borders lies to the left of it."""
-    crossings = np.zeros((shape[0], shape[1] + 1), int)
-    for loop in path.split("Z")[:-1]:
-        x, y = start = tuple(map(int, loop[1:].replace("H", " H").replace("V", " V").split()[:2]))
-        for step in [*loop.replace("H", " H").replace("V", " V").split()[2:], f"H{start[0]}", f"V{start[1]}"]:
-            if step[0] == "H":
-                x = int(step[1:])
-            else:
-                low, high = sorted((y, int(step[1:])))
-                crossings[low:high, x] += 1
-                y = int(step[1:])
-    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
-
-
-def test_outlines_give_the_mask_back():
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        mask = random.random((7, 9)) < 0.5
-        np.testing.assert_array_equal(filled(mask_path(mask), mask.shape), mask)
-
-
-LOG = """\
-
-#######################################################################
-2026-01-02 10:00:00.000001: Epoch {0} 
-2026-01-02 10:00:00.000002: Current learning rate: 0.01 
-2026-01-02 10:00:00.000003: train_loss {1} 
-2026-01-02 10:00:00.000004: val_loss {2} 
-2026-01-02 10:00:00.000005: Pseudo dice {3} 
-2026-01-02 10:00:00.000006: Epoch time: 12.5 s 
-"""  # noqa: W291
-
-
-def make_fold(folder, terms=True):
-    folder.mkdir(parents=True)
-    first = [(0, 0.5, 0.75, "[np.float32(0.25), np.float32(nan)]"), (1, 0.25, 0.5, "[0.5, 0.125]")]
-    # taken up again a month later, from epoch 1 on
-    second = [(1, -0.25, -1e-05, "[0.625, 0.25]"), (2, "nan", -0.5, "[0.75, 0.5]")]
-    for name, lines in (("2026_9_02_10_00_00", first), ("2026_10_02_10_00_00", second)):
-        (folder / f"training_log_{name}.txt").write_text("".join(LOG.format(*line) for line in lines))
-    if terms:
-        (folder / "terms_ici.csv").write_text(
-            "epoch,train_global,train_instance,val_global,val_instance,"
-            "val_label_instances,val_missed_instances,val_predicted_instances,val_false_instances\n"
-            "0,-0.5,0.75,-0.25,nan,8,4,0,0\n1,-0.625,0.5,-0.5,0.25,8,2,5,1\n"
-        )
-    return folder
-
-
-def test_curves(tmp_path):
-    curves = read_curves("A", make_fold(tmp_path / "fold_0"))
-    assert curves.epochs == 3
-    assert curves.loss[1] == {0: 0.75, 1: -1e-05, 2: -0.5}
-    assert list(curves.loss[0]) == [0, 1, 2] and curves.loss[0][1] == -0.25 and math.isnan(curves.loss[0][2])
-    assert curves.dice[0] == {0: 0.25, 1: 0.625, 2: 0.75} and math.isnan(curves.dice[1][0])
-    assert list(curves.terms) == ["global", "instance"]
-    assert curves.terms["global"] == ({0: -0.5, 1: -0.625}, {0: -0.25, 1: -0.5})
-    assert curves.shares["missed"] == {0: 0.5, 1: 0.25}
-    assert math.isnan(curves.shares["false"][0]) and curves.shares["false"][1] == 0.2
-    plain = read_curves("B", make_fold(tmp_path / "fold_1", terms=False))
-    assert plain.terms == {} and plain.shares == {} and plain.epochs == 3
-
-
-def test_a_training_begun_anew_replaces_the_old_one(tmp_path):
-    folder = make_fold(tmp_path / "fold_0", terms=False)
-    (folder / "training_log_2027_1_1_00_00_00.txt").write_text(LOG.format(0, 2, 3, "[0.5]"))
-    curves = read_curves("A", folder)
-    assert curves.loss == ({0: 2.0}, {0: 3.0}) and curves.epochs == 1 and curves.dice == [{0: 0.5}, {}]
-
-
-def test_broken_curves(tmp_path):
-    folder = make_fold(tmp_path / "fold_0")
-    (folder / "terms_ici.csv").write_text("epoch,train_global\n0,much\n")
-    with pytest.raises(ValueError, match=r"terms_ici.csv cannot be read. Expected: epoch, and numbers. Got: .*much"):
-        read_curves("A", folder)
-    (folder / "terms_ici.csv").unlink()
-    for path in folder.iterdir():
-        path.write_text("2026-01-02 10:00:00.000001: Epoch 0 \n")
-    with pytest.raises(ValueError, match=r"holds no curve. Expected: at least one epoch in the logs. Got: none"):
-        read_curves("A", folder)
-
-
-def test_where_trainings_are_found(tmp_path):
-    folds = [make_fold(tmp_path / "trainer" / f"fold_{number}") for number in (1, 0)]
-    (tmp_path / "trainer" / "fold_2").mkdir()
-    found, problems = parse_trainings([f"A={tmp_path / 'trainer'}", f"B=C={folds[0]}"])
-    assert found == [("A", folds[1]), ("A", folds[0])] and "B=C" in problems[0]
-    case = Case(
-        "one",
-        tmp_path / "gt" / "one.nii.gz",
-        {
-            "A": folds[0] / "validation" / "one.nii.gz",
-            "B": tmp_path / "trainer" / "fold_2" / "validation" / "one.nii.gz",
-            "C": tmp_path / "C" / "one.nii.gz",
-            "D": None,
-        },
-    )
-    assert find_fold_folders([case, case]) == [("A", folds[0])]
-
-
 def test_training_in_the_page(evaluated, tmp_path):
     fold = make_fold(tmp_path / "trainer" / "fold_0")
     for name in ("one", "two"):
@@ -402,71 +283,3 @@ def test_training_in_the_page(evaluated, tmp_path):
     (other / "training_log_2026_9_02_10_00_00.txt").unlink()
     (other / "training_log_2026_10_02_10_00_00.txt").write_text("nothing")
     assert main(["report", str(out), "--training", f"A={other}"]) == 1
-
-
-def instance(kind, size, touched):
-    return {"kind": kind, "size": size, "touched": touched}
-
-
-def test_the_figure_of_sizes():
-    rows = [instance("label", 10, 1), instance("label", 20, 1), instance("label", 2, 0), instance("predicted", 3, 0)]
-    figure = draw_sizes({"A": [*rows, instance("predicted", 9, 1)], EVIL: []}, "mm³")
-    axis, empty = figure.axes
-    sizes = [points.get_offsets()[:, 0].tolist() for points in axis.collections[:3]]
-    assert sizes == [[10, 20], [2], [3]]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["found: 2", "missed: 1", "false: 1"]
-    assert [label.get_text() for label in empty.get_yticklabels()] == ["found: 0", "missed: 0", "false: 0"]
-    assert axis.get_xscale() == "log" and empty.get_xlabel().endswith("(mm³)")
-    assert len({points.get_paths()[0].vertices.shape for points in axis.collections[:3]}) == 3  # three shapes
-
-
-def size_group(low, high, label, found, false):
-    return {"from": low, "to": high, "label": label, "found": found, "false": false} | {
-        "recall": found / label if label else math.nan
-    }
-
-
-def test_the_figure_of_recall():
-    groups = [size_group(0, 10, 10, 8, 3), size_group(10, math.inf, 0, 0, 1)]
-    figure = draw_recall({"A": groups, "B": groups}, "mm²")
-    upper, lower = figure.axes
-    assert [label.get_text() for label in upper.get_xticklabels()] == ["below 10\n10 lesions", "10 and more\n0 lesions"]
-    points = upper.containers[0].lines[0].get_ydata()
-    assert points[0] == 0.8 and math.isnan(points[1])
-    low, high = wilson(8, 10)
-    assert upper.containers[0].lines[2][0].get_segments()[0][:, 1].tolist() == pytest.approx([low, high])
-    assert [bar.get_height() for bar in lower.patches] == [3, 1, 3, 1]
-    assert lower.patches[0].get_hatch() != lower.patches[2].get_hatch()
-    assert len(draw_recall({str(number): groups for number in range(7)}, "mm²").axes) == 1
-    assert all(math.isnan(edge) for edge in wilson(0, 0))
-
-
-def test_the_figure_of_froc():
-    curve = {"false_per_case": [0.0, 0.5, 20.0], "sensitivity": [0.0, 0.5, 1.0], "at": [0.0] * 7}
-    axis = draw_froc({"B": curve}, ["A", "B"]).axes[0]
-    assert axis.lines[0].get_xdata().tolist() == [0.0, 0.5, 20.0]
-    assert axis.lines[0].get_color() == model_style(1)["color"] and axis.get_xlim()[1] == 32
-
-
-def test_the_figures_of_training(tmp_path):
-    curves = read_curves("A", make_fold(tmp_path / "fold_0"))
-    terms, loss, validation = draw_training(curves).axes
-    assert [len(axis.lines) for axis in (terms, loss, validation)] == [4, 2, 4]
-    assert terms.lines[0].get_ydata().tolist() == [-0.5, -0.625] and terms.lines[1].get_linestyle() == "--"
-    assert len({line.get_marker() for line in validation.lines}) == 4
-    curves.loss, curves.dice = ({}, {}), []  # the logs are gone, the table is there
-    assert len(draw_training(curves).axes) == 2
-    curves = read_curves("A", tmp_path / "fold_0")
-    comparison = draw_dice([curves, curves], ["A", "_B"])
-    assert comparison.axes[0].lines[0].get_ydata()[1:].tolist() == [0.4375, 0.625]
-    assert len(comparison.legends[0].get_texts()) == 2
-
-
-def test_names_in_figures():
-    assert in_figure("$x$") == r"\$x\$" and in_figure("_x").lstrip("\N{THIN SPACE}") == "_x"
-    assert in_figure("word " * 20).count("\n") == 2
-    styles = [tuple(map(str, model_style(number).values())) for number in range(56)]
-    assert len(set(styles)) == 56
-    with plain_style():
-        figure = draw_sizes({EVIL: [instance("label", 10, 1)]}, "mm³")
-        assert svg_of(figure) == svg_of(figure) and b"<svg" in svg_of(figure)
