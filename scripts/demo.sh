@@ -60,7 +60,7 @@ step "To nnU-Net raw data"
 step "Planning and preprocessing"
 if [ ! -f "$nnUNet_preprocessed/Dataset100_ATLAS/nnUNetPlans_small.json" ]; then
   nnUNetv2_plan_and_preprocess -d 100 -c 3d_fullres -npfp 1 -np 1
-  python "$here/scripts/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
+  python "$here/scripts/study/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
 fi
 
 models=()

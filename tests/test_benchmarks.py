@@ -11,19 +11,19 @@ import pytest
 import torch
 from scipy import ndimage
 
-from scripts import benchmark_components, benchmark_goals, published, timing
+from scripts.benchmarks import components, goals, published, timing
 from tests import reference
 from tests.conftest import ROOT
 
 
 def run(*arguments):
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 def test_losses_side_by_side(tmp_path):
-    out = run("scripts/benchmark_losses.py", "--size", 16, "--repeats", 1, "--json", tmp_path / "losses_cpu.json")
+    out = run("scripts.benchmarks.losses", "--size", 16, "--repeats", 1, "--json", tmp_path / "losses_cpu.json")
     report = json.loads((tmp_path / "losses_cpu.json").read_text())
     assert report["difference_to_reference"] < 1e-5
     assert set(report["results"]) == {"noise", "half-trained", "converged"}
@@ -33,7 +33,7 @@ def test_losses_side_by_side(tmp_path):
         assert all(0 < loss["q1_s"] <= loss["median_s"] <= loss["q3_s"] for loss in entry.values())
     assert "ICI terms as published" in out
 
-    table = run("scripts/benchmark_goals.py", tmp_path).splitlines()
+    table = run("scripts.benchmarks.goals", tmp_path).splitlines()
     measured = {line.split("|")[1].strip(): line.split("|")[3].strip() for line in table[2:]}
     assert measured["CUDA: share of a training step, 128^3, batch 2"] == "not measured"
     ratio = report["results"]["noise"]["ICI terms"]["ratio"]
@@ -41,7 +41,7 @@ def test_losses_side_by_side(tmp_path):
 
 
 def test_labellings_side_by_side(tmp_path):
-    run("scripts/benchmark_components.py", "--size", 16, "--repeats", 1, "--json", tmp_path / "c.json")
+    run("scripts.benchmarks.components", "--size", 16, "--repeats", 1, "--json", tmp_path / "c.json")
     results = json.loads((tmp_path / "c.json").read_text())["results"]
     assert all(entry["cc3d"]["right"] and entry["torch"]["right"] for entry in results.values())
     assert {"lesions", "noise 50%", "snakes", "2D, smoothed noise 50%"} <= set(results)
@@ -52,9 +52,9 @@ def test_a_wrong_labelling_is_caught():
     mask[0, 0, 0] = mask[0, 3, 3] = True
     device = torch.device("cpu")
     right = torch.tensor([[[1, 0, 0, 0], [0] * 4, [0] * 4, [0, 0, 0, 2]]])
-    assert benchmark_components.is_right(lambda m: right, mask, device)
-    assert not benchmark_components.is_right(lambda m: m.int(), mask, device)
-    assert not benchmark_components.is_right(lambda m: torch.ones(1, 4, 4), mask, device)
+    assert components.is_right(lambda m: right, mask, device)
+    assert not components.is_right(lambda m: m.int(), mask, device)
+    assert not components.is_right(lambda m: torch.ones(1, 4, 4), mask, device)
 
 
 def test_the_lattice_has_as_many_components_as_it_says(rng):
@@ -93,7 +93,7 @@ def test_the_published_algorithm_has_the_values_of_the_paper_on_binary_predictio
 
 def test_growth_and_speed_in_the_table_of_goals():
     report = {"by_instances": {"1": {"ICI terms": {"median_s": 2.0}}, "1000": {"ICI terms": {"median_s": 3.0}}}}
-    assert benchmark_goals.growth(report) == "1.50 x (1 to 1,000)"
+    assert goals.growth(report) == "1.50 x (1 to 1,000)"
     entry = {"ICI terms": {"median_s": 0.5}, "ICI terms as published": {"median_s": 200.0}}
-    assert benchmark_goals.speedup({"results": {"noise": entry}}) == "noise 400 x"
-    assert benchmark_goals.speedup({"results": {"noise": {"ICI terms": {"median_s": 1}}}}) == "not measured"
+    assert goals.speedup({"results": {"noise": entry}}) == "noise 400 x"
+    assert goals.speedup({"results": {"noise": {"ICI terms": {"median_s": 1}}}}) == "not measured"

@@ -14,7 +14,7 @@ import torch
 from nnunet_ici import trainers
 from nnunet_ici.trainers import nnUNetTrainerDICI, nnUNetTrainerICI
 from nnunet_ici.trainers.names import TRAINERS
-from scripts.small_plans import shrink
+from scripts.study.small_plans import shrink
 from tests import tiny_nnunet
 from tests.test_trainers import quick
 

@@ -16,7 +16,7 @@ from nnunet_ici._autoregister import EXT_FOLDER, register
 from nnunet_ici.cli import main
 from tests.conftest import ROOT
 
-START_UP = (ROOT / "startup" / "nnunet_ici_autoregister.pth").read_text()
+START_UP = (ROOT / "nnunet_ici" / "startup" / "nnunet_ici_autoregister.pth").read_text()
 
 
 def python(code: str, **environment: str) -> str:
@@ -97,7 +97,7 @@ def test_the_wheel_carries_both_start_up_files(tmp_path):
     assert {"nnunet_ici_autoregister.pth", "nnunet_ici/py.typed", "nnunet_ici/ext/nnunet_ici_external_trainers.py"} <= {
         *names
     }
-    assert not any(name.startswith(("tests/", "scripts/", "startup/")) for name in names)
+    assert not any(name.startswith(("tests/", "scripts/", "nnunet_ici/startup/")) for name in names)
     module, function = start.strip().split(":")  # PEP 829: package.module:callable
     assert (module, function) == (register.__module__, register.__name__)
 

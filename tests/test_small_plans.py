@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.small_plans import TARGET, find_dataset, shrink
+from scripts.study.small_plans import TARGET, find_dataset, shrink
 
 
 def plans(strides):

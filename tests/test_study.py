@@ -10,9 +10,9 @@ import torch
 
 from nnunet_ici.evaluation.families import evaluate_case
 from nnunet_ici.evaluation.metrics import average_precision
-from scripts import study_report
-from scripts.study_metrics import COUNTS, THRESHOLDS, instance_sizes, measure_case
-from scripts.study_results import compress, read_runs
+from scripts.study import report
+from scripts.study.metrics import COUNTS, THRESHOLDS, instance_sizes, measure_case
+from scripts.study.runs import compress, read_runs
 
 
 def at(result, threshold):
@@ -98,7 +98,7 @@ def test_report(tmp_path, rng):
     }
     docs = tmp_path / "docs"
     docs.mkdir()
-    study_report.write_report(tmp_path, docs)
+    report.write_report(tmp_path, docs)
     text = (docs / "RESULTS.md").read_text()
     assert text.startswith("# Results") and "Of nothing." in text and "| `nnUNetTrainerICI` | 2 | " in text
     dice = [np.mean(r["test_cases"]["at_half"]["dice"]) for r in runs["nnUNetTrainer"]]
@@ -114,14 +114,14 @@ def test_report(tmp_path, rng):
 
 def test_recall_at_equal_false_lesions():
     curve = {"found": [9, 7, 8, 2], "false": [20, 10, 6, 0], "lesions": [10] * 4}
-    values = [study_report.recall_within({"curves": {"test": curve}}, false) for false in (0, 6, 19, 20)]
+    values = [report.recall_within({"curves": {"test": curve}}, false) for false in (0, 6, 19, 20)]
     assert values == [0.2, 0.8, 0.8, 0.9]
     curve["false"][-1] = 1
-    assert np.isnan(study_report.recall_within({"curves": {"test": curve}}, 0))
+    assert np.isnan(report.recall_within({"curves": {"test": curve}}, 0))
 
 
 def test_the_published_form_gives_a_missed_lesion_no_gradient():
-    from scripts.study_trainers import PublishedICILoss
+    from scripts.study.trainers import PublishedICILoss
 
     target = torch.zeros(1, 1, 12, 12)
     target[0, 0, 2:4, 2:4] = target[0, 0, 8:10, 8:10] = 1
@@ -137,9 +137,9 @@ def test_the_published_form_gives_a_missed_lesion_no_gradient():
 
 def test_every_trainer_of_the_sets_exists():
     from nnunet_ici import trainers
-    from scripts.study import SETS
-    from scripts.study_trainers import ABLATIONS
+    from scripts.study.sets import SETS
+    from scripts.study.trainers import ABLATIONS
 
-    names = {name for group in SETS.values() for name in group} - {study_report.BASELINE}
+    names = {name for group in SETS.values() for name in group} - {report.BASELINE}
     assert all(name in ABLATIONS or isinstance(getattr(trainers, name), type) for name in names)
     assert ABLATIONS["nnUNetTrainerDualTau3to7"].threshold == (0.3, 0.7)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from scripts.small_plans import TARGET, shrink
+from scripts.study.small_plans import TARGET, shrink
 
 NAME = "Dataset901_Tiny"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

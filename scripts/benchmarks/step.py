@@ -1,6 +1,6 @@
 """Time whole training steps of nnU-Net's 3d_fullres network with its own loss and with ours, in turns.
 
-    python scripts/benchmark_step.py --device cuda [--size 128] [--batch 2] [--repeats 30] [--json FILE]
+    python -m scripts.benchmarks.step --device cuda [--size 128] [--batch 2] [--repeats 30] [--json FILE]
 
 The network is nnU-Net's plain U-Net as planned for a 128^3 patch, with deep supervision, SGD with Nesterov momentum and
 clipping; on CUDA in fp16 autocast with a gradient scaler, and compiled (``--no-compile`` leaves it as it is). One
@@ -22,11 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from nnunet_ici.losses import DICILoss, ICILoss
-from scripts.benchmark_losses import BASELINE, losses_for, verify
-from scripts.timing import MASKS, lesion_labels, logits_of, summarize, take_turns, write_report
+from scripts.benchmarks.losses import BASELINE, losses_for, verify
+from scripts.benchmarks.timing import MASKS, lesion_labels, logits_of, summarize, take_turns, write_report
 
 
 def network_for(stages: int, features: int) -> nn.Module:

@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MASKS = ROOT.parent / "shared" / "data" / "ms-lesions" / "masks"
 # Sd of the noise on the logits and distance of foreground from background logits.
 STAGES = {"noise": (1.0, 0.0), "half-trained": (2.0, 4.0), "converged": (1.0, 10.0)}

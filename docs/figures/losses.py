@@ -1,8 +1,8 @@
 """Draw docs/losses.png, what every loss does to missed and false lesions on one small image, and print it in numbers.
 
-    python scripts/losses_figure.py [docs/losses.png]
+    python docs/figures/losses.py [docs/losses.png]
 
-The scene is that of scripts/readme_figure.py: the large lesion is found, two small ones are missed, one component is
+The scene is that of docs/figures/terms.py: the large lesion is found, two small ones are missed, one component is
 false. Each loss is that of its trainer at the middle of the training, threshold 0.5, at full resolution.
 """
 
@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from scipy import ndimage
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from terms import scene  # the file beside this one
 
 from nnunet_ici.losses import (
     BlobLoss,
@@ -31,7 +30,6 @@ from nnunet_ici.losses import (
     InverseWeightingLoss,
     RegionWiseLoss,
 )
-from scripts.readme_figure import scene
 
 
 def losses() -> dict[str, torch.nn.Module]:

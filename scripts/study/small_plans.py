@@ -1,6 +1,6 @@
 """Copy nnU-Net's plans of a preprocessed data set with a smaller patch and network, for machines without a GPU.
 
-    python scripts/small_plans.py ID CONFIGURATION [--patch-size 48 48 48] [--features 8 16 32 64] [--batch-size 2]
+    python scripts/study/small_plans.py ID CONFIGURATION [--patch-size 48 48 48] [--features 8 16 32] [--batch-size 2]
 
 Writes nnUNetPlans_small.json beside nnUNetPlans.json; use it with ``-p nnUNetPlans_small``. The preprocessed data are
 shared. A demonstration and a test bed, not a recommendation: train with nnU-Net's own plans.

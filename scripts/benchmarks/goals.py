@@ -1,6 +1,6 @@
 """Print the table of goals against what the benchmarks have measured, from their JSON files.
 
-python scripts/benchmark_goals.py [FOLDER]      (default: benchmarks/results)
+python -m scripts.benchmarks.goals [FOLDER]      (default: scripts/benchmarks/results)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("losses_cpu", "losses_cuda", "curves_cpu", "curves_cuda", "step_cuda")
 Report = dict[str, Any]
 
@@ -79,7 +79,7 @@ ROWS: list[tuple[str, str, str, Callable[[Report], str]]] = [
 
 def main() -> int:
     """Print Markdown."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks" / "results"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "scripts" / "benchmarks" / "results"
     reports = load(folder)
     print("| What | Goal | Measured | On |\n|---|---|---|---|")
     for what, goal, name, figure in ROWS:

@@ -2,13 +2,13 @@
 # Train, predict with and evaluate every trainer of this package with stock nnU-Net commands: in 2D on nuclei, in 3D on a small
 # synthetic ATLAS. One epoch each with small networks: it shows that all of them work, not which is better.
 #
-#   scripts/all_trainers.sh WORK [NUCLEI]
+#   scripts/study/all_trainers.sh WORK [NUCLEI]
 #
 # WORK is a folder to work in, which a second run goes on in; NUCLEI a data set in nnU-Net raw form (default:
 # ../shared/data/nuclei). TRAINERS names others than all, TRAIN and TEST the numbers of nuclei images (default 40 and 20).
 # Tables: WORK/evaluation_2d/tables.md and WORK/evaluation_3d/tables.md.
 set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
+here=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$1"
 work=$(cd "$1" && pwd)
 nuclei=${2:-$here/../shared/data/nuclei}
@@ -25,17 +25,17 @@ if [ ! -d "$nnUNet_raw/Dataset200_Nuclei" ]; then
   PYTHONPATH=$here python -c '
 import sys
 from pathlib import Path
-from scripts.study import copy_part
+from scripts.study.prepare import copy_part
 copy_part(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
 ' "$nuclei" "$nnUNet_raw/Dataset200_Nuclei" "${TRAIN:-40}" "${TEST:-20}"
   nnUNetv2_plan_and_preprocess -d 200 -c 2d -npfp 1 -np 1
-  python "$here/scripts/small_plans.py" 200 2d --patch-size 64 64 --features 8 16 32 --batch-size 4
+  python "$here/scripts/study/small_plans.py" 200 2d --patch-size 64 64 --features 8 16 32 --batch-size 4
 fi
 if [ ! -d "$nnUNet_raw/Dataset100_ATLAS" ]; then
   nnunet_ici synth-atlas "$work/atlas" -n 15 --seed 0 --spacing 4
   nnunet_ici convert-atlas "$work/atlas" -d 100
   nnUNetv2_plan_and_preprocess -d 100 -c 3d_fullres -npfp 1 -np 1
-  python "$here/scripts/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
+  python "$here/scripts/study/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
   # Testing has no masks, as in ATLAS; the subjects held out of the first fold are predicted.
   python - "$nnUNet_raw/Dataset100_ATLAS" "$nnUNet_preprocessed/Dataset100_ATLAS" "$work/held_out" <<'PY'
 import json, shutil, sys

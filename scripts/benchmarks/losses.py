@@ -1,15 +1,15 @@
 """Time the instance terms against nnU-Net's own loss, forward and backward, in one run.
 
-    python scripts/benchmark_losses.py [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
-    python scripts/benchmark_losses.py --device cuda --size 192 --batch 4 --dtype float16 --json FILE
-    python scripts/benchmark_losses.py --curves [...]
+    python -m scripts.benchmarks.losses [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
+    python -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --json FILE
+    python -m scripts.benchmarks.losses --curves [...]
 
 Labels are crops of real masks (``--masks``: a folder of binary NIfTI; by default ../shared/data/ms-lesions/masks where
 it exists) around a lesion voxel, or balls of log-normal volume where there is none. Predictions are logits of the label
 plus smoothed noise, at three stages of training. The terms are first held against tests/reference.py. Losses take turns
-in every repeat; what counts is the ratio to DC_and_CE_loss. The baselines of scripts/published.py visit one instance
-after the other: they run once, and not at all with ``--no-published``. ``--curves`` times the ICI terms over 1 to
-100,000 instances at one size, and over sizes, instead.
+in every repeat; what counts is the ratio to DC_and_CE_loss. The baselines of published.py visit one instance after the
+other: they run once, and not at all with ``--no-published``. ``--curves`` times the ICI terms over 1 to 100,000
+instances at one size, and over sizes, instead.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nnunet_ici.losses import (
     BlobLoss,
@@ -43,8 +41,8 @@ from nnunet_ici.losses import (
     instance_loss,
     predicted_instance_loss,
 )
-from scripts.published import blob_term, ici_terms, label_by_max_pooling, label_by_scipy
-from scripts.timing import (
+from scripts.benchmarks.published import blob_term, ici_terms, label_by_max_pooling, label_by_scipy
+from scripts.benchmarks.timing import (
     MASKS,
     STAGES,
     lattice,

@@ -1,6 +1,6 @@
 """One run of the study: one trainer and one seed, from the preprocessed data to the measured cases.
 
-A process of its own (``python -m scripts.study_run``), as nnU-Net reads its folders from the environment when it is
+A process of its own (``python -m scripts.study.run``), as nnU-Net reads its folders from the environment when it is
 imported, and as everything random in it is seeded here. With ``nnUNet_n_proc_DA=0`` augmentation runs in this process
 too, so that two runs of one seed begin with the same network and see the same batches, whatever their loss.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici.evaluation.folders import read_label_map
-from scripts.study_metrics import instance_sizes, measure_case
+from scripts.study.metrics import instance_sizes, measure_case
 
 PLANS = "nnUNetPlans_small"
 
@@ -30,7 +30,7 @@ def build_trainer(name: str, dataset: str, configuration: str, device: str) -> A
     import torch
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    from scripts.study_trainers import ABLATIONS
+    from scripts.study.trainers import ABLATIONS
 
     folder = Path(os.environ["nnUNet_preprocessed"]) / dataset
     trainer_class = ABLATIONS.get(name) or recursive_find_trainer_class_by_name(name)
@@ -118,7 +118,7 @@ def smallest_third(dataset: str) -> float:
     """The size in voxels up to which a lesion belongs to the smallest third of the test labels."""
     sizes: list[int] = []
     for path in sorted((Path(os.environ["nnUNet_raw"]) / dataset / "labelsTs").iterdir()):
-        sizes += instance_sizes(read_label_map(path) > 0)
+        sizes += instance_sizes(np.greater(read_label_map(path), 0))
     return float(np.quantile(sizes, 1 / 3))
 
 

@@ -18,13 +18,13 @@ import SimpleITK as sitk
 from nnunet_ici.datasets.atlas import Problem
 from nnunet_ici.datasets.atlas_checks import binary_mask
 from nnunet_ici.datasets.atlas_to_raw import BadInputError, check_target
-from nnunet_ici.datasets.implants_case import make_case
-from nnunet_ici.datasets.implants_distractors import KINDS
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_json
 from nnunet_ici.datasets.synthetic import load_template
 from nnunet_ici.images import read_image
 from nnunet_ici.instances._cc3d import label_array
 from nnunet_ici.work import complete_or_absent, in_parallel
+from scripts.study.implants.case import make_case
+from scripts.study.implants.distractors import KINDS
 
 __all__ = ["Patients", "implant_lesions", "part_patients"]
 
@@ -236,5 +236,5 @@ def _write_dataset_json(folder: Path, training: int) -> None:
         reference="https://doi.org/10.1007/s12021-017-9348-7",
         citation="masks: Lesjak et al., Neuroinformatics 2017, doi 10.1007/s12021-017-9348-7",
         license="masks: CC-BY; template: (C) Louis Collins, McConnell Brain Imaging Centre, McGill University",
-        converted_by="nnunet_ici scripts/implant_lesions.py",
+        converted_by="scripts/study/implants of nnunet-ici",
     )

@@ -1,6 +1,6 @@
 """Time labellings of connected components side by side, each first held against SciPy.
 
-    python scripts/benchmark_components.py [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
+    python -m scripts.benchmarks.components [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
 
 Every method of nnunet_ici that the device has, and what else there is: SciPy (on CUDA with the way to the host and
 back), 250 max-poolings as in the published ICI code (once; it may be wrong, and then says so), kornia in 2D, and CuPy's
@@ -21,11 +21,17 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from nnunet_ici.instances import components
-from scripts.published import label_by_max_pooling, label_by_scipy
-from scripts.timing import MASKS, lattice, lesion_labels, peak_extra_bytes, summarize, take_turns, write_report
+from scripts.benchmarks.published import label_by_max_pooling, label_by_scipy
+from scripts.benchmarks.timing import (
+    MASKS,
+    lattice,
+    lesion_labels,
+    peak_extra_bytes,
+    summarize,
+    take_turns,
+    write_report,
+)
 
 Labelling = Callable[[Tensor], Tensor]
 MAX_POOLING = "250 max-poolings"

@@ -1,6 +1,6 @@
 """One case of the implants data set: a FLAIR-like image of the MNI template with a patient's lesions in it.
 
-FLAIR and not T1, as the small lesions have no contrast in T1 (see :mod:`nnunet_ici.datasets.implants_measure`). The
+FLAIR and not T1, as the small lesions have no contrast in T1 (see :mod:`scripts.study.implants.contrast`). The
 image is made from the template's T1 and its map of white matter: white matter 1, grey matter a little brighter, CSF
 dark. Nothing of a patient's image is in it, only the shapes of lesions, and contrasts drawn from what was measured.
 """
@@ -14,10 +14,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_ici.datasets.implants_distractors import add_distractors
-from nnunet_ici.datasets.implants_measure import BLUR_MM, brain_tissue, draw_contrast, lesions_and_shells
-from nnunet_ici.datasets.implants_warp import BRAIN_T1, Brain, image_like, warp
 from nnunet_ici.datasets.synthetic import Template
+from scripts.study.implants.contrast import BLUR_MM, brain_tissue, draw_contrast, lesions_and_shells
+from scripts.study.implants.distractors import add_distractors
+from scripts.study.implants.warp import BRAIN_T1, Brain, image_like, warp
 
 __all__ = ["Case", "make_case"]
 
@@ -63,7 +63,7 @@ def make_case(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.r
     """Warp the template and the mask, give every lesion its contrast, add distractors, bias field and noise.
 
     A lesion takes the level of its surroundings (healthy tissue 2 to 4 voxels off) plus a contrast drawn by its volume,
-    so what :func:`~nnunet_ici.datasets.implants_measure.measure_contrast` finds is what was drawn, but for the noise.
+    so what :func:`~scripts.study.implants.contrast.measure_contrast` finds is what was drawn, but for the noise.
     Its edge is blurred; its voxels keep this mean.
 
     Args:

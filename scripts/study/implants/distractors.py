@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from nnunet_ici.datasets.implants_measure import BLUR_MM, draw_contrast
+from scripts.study.implants.contrast import BLUR_MM, draw_contrast
 
 __all__ = ["KINDS", "add_distractors"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from scripts.study_metrics import COUNTS, THRESHOLDS
+from scripts.study.metrics import COUNTS, THRESHOLDS
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 SCORES = ("dice", "f1", "f1_iou50")
 HALF = THRESHOLDS.index(0.5)
 
@@ -26,7 +26,7 @@ def compress(full: Run) -> Run:
     parts = {part: [case for case in full["cases"] if case["split"] == part] for part in ("val", "test")}
     curves = {part: _curves(cases) for part, cases in parts.items()}
     score = np.add(curves["val"]["dice"], curves["val"]["f1"])
-    best = max(range(len(THRESHOLDS)), key=lambda i: (round(score[i], 6), -abs(THRESHOLDS[i] - 0.5)))
+    best = max(range(len(THRESHOLDS)), key=lambda i: (round(float(score[i]), 6), -abs(THRESHOLDS[i] - 0.5)))
     kept = {key: value for key, value in full.items() if key != "cases"}
     kept["thresholds"] = list(THRESHOLDS)
     kept["best_threshold"] = THRESHOLDS[best]

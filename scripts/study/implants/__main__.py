@@ -1,6 +1,6 @@
 """Make nnU-Net raw data from lesion masks: the MNI template, warped anew for every case, with those lesions in it.
 
-    python scripts/implant_lesions.py MASKS NNUNET_RAW -d 300 [-n 24] [--test 9] [--seed 0] [--spacing 1] [-np 2]
+    python -m scripts.study.implants MASKS NNUNET_RAW -d 300 [-n 24] [--test 9] [--seed 0] [--spacing 1] [-np 2]
 
 MASKS holds one binary NIfTI a patient in MNI space, such as the 27 of Lesjak et al., Neuroinformatics 2017,
 doi 10.1007/s12021-017-9348-7 (CC-BY). Patients are parted between training, validation and testing: see cases.csv and
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_ici.datasets.atlas_to_raw import BadInputError
-from nnunet_ici.datasets.implants import implant_lesions
+from scripts.study.implants.dataset import implant_lesions
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,13 +15,13 @@ from torch import Tensor
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.trainers import nnUNetTrainerDual, nnUNetTrainerICI
 from nnunet_ici.trainers.mixin import CompoundLossMixin
-from scripts.published import ici_terms, label_by_scipy
+from scripts.benchmarks.published import ici_terms, label_by_scipy
 
 __all__ = ["ABLATIONS", "PublishedICILoss", "nnUNetTrainerPublishedICI"]
 
 
 class PublishedICILoss(CompoundLoss):
-    """``global + published``, where the published terms are those of :func:`scripts.published.ici_terms`."""
+    """``global + published``, where the published terms are those of :func:`scripts.benchmarks.published.ici_terms`."""
 
     def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
         super().__init__(global_loss, 1.0, {"published": 1.0}, **options)

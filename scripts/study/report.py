@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici.evaluation.comparison import compare
-from scripts.study_results import Run, read_runs
+from scripts.study.runs import Run, read_runs
 
 BASELINE = "nnUNetTrainer"
 TITLES = {

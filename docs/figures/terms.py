@@ -1,7 +1,7 @@
 """Draw docs/terms.png, what each term pulls up and pushes down on one small image, and docs/explain.png, what
 ``nnunet_ici explain`` makes of the same image.
 
-python scripts/readme_figure.py [docs]
+python docs/figures/terms.py [docs]
 """
 
 from __future__ import annotations

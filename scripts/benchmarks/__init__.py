@@ -1,0 +1,1 @@
+"""What the terms cost, beside nnU-Net's own loss."""

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Everything that is to be measured on a GPU, with one command: some ten minutes. Writes scripts/benchmarks/results/*_cuda.json and
+# prints the table of goals. PYTHON names the interpreter, MASKS a folder of binary NIfTI masks.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python}
+out=scripts/benchmarks/results
+masks=(${MASKS:+--masks "$MASKS"})
+
+"$python" -m pytest -q tests/test_components.py tests/test_triton_labelling.py tests/test_fused.py  # on the GPU
+"$python" -m scripts.benchmarks.components --device cuda --size 192 --batch 4 "${masks[@]}" --json $out/components_cuda.json
+"$python" -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --repeats 30 "${masks[@]}" \
+    --json $out/losses_cuda.json
+"$python" -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --repeats 20 --curves \
+    "${masks[@]}" --json $out/curves_cuda.json
+"$python" -m scripts.benchmarks.step --device cuda "${masks[@]}" --json $out/step_cuda.json
+"$python" -m scripts.benchmarks.goals
