@@ -1,4 +1,4 @@
-"""``nnunet_ici evaluate`` on folders: numbers, classes, probabilities, pictures, and one report of all problems."""
+"""``nnunet_ici evaluate`` on folders: numbers, classes, probabilities, and one report of all problems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ def folders(tmp_path):
         if name == "one":
             prediction[4, 10, 10], prediction[0, 14, 1] = 0, 1
         write(tmp_path / "A" / f"{name}.nii.gz", prediction)
-        write(tmp_path / "images" / f"{name}_0000.nii.gz", 50 * label + np.arange(16, dtype=np.uint8))
     return tmp_path
 
 
@@ -224,33 +223,15 @@ def test_probabilities_of_another_shape(folders, capsys):
     assert f"{folders / 'A' / 'one.npz'} has another shape than its label map." in report
 
 
-def test_pictures(folders):
-    evaluate(folders, "--pictures", str(folders / "images"))
-    pictures = sorted(os.listdir(folders / "out" / "pictures"))
-    assert pictures == ["1_worst_one.png", "2_best_two.png"]
-    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(folders / "out" / "pictures" / pictures[0])))
-    assert min(picture.shape[:2]) > 200
-    colours = {tuple(pixel) for pixel in picture.reshape(-1, picture.shape[-1])[:, :3]}
-    assert (213, 94, 0) in colours and (240, 228, 66) in colours  # missed and false, in the legend at the least
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_pictures_of_one_family(folders, family):
-    evaluate(folders, "--pictures", str(folders / "images"), "--cases", "1", "--family", family)
-    assert os.listdir(folders / "out" / "pictures") == ["1_worst_one.png"]
-
-
 def test_flat_images(tmp_path):
     label = np.zeros((20, 24), np.uint8)
     label[3:6, 3:6] = 1
     for folder in ("gt", "A"):
         write(tmp_path / folder / "cell.png", label)
     save_probabilities(tmp_path / "A" / "cell.npz", 0.75 * label)
-    write(tmp_path / "images" / "cell_0000.png", 200 * label)
-    rows = evaluate(tmp_path, "--pictures", str(tmp_path / "images"), models=("A",))
+    rows = evaluate(tmp_path, models=("A",))
     row = rows["A", "cell", "foreground"]
     assert row["paper.label_instances"] == "1" and float(row["isles.pr_auc"]) == 1
-    assert os.listdir(tmp_path / "out" / "pictures") == ["1_worst_cell.png"]
     assert read_summary(tmp_path)["size_unit"] == "voxels"  # PNG knows no spacing
     assert "differences" not in (tmp_path / "out" / "tables.csv").read_text()  # of one model
 
@@ -384,9 +365,3 @@ def test_what_is_not_there(folders, capsys, arguments, message):
     arguments = [argument.format(root=folders) for argument in arguments]
     assert main(["evaluate", "-np", "1", "-o", str(folders / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (folders / "out").exists()
-
-
-def test_no_image_for_a_picture(folders, capsys):
-    (folders / "images" / "one_0000.nii.gz").unlink()
-    evaluate(folders, "--pictures", str(folders / "images"), expected=1)
-    assert "no image for case one. Expected: " in capsys.readouterr().err

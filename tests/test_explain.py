@@ -1,104 +1,20 @@
-"""``nnunet_ici explain``: views that show missed and false instances, and the command."""
+"""``nnunet_ici explain``: the command, its files, and one report of all problems."""
 
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from matplotlib.text import Text
 
 from nnunet_ici.cli import main
-from nnunet_ici.explain.canvas import make_canvas
-from nnunet_ici.explain.drawing import draw
-from nnunet_ici.explain.reading import Geometry
-from nnunet_ici.explain.shares import explain
-from nnunet_ici.explain.tables import as_table
-from nnunet_ici.explain.views import View, choose_instances, choose_views, not_in_view, whole_image
-from tests.terms import in_2d_and_3d
+from tests.test_explain_picture import make_volume
 
 
 @pytest.fixture
 def volume():
-    """Label with a found, a large found and a missed instance, and a prediction with a false one, far apart."""
-    label = np.zeros((12, 60, 60), np.uint8)
-    label[1:3, 5:8, 5:8] = label[8:11, 40:50, 40:50] = label[5, 10, 50] = 1
-    prediction = label.copy()
-    prediction[5, 10, 50], prediction[3:5, 50:53, 5:8] = 0, 1
-    return label, prediction
-
-
-def test_missed_and_false_instances_come_first(volume):
-    label, prediction = volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    order = [side.name(number) for side, number in choose_instances(explained.label, explained.predicted)]
-    assert order[0] == "L3" and explained.label.size[2] == 300  # the largest
-    assert order[1] == "L2" and explained.label.lonely[1]
-    assert order[2] == "P2" and explained.predicted.lonely[1]
-    assert sorted(order) == ["L1", "L2", "L3", "P1", "P2", "P3"]
-
-
-def test_views_hold_each_instance_once(volume):
-    label, prediction = volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    ids = explained.label_ids, explained.predicted_ids
-    views = choose_views(explained, *ids, 9, pixel_aspect=1.0)
-    assert [view.name for view in views] == ["L3", "L2", "P2", "L1"]  # P1 and P3 lie in the windows of L1 and L3
-    assert [view.index for view in views] == [8, 5, 3, 1]
-    assert not_in_view(explained, *ids, views) == (0, 0)
-    two = choose_views(explained, *ids, 2, pixel_aspect=1.0)
-    assert two == views[:2] and not_in_view(explained, *ids, two) == (1, 2)
-
-
-def test_a_window_is_square_as_drawn(volume):
-    label, prediction = volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    view = choose_views(explained, explained.label_ids, explained.predicted_ids, 1, pixel_aspect=2.0)[0]
-    height, width = view.rows[1] - view.rows[0], view.columns[1] - view.columns[0]
-    assert width == 40 and 2 * height == width
-    assert sum(view.rows) / 2 == 44.5 and sum(view.columns) / 2 == 44.5
-
-
-def test_a_window_beyond_the_border_is_cut():
-    view = View("L1", 1, (-3.0, 1.0), (0.5, 9.0))
-    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
-    assert view.cut(array).tolist() == array[1, :2, 1:].tolist() and view.corner == (0, 1)
-    assert whole_image((5, 3, 4)).index == 2 and whole_image((3, 4)).cut(array[0]).shape == (3, 4)
-
-
-def crowded(rng):
-    label = np.zeros((96, 120), np.uint8)
-    for row in range(3, 90, 8):
-        for column in range(3, 112, 9):
-            label[row : row + rng.integers(2, 6), column : column + rng.integers(2, 7)] = 1
-    return label, np.roll(label, 2, axis=1) * (rng.random(label.shape) < 0.9)
-
-
-@in_2d_and_3d
-def test_no_text_lies_on_another(rng, axes, volume):
-    label, prediction = crowded(rng) if axes == 2 else volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    geometry = Geometry(sitk.GetImageFromArray(label))
-    figure = draw(make_canvas(explained, None, geometry), "a title " * 20, 3)
-    figure.canvas.draw()
-    frame = figure.bbox
-    for axis in figure.axes:
-        boxes = [text.get_window_extent() for text in axis.texts]
-        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    outer = [
-        *figure.texts,
-        *figure.legends,
-        *(axis.title for axis in figure.axes),
-        *(a.yaxis.label for a in figure.axes),
-    ]
-    outer = [item for item in outer if not isinstance(item, Text) or item.get_text()]
-    boxes = [item.get_window_extent() for item in outer]
-    assert len(boxes) >= 2 + 1 + 6
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
-    assert sum(len(axis.texts) for axis in figure.axes) >= 12
+    return make_volume()
 
 
 def write(path, array, direction=None, spacing=None):
@@ -209,31 +125,6 @@ def test_the_command_on_a_volume_whatever_way_it_lies(volume, tmp_path):
         reports.append(json.loads((tmp_path / "t.json").read_text())["terms"])
         assert min(size_of(tmp_path / f"{name}.png")) > 700
     assert reports[0] == reports[1] and reports[0]["instance"] == pytest.approx(1 / 3, abs=1e-4)
-
-
-def test_turned_as_the_pictures_of_the_evaluation():
-    array = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    image = sitk.GetImageFromArray(array)
-    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-    image.SetSpacing((1.0, 2.0, 5.0))
-    geometry = Geometry(image)
-    assert geometry.turned(array).tolist() == array[:, ::-1, ::-1].tolist() and geometry.pixel_aspect == 2.0
-    assert Geometry(sitk.GetImageFromArray(array[0])).turned(array[0]).tolist() == array[0].tolist()
-
-
-def test_many_instances_take_seconds(rng):
-    label = rng.random((60, 80, 80)) < 0.02
-    prob = np.where(rng.random(label.shape) < 0.3, label, rng.random(label.shape) < 0.01).astype(np.float32)
-    start = time.perf_counter()
-    explained = explain(label, prob)
-    assert len(explained.label) > 2000 and time.perf_counter() - start < 20
-
-
-def test_a_long_list_of_touched_instances_is_cut():
-    label = np.zeros((1, 20), bool)
-    label[0, ::2] = True
-    table = as_table(explain(label, np.ones((1, 20))))
-    assert "| P1 | 20 | L1 L2 L3 L4 L5 L6 and 4 more |  |" in table
 
 
 def problems(capsys, *arguments):

@@ -11,11 +11,15 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ici.cli import main
+from nnunet_ici.evaluation.families import FAMILIES
 from nnunet_ici.evaluation.formats import to_csv
 from nnunet_ici.evaluation.tables import Cell, Table
-from nnunet_ici.report.markup import VOID, html_table
+from nnunet_ici.report.page import group_starts
 from nnunet_ici.report.reading import read_evaluation
+from nnunet_ici.report.rendering import load_templates
 from tests.test_report_figures import EVIL, make_fold
+
+VOID = ("img", "meta")  # elements without an end
 
 
 class Page(HTMLParser):
@@ -155,14 +159,20 @@ def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     assert len(page.all("caption")) == len(page.all("table")) == 6 + 2  # the tables, and one for each case
 
 
+def html_of(table):
+    templates = load_templates()
+    templates.globals["SHORT_TABLE"] = 24
+    return templates.get_template("parts.html").module.data_table(table, "means", group_starts(table))
+
+
 def test_a_table():
     rows = [[Cell("a<"), Cell("x"), Cell("0.5", 0.5, 1, best=True)], [Cell("b"), Cell("x"), Cell("-", math.nan, 2)]]
-    markup = html_table(Table("t", "T", 2, ["model", "class", "Dice"], rows, note="A & B."), "means")
+    markup = html_of(Table("t", "T", 2, ["model", "class", "Dice"], rows, note="A & B."))
     assert '<th scope="row" class="name">a&lt;</th>' in markup and "A &amp; B." in markup
     assert '<td><strong>0.5</strong><span class="rank"> (1)</span></td>' in markup
     assert '<td>-<span class="rank"> (2)</span></td>' in markup
     assert "group" not in markup  # all rows are of class x
-    grouped = html_table(Table("t", "T", 2, ["m", "s"], [[Cell(a), Cell(b)] for a, b in ("ax", "ay", "bx")]), "t")
+    grouped = html_of(Table("t", "T", 2, ["m", "s"], [[Cell(a), Cell(b)] for a, b in ("ax", "ay", "bx")]))
     assert grouped.count('class="group"') == 1
 
 
@@ -175,6 +185,13 @@ def test_slices_with_images(page):
     assert page.texts.count("image") == 4 and page.texts.count("label") == 4
     assert len(page.all("path", **{"class": "missed"})) == 1 + 1  # one in the legend
     assert len(page.all("path", **{"class": "false"})) == 1 + 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cases_are_ranked_by_any_family(evaluated, tmp_path, family):
+    (tmp_path / "gt").symlink_to(evaluated / "gt")
+    out = evaluate(tmp_path, {"A": evaluated / "A"}, "--family", family)
+    assert "Worst: one" in report(out, tmp_path).texts
 
 
 def test_one_case_only(evaluated, tmp_path):

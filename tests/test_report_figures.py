@@ -1,53 +1,19 @@
-"""What a report is made of: outlines, training curves and figures."""
+"""What a report is made of: training curves and figures."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
+from nnunet_ici.drawing import model_style
+from nnunet_ici.drawing.style import in_figure, plain_style, svg_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.report.curves import draw_dice, draw_training
 from nnunet_ici.report.figures import draw_froc, draw_recall, draw_sizes, wilson
-from nnunet_ici.report.look import in_figure, model_style, plain_style, svg_of
-from nnunet_ici.report.outlines import mask_loops, mask_path
 from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
 
 EVIL = "<script>alert('1')</script> & \"$x$\""
-
-
-def test_outlines():
-    assert mask_loops(np.zeros((2, 2), bool)) == []
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    outer, inner = mask_loops(ring)
-    assert outer == [(0, 0), (3, 0), (3, 3), (0, 3)]
-    assert sorted(inner) == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert mask_path(np.eye(2, dtype=bool)).count("Z") in (1, 2)  # the two pixels share a corner
-    assert mask_path(np.array([[True], [True]]), (5, 7)) == "M5 7H6V9H5Z"
-
-
-def filled(path, shape):
-    """A mask from a path: a pixel is inside where an odd number of borders lies to the left of it."""
-    crossings = np.zeros((shape[0], shape[1] + 1), int)
-    for loop in path.split("Z")[:-1]:
-        x, y = start = tuple(map(int, loop[1:].replace("H", " H").replace("V", " V").split()[:2]))
-        for step in [*loop.replace("H", " H").replace("V", " V").split()[2:], f"H{start[0]}", f"V{start[1]}"]:
-            if step[0] == "H":
-                x = int(step[1:])
-            else:
-                low, high = sorted((y, int(step[1:])))
-                crossings[low:high, x] += 1
-                y = int(step[1:])
-    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
-
-
-def test_outlines_give_the_mask_back():
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        mask = random.random((7, 9)) < 0.5
-        np.testing.assert_array_equal(filled(mask_path(mask), mask.shape), mask)
 
 
 LOG = """\

@@ -80,15 +80,6 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     parser.add_argument("--allow-missing", action="store_true", help="count a missing prediction as an empty one")
-    parser.add_argument(
-        "--pictures",
-        type=Path,
-        metavar="DIR",
-        help="folder of the images: draw the worst, median and best case of the first model into OUT/pictures",
-    )
-    parser.add_argument(
-        "--cases", type=positive, default=3, metavar="K", help="number of pictures, from worst to best (default: 3)"
-    )
     return parser
 
 
@@ -113,8 +104,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         print(f"classes: {gathered.scheme} [{gathered.source}]", flush=True)
     if args.ensemble and gathered.cases:
         problems += _check_ensemble(args, gathered)
-    if args.pictures is not None and gathered.cases:
-        problems += _check_images(args.pictures, gathered)
     with_probabilities, found = models_with_probabilities(gathered.cases, gathered.file_ending)
     problems += found
     settings = Settings(
@@ -131,15 +120,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         _add_ensemble(args, gathered, settings, evaluated)
         problems += evaluated.problems
 
-    figures: dict[str, bytes] = {}
-    if args.pictures is not None and not problems:
-        from nnunet_ici.evaluation.pictures import draw_cases  # matplotlib only where it is wanted
-
-        figures, found = draw_cases(gathered.cases, evaluated.rows, gathered.scheme, args.pictures, args.cases)
-        problems += found
     if problems:
         return complain(problems)
-    write_outputs(args, gathered, settings, evaluated, figures)
+    write_outputs(args, gathered, settings, evaluated)
     return 0
 
 
@@ -147,19 +130,6 @@ def _available(with_probabilities: Sequence[str]) -> tuple[str, ...]:
     """What metrics may need, as far as it is there."""
     there = {"probability": bool(with_probabilities), "panoptica": importlib.util.find_spec("panoptica") is not None}
     return tuple(name for name, found in there.items() if found)
-
-
-def _check_images(folder: Path, gathered: Gathered) -> list[str]:
-    """Which cases have no image, one sentence each: found before anything is made."""
-    from nnunet_ici.evaluation.pictures import find_image
-
-    problems = []
-    for case in gathered.cases:
-        try:
-            find_image(folder, case.name, gathered.file_ending)
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
 
 
 def _check_ensemble(args: argparse.Namespace, gathered: Gathered) -> list[str]:

@@ -30,13 +30,7 @@ is left out of the mean.
 """
 
 
-def write_outputs(
-    args: argparse.Namespace,
-    gathered: Gathered,
-    settings: Settings,
-    evaluated: Evaluated,
-    figures: dict[str, bytes],
-) -> None:
+def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated) -> None:
     """Write everything into ``args.o``, and print the tables.
 
     Args:
@@ -44,7 +38,6 @@ def write_outputs(
         gathered: the cases, ensemble included.
         settings: how they were evaluated.
         evaluated: what came out, without problems.
-        figures: PNG files by name.
     """
     metrics = metrics_of(settings.families, settings.available)
     summary = summarise(evaluated.rows, metrics)
@@ -77,7 +70,6 @@ def write_outputs(
         "file_ending": gathered.file_ending,
         "size_unit": unit,
         "files": {case.name: _paths(case) for case in gathered.cases},
-        "pictures": [f"pictures/{name}" for name in figures],
         "models": summary,
         "by_size": _nested(sizes),
         "froc": _nested(curves),
@@ -89,17 +81,12 @@ def write_outputs(
     (args.o / "tables.md").write_text(f"{text}{CONVENTIONS}", encoding="utf-8")
     (args.o / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
     (args.o / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
-    if figures:
-        (args.o / "pictures").mkdir(exist_ok=True)
-    for name, png in figures.items():
-        (args.o / "pictures" / name).write_bytes(png)
     left_out = (
         []
         if "panoptica" in settings.available or "detection" not in settings.families
         else ['no panoptic quality: pip install "nnunet-ici[panoptica]"']
     )
-    told = f"written to {args.o}" + (f", pictures to {args.o / 'pictures'}" if figures else "")
-    print(f"\n{text}{CONVENTIONS}", *left_out, told, sep="\n")
+    print(f"\n{text}{CONVENTIONS}", *left_out, f"written to {args.o}", sep="\n")
 
 
 def evaluation_tables(

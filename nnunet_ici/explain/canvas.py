@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from nnunet_ici.evaluation.pictures import grey_window
-from nnunet_ici.explain.reading import Geometry
+from nnunet_ici.drawing import Geometry, View, grey_levels
 from nnunet_ici.explain.shares import Explained, Side
-from nnunet_ici.explain.views import View
 
 __all__ = ["Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_canvas"]
 
@@ -53,7 +51,7 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
     """
     background = None
     if image is not None:
-        low, high = grey_window(image)
+        low, high = grey_levels(image)
         background = geometry.turned(np.clip((image - np.float32(low)) / np.float32(high - low), 0, 1))
     return Canvas(
         explained,

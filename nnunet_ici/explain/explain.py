@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from nnunet_ici import __version__
 from nnunet_ici.arguments import complain, positive
+from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
-from nnunet_ici.explain.reading import Geometry, read_background, read_geometry, read_mask, read_probability
+from nnunet_ici.explain.reading import read_background, read_geometry, read_mask, read_probability
 
 __all__ = ["main"]
 
@@ -181,7 +182,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     # torch and matplotlib only where all is well
     from nnunet_ici.explain.canvas import make_canvas
-    from nnunet_ici.explain.drawing import draw
+    from nnunet_ici.explain.picture import draw
     from nnunet_ici.explain.shares import explain
     from nnunet_ici.explain.tables import as_json, as_table
 

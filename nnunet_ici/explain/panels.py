@@ -11,11 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, Normalize, to_rgba
 from matplotlib.patheffects import withStroke
 
-from nnunet_ici.evaluation.pictures import FALSE, FOUND, LABEL, MISSED, outline
+from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, mask_loops
 from nnunet_ici.explain.canvas import FloatArray, IdArray, Spot, Window
 from nnunet_ici.explain.shares import IN_FALSE_CUBE, IN_HIT_CUBE, IN_LABEL_CUBE, Side
 
-__all__ = ["NO_SHARE", "SURPLUS", "UNCOVERED", "Panel", "short"]
+__all__ = ["NO_SHARE", "Panel", "short"]
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
@@ -23,7 +23,6 @@ Colour = str | tuple[float, float, float, float]
 Box = tuple[float, float, float, float]  # x from, to; y from, to
 
 NO_SHARE = "#9A9A9A"
-UNCOVERED, SURPLUS = MISSED, "#E69F00"  # errors of the center term, from the palette of Okabe and Ito too
 MOST_NUMBERS = 50  # in a panel
 NOTHING = 0.00005  # a share written as 0
 
@@ -73,10 +72,9 @@ class Panel:
 
     def edge(self, mask: BoolArray, colour: Colour, width: float = 1.4) -> None:
         """Draw the outline of a mask, thinner where instances are small."""
-        lines = outline(mask) + self.window.view.corner[::-1]
-        self.axis.add_collection(
-            LineCollection(list(lines), colors=[colour], linewidths=width * self._thin, capstyle="round"), autolim=False
-        )
+        corner = np.subtract(self.window.view.corner[::-1], 0.5)
+        lines = [np.array([*loop, loop[0]]) + corner for loop in mask_loops(mask)]
+        self.axis.add_collection(LineCollection(lines, colors=[colour], linewidths=width * self._thin), autolim=False)
 
     def write(self, texts: Iterable[tuple[str, Spot]]) -> None:
         """Write the first texts at their spots, where there is free room; the others are left out."""
@@ -133,7 +131,7 @@ class Panel:
         """The cubes of both sides, and the error of the center term."""
         cubes, error = self.window.cubes, self.window.center_error
         in_label = (cubes & IN_LABEL_CUBE) > 0
-        self.fill(np.where(in_label, 1, 2 * (cubes > 0)), [UNCOVERED, SURPLUS], 0.85 * error)
+        self.fill(np.where(in_label, 1, 2 * (cubes > 0)), [MISSED, SURPLUS], 0.85 * error)
         self.edge(in_label, LABEL)
         self.edge((cubes & IN_HIT_CUBE) > 0, FOUND)
         self.edge((cubes & IN_FALSE_CUBE) > 0, FALSE)

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS, read_label_map
 from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of, read_probabilities
 from nnunet_ici.images import read_image
 
-__all__ = ["Geometry", "read_background", "read_geometry", "read_mask", "read_probability"]
-
-Scalar = TypeVar("Scalar", bound=np.generic)
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """How an image lies in space.
-
-    Attributes:
-        image: any image with the geometry.
-    """
-
-    image: sitk.Image
-
-    @property
-    def pixel_aspect(self) -> float:
-        """Height of a pixel of a turned image over its width."""
-        width_mm, height_mm = self._turn(self.image).GetSpacing()[:2]
-        return float(height_mm / width_mm)
-
-    def turned(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """A volume (D, H, W) with axial slices, front up and the patient's right left; a 2D image as it is."""
-        image = sitk.GetImageFromArray(array)
-        image.CopyInformation(self.image)
-        turned: npt.NDArray[Scalar] = sitk.GetArrayFromImage(self._turn(image))
-        return turned
-
-    def _turn(self, image: sitk.Image) -> sitk.Image:
-        return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
+__all__ = ["read_background", "read_geometry", "read_mask", "read_probability"]
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from nnunet_ici.drawing import View, whole_image
 from nnunet_ici.explain.shares import Explained, Side
 
-__all__ = ["View", "choose_instances", "choose_views", "not_in_view", "whole_image"]
+__all__ = ["choose_instances", "choose_views", "not_in_view"]
 
-Scalar = TypeVar("Scalar", bound=np.generic)
 IdArray = npt.NDArray[np.int32]
 SMALLEST_SIDE = 40  # pixels
 MARGIN = 8  # pixels
-
-
-@dataclass(frozen=True)
-class View:
-    """A window on an image or on a slice of a volume.
-
-    Attributes:
-        name: of the instance in its middle, or "".
-        index: of the slice; None in a 2D image.
-        rows: first and last pixel edge, such as (-0.5, 9.5) for ten rows; may reach beyond the image.
-        columns: the same for the columns.
-    """
-
-    name: str
-    index: int | None
-    rows: tuple[float, float]
-    columns: tuple[float, float]
-
-    def cut(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """The part of an array, (H, W) or (D, H, W), that lies in the window."""
-        rows, columns = (
-            slice(max(int(np.ceil(low)), 0), max(int(np.floor(high)) + 1, 0)) for low, high in (self.rows, self.columns)
-        )
-        return array[rows, columns] if self.index is None else array[self.index, rows, columns]
-
-    @property
-    def corner(self) -> tuple[int, int]:
-        """Row and column of the first pixel that :meth:`cut` keeps."""
-        return max(int(np.ceil(self.rows[0])), 0), max(int(np.ceil(self.columns[0])), 0)
-
-
-def whole_image(shape: tuple[int, ...]) -> View:
-    """All of a 2D image, or the middle slice of a volume."""
-    *depth, height, width = shape
-    return View("", depth[0] // 2 if depth else None, (-0.5, height - 0.5), (-0.5, width - 0.5))
 
 
 def choose_instances(label: Side, predicted: Side) -> Iterator[tuple[Side, int]]:
@@ -93,7 +56,7 @@ def choose_views(
     Args:
         explained: the instances.
         label_ids, predicted_ids: (D, H, W), their ids, turned as they are drawn.
-        count: of windows, at most.
+        count: number of windows, at most.
         pixel_aspect: height of a pixel over its width. The windows are square as drawn.
 
     Returns:
@@ -121,10 +84,10 @@ def _window(name: str, index: int, rows: slice, columns: slice, pixel_aspect: fl
     middle = (rows.start + rows.stop - 1) / 2, (columns.start + columns.stop - 1) / 2
     half_height = half_width / pixel_aspect
     return View(
-        name,
         index,
         (middle[0] - half_height, middle[0] + half_height),
         (middle[1] - half_width, middle[1] + half_width),
+        name,
     )
 
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from nnunet_ici.drawing import MISSED, model_style
+from nnunet_ici.drawing.style import in_figure
 from nnunet_ici.report.figures import WIDTH_INCHES, legend_above
-from nnunet_ici.report.look import in_figure, model_style
 from nnunet_ici.report.training import Curves, Series
 
 __all__ = ["draw_dice", "draw_training"]
@@ -68,9 +69,7 @@ def _draw_validation(axis: Axes, curves: Curves) -> None:
         _plot(axis, series, **style)
         title = "pseudo Dice" if len(curves.dice) == 1 else f"pseudo Dice, class {number + 1}"
         handles.append(Line2D([], [], label=title, **style))
-    for (title, series), (color, marker) in zip(
-        curves.shares.items(), (("#D55E00", "X"), ("#555555", "^")), strict=False
-    ):
+    for (title, series), (color, marker) in zip(curves.shares.items(), ((MISSED, "X"), ("#555555", "^")), strict=False):
         style = {"color": color, "marker": marker, "linestyle": ":"}
         _plot(axis, series, **style)
         whole = "lesions missed" if title == "missed" else "predictions false"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy import stats
 
+from nnunet_ici.drawing import lesion_style, model_style
+from nnunet_ici.drawing.style import in_figure
 from nnunet_ici.evaluation.summary import Row
-from nnunet_ici.report.look import FALSE, FOUND, MISSED, in_figure, model_style
 
 __all__ = ["draw_froc", "draw_recall", "draw_sizes", "legend_above", "range_title", "wilson"]
 
@@ -32,7 +33,7 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
 
     Args:
         instances: lines of instances.csv by model, of one class.
-        unit: of the sizes, as readers know it.
+        unit: unit of the sizes, as readers know it.
     """
     all_sizes = [float(row["size"]) for rows in instances.values() for row in rows]
     count = sum(map(len, instances.values()))
@@ -41,11 +42,11 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
     random = np.random.default_rng(0)
     for axis, (model, rows) in zip(axes, instances.items(), strict=True):
         groups = (
-            ("found", FOUND, [row for row in rows if row["kind"] == "label" and row["touched"]]),
-            ("missed", MISSED, [row for row in rows if row["kind"] == "label" and not row["touched"]]),
-            ("false", FALSE, [row for row in rows if row["kind"] == "predicted" and not row["touched"]]),
+            ("found", [row for row in rows if row["kind"] == "label" and row["touched"]]),
+            ("missed", [row for row in rows if row["kind"] == "label" and not row["touched"]]),
+            ("false", [row for row in rows if row["kind"] == "predicted" and not row["touched"]]),
         )
-        for height, (_, style, group) in enumerate(groups):
+        for height, (kind, group) in enumerate(groups):
             axis.scatter(
                 [float(row["size"]) for row in group],
                 height + random.uniform(-0.32, 0.32, len(group)),
@@ -53,9 +54,9 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
                 linewidths=0.4,
                 alpha=0.85,
                 rasterized=count > MOST_POINTS,
-                **style,
+                **lesion_style(kind),
             )
-        axis.set_yticks(range(3), [f"{title}: {len(group)}" for title, _, group in groups])
+        axis.set_yticks(range(3), [f"{kind}: {len(group)}" for kind, group in groups])
         axis.set_ylim(2.5, -0.5)
         axis.tick_params(axis="y", length=0)
         axis.set_title(in_figure(model, 100), loc="left", fontsize=10, fontweight="bold")
@@ -107,12 +108,12 @@ def wilson(found: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def draw_recall(sizes: dict[str, Groups], unit: str) -> Figure:
+def draw_recall(sizes: Mapping[str, Groups], unit: str) -> Figure:
     """Share of lesions found by their size, with 95 % intervals; for few models also false predictions by theirs.
 
     Args:
         sizes: what :func:`~nnunet_ici.evaluation.detection.by_size` returns, by model, of one class.
-        unit: of the sizes, as readers know it.
+        unit: unit of the sizes, as readers know it.
     """
     models = list(sizes)
     ranges = next(iter(sizes.values()))
@@ -141,7 +142,7 @@ def draw_recall(sizes: dict[str, Groups], unit: str) -> Figure:
     return figure
 
 
-def _bars(axis: Axes, sizes: dict[str, Groups], step: float) -> None:
+def _bars(axis: Axes, sizes: Mapping[str, Groups], step: float) -> None:
     for number, groups in enumerate(sizes.values()):
         at = np.arange(len(groups)) + (number - (len(sizes) - 1) / 2) * step
         bars = axis.bar(
@@ -180,7 +181,7 @@ def legend_above(figure: Figure, axis: Axes) -> None:
 
 
 def draw_froc(curves: dict[str, dict[str, list[float]]], models: Sequence[str]) -> Figure:
-    """Share of lesions found against false predictions a case, as the less certain predictions are dropped.
+    """Share of lesions found against false predictions per case, as the less certain predictions are dropped.
 
     Args:
         curves: what :func:`~nnunet_ici.evaluation.detection.froc` returns, by model, of one class.
@@ -213,7 +214,7 @@ def draw_froc(curves: dict[str, dict[str, list[float]]], models: Sequence[str]) 
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_ylim(-0.02, 1.02)
     axis.grid(color="#dddddd", linewidth=0.6)
-    axis.set_xlabel("false predictions a case")
+    axis.set_xlabel("false predictions per case")
     axis.set_ylabel("lesions found (sensitivity)")
     legend_above(figure, axis)
     return figure

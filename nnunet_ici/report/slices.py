@@ -1,4 +1,4 @@
-"""Cases as slices through their lesions: what each model found, missed and made up, as SVG."""
+"""Cases as slices through their lesions: what each model found, missed and saw where there is nothing, as SVG."""
 
 from __future__ import annotations
 
@@ -11,28 +11,54 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import image as matplotlib_image
 
+from nnunet_ici.drawing import View, around, grey_levels, mask_path
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
-from nnunet_ici.evaluation.pictures import Scene, choose_cases, choose_slices, find_image, grey_window, read_scene
-from nnunet_ici.report.markup import data_uri, element, escape
-from nnunet_ici.report.outlines import mask_path
 from nnunet_ici.report.reading import Evaluation
+from nnunet_ici.report.rendering import data_uri
+from nnunet_ici.report.scenes import Array, Scene, choose_cases, find_image, read_scene
 
-__all__ = ["DrawnCase", "draw_cases", "draw_scene", "legend"]
+__all__ = ["DrawnCase", "DrawnSlice", "Panel", "draw_cases", "draw_scene"]
 
 BoolArray = npt.NDArray[np.bool_]
 
 MARGIN_PIXELS = 12
 SMALLEST_SIDE = 72  # pixels
 LARGEST_SIDE = 1024  # pixels; larger images are thinned
-# What is drawn below a line, so that it is seen on bright and on dark ground.
-CASINGS = {"label": "casing", "found": "casing", "missed": "wide-casing", "false": "wide-casing"}
-LEGEND = {
-    "label": "lesion of the label",
-    "found": "prediction that touches a lesion",
-    "missed": "missed lesion",
-    "false": "false prediction",
-}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of a slice.
+
+    Attributes:
+        title: "image", "label", or the model.
+        told: what is in it, below the title.
+        paths: kind and SVG path of each outline, the lowest first.
+    """
+
+    title: str
+    told: str = ""
+    paths: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class DrawnSlice:
+    """A row of panels.
+
+    Attributes:
+        title: class and slice.
+        place: x, y, width and height of what is shown, in pixels.
+        aspect: height of a pixel over its width.
+        image: PNG of the place as a data URI; None for black.
+        panels: from left to right.
+    """
+
+    title: str
+    place: tuple[int, int, int, int]
+    aspect: float
+    image: str | None
+    panels: list[Panel]
 
 
 @dataclass(frozen=True)
@@ -42,26 +68,14 @@ class DrawnCase:
     Attributes:
         role: "worst", "median", "best", or its rank.
         name: of the case.
-        slices: a title and HTML for each slice.
+        slices: of each class.
         missing: why there are no slices, one sentence each.
     """
 
     role: str
     name: str
-    slices: list[tuple[str, str]] = field(default_factory=list)
+    slices: list[DrawnSlice] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A part of a slice: index of the slice (None in 2D), rows and columns."""
-
-    index: int | None
-    rows: slice
-    columns: slice
-
-    def cut(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        return (array if self.index is None else array[self.index])[self.rows, self.columns]
 
 
 def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) -> tuple[list[DrawnCase], list[str]]:
@@ -69,7 +83,7 @@ def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) ->
 
     Args:
         evaluation: what was evaluated; files that are no longer there leave a case without slices.
-        image_folder: of the images; None for a black ground.
+        image_folder: folder of the images; None for a black ground.
         count: number of cases.
 
     Returns:
@@ -77,7 +91,7 @@ def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) ->
     """
     drawn = []
     problems = []
-    for position, (role, name) in enumerate(choose_cases(evaluation.rows, count), start=1):
+    for role, name in choose_cases(evaluation.rows, count):
         case = evaluation.cases[name]
         paths = [case.label, *(path for path in case.predictions.values() if path is not None)]
         gone = [f"{path} is no longer there" for path in paths if not path.is_file()]
@@ -91,11 +105,11 @@ def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) ->
         except ValueError as error:
             problems.append(str(error))
             continue
-        drawn.append(DrawnCase(role, name, draw_scene(scene, scheme, f"case{position}", image is not None)))
+        drawn.append(DrawnCase(role, name, draw_scene(scene, scheme)))
     return drawn, problems
 
 
-def draw_scene(scene: Scene, scheme: LabelScheme, prefix: str, with_image: bool) -> list[tuple[str, str]]:
+def draw_scene(scene: Scene, scheme: LabelScheme) -> list[DrawnSlice]:
     """Draw the slices of one case: a panel each for the image, the label and every model.
 
     Of a volume the slice with most lesion voxels is drawn, and where there are any, the slices with most voxels of
@@ -104,14 +118,9 @@ def draw_scene(scene: Scene, scheme: LabelScheme, prefix: str, with_image: bool)
     Args:
         scene: the arrays.
         scheme: the meaning of the label maps.
-        prefix: of the ids, such that they are unique in the page.
-        with_image: whether there is an image, which has a panel of its own.
-
-    Returns:
-        A title and HTML for each class and slice.
     """
-    drawn: list[tuple[str, str]] = []
-    grey_levels = grey_window(scene.image)
+    drawn = []
+    levels = None if scene.image is None else grey_levels(scene.image)
     for name in scheme.classes:
         label_mask = scheme.masks(name, scene.label, scene.label)[0]
         matchings = {
@@ -120,26 +129,45 @@ def draw_scene(scene: Scene, scheme: LabelScheme, prefix: str, with_image: bool)
         }
         for index in choose_slices(label_mask, matchings):
             masks = [label_mask, *(matching.found_mask() | matching.false_mask() for matching in matchings.values())]
-            window = _window(masks, index)
-            number = f"{prefix}-{len(drawn)}"
-            panels = [_panel(number, window, scene.pixel_aspect, [], "image", "image")] if with_image else []
-            paths = [_path("label", label_mask, window)]
-            lesions = _count(match_instances(label_mask, label_mask), window.index)["found"]
-            panels.append(_panel(number, window, scene.pixel_aspect, paths, "label", f"lesions: {lesions}"))
+            content = np.any([mask if index is None else mask[index] for mask in masks], axis=0)
+            view = around(content, index, MARGIN_PIXELS, SMALLEST_SIDE)
+            lesions = _count(match_instances(label_mask, label_mask), index)["found"]
+            panels = [Panel("image")] * (scene.image is not None)
+            panels.append(Panel("label", f"lesions: {lesions}", _paths(view, label=label_mask)))
             for model, matching in matchings.items():
-                of_kind = {
-                    "found": matching.found_mask(),
-                    "missed": matching.missed_mask(),
-                    "false": matching.false_mask(),
-                }
-                paths = [_path("edge", label_mask & ~of_kind["missed"], window)]
-                paths += [_path(kind, mask, window) for kind, mask in of_kind.items()]
+                missed = matching.missed_mask()
+                paths = _paths(
+                    view,
+                    edge=label_mask & ~missed,
+                    found=matching.found_mask(),
+                    missed=missed,
+                    false=matching.false_mask(),
+                )
                 counts = ", ".join(f"{kind}: {number}" for kind, number in _count(matching, index).items())
-                panels.append(_panel(number, window, scene.pixel_aspect, paths, model, counts))
-            title = name if index is None else f"{name}, slice {index}"
-            background = _background(number, scene, window, grey_levels if with_image else None)
-            drawn.append((title, background + element("div", *panels, class_="panels")))
+                panels.append(Panel(model, counts, paths))
+            height, width = view.cut(label_mask).shape
+            row, column = view.corner
+            drawn.append(
+                DrawnSlice(
+                    name if index is None else f"{name}, slice {index}",
+                    (column, row, width, height),
+                    scene.pixel_aspect,
+                    None if scene.image is None or levels is None else _png(view.cut(scene.image), levels),
+                    panels,
+                )
+            )
     return drawn
+
+
+def choose_slices(label_mask: BoolArray, matchings: dict[str, Matching]) -> list[int | None]:
+    """The slice with most of the label (or of the predictions, or the middle), then of missed and of false lesions."""
+    if label_mask.ndim == 2:
+        return [None]
+    label = label_mask.sum(axis=(1, 2))
+    missed = sum(matching.missed_mask().sum(axis=(1, 2)) for matching in matchings.values())
+    false = sum(matching.false_mask().sum(axis=(1, 2)) for matching in matchings.values())
+    chosen = [int(np.argmax(voxels)) for voxels in (label, missed, false) if np.any(voxels)]
+    return list(dict.fromkeys(chosen)) or [len(label_mask) // 2]
 
 
 def _count(matching: Matching, index: int | None) -> dict[str, int]:
@@ -158,98 +186,17 @@ def _count(matching: Matching, index: int | None) -> dict[str, int]:
     return counts
 
 
-def _window(masks: Sequence[BoolArray], index: int | None) -> _Window:
-    """All that is drawn of a slice, with a margin, and not less than the smallest side; all of a slice without any."""
-    content = np.any([mask if index is None else mask[index] for mask in masks], axis=0)
-    sides = []
-    for axis, size in enumerate(content.shape):
-        hits = np.flatnonzero(content.any(axis=1 - axis))
-        first, last = (int(hits[0]), int(hits[-1])) if hits.size else (0, size - 1)
-        margin = max(MARGIN_PIXELS, (SMALLEST_SIDE - (last + 1 - first) + 1) // 2)
-        sides.append(slice(max(first - margin, 0), min(last + 1 + margin, size)))
-    return _Window(index, sides[0], sides[1])
+def _paths(view: View, **masks: BoolArray) -> list[tuple[str, str]]:
+    """The outlines of masks in a view, by kind; those that are empty there are left out."""
+    paths = [(kind, mask_path(view.cut(mask), view.corner[::-1])) for kind, mask in masks.items()]
+    return [(kind, path) for kind, path in paths if path]
 
 
-def _background(number: str, scene: Scene, window: _Window, grey_levels: tuple[float, float] | None) -> str:
-    """What the panels of a slice share: the image, or black, and the pattern of missed lesions."""
-    width = window.columns.stop - window.columns.start
-    height = window.rows.stop - window.rows.start
-    place = {"x": window.columns.start, "y": window.rows.start, "width": width, "height": height}
-    ground = element("rect", id=f"{number}-ground", fill="#000", **place)
-    if grey_levels is not None:
-        low, high = grey_levels
-        step = -(-max(width, height) // LARGEST_SIDE)
-        grey = np.clip((window.cut(scene.image)[::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
-        buffer = io.BytesIO()
-        matplotlib_image.imsave(buffer, np.stack([grey] * 3, axis=-1) if grey.ndim == 2 else grey[..., :3])
-        ground = element(
-            "image",
-            id=f"{number}-ground",
-            preserveAspectRatio="none",
-            href=data_uri(buffer.getvalue(), "image/png"),
-            **place,
-        )
-    stripes = _stripes(f"{number}-stripes", max(width, height) / 60)
-    return element("svg", element("defs", ground, stripes), class_="shared", width=0, height=0, aria_hidden="true")
-
-
-def _stripes(name: str, step: float) -> str:
-    """The pattern of missed lesions, stripes ``step`` apart."""
-    return element(
-        "pattern",
-        element("rect", width=step, height=step, fill="#D55E00"),
-        element("rect", width=step / 4, height=step, fill="#000"),
-        id=name,
-        patternUnits="userSpaceOnUse",
-        patternTransform="rotate(45)",
-        width=step,
-        height=step,
-    )
-
-
-def _drawn(kind: str, path: str, number: str) -> str:
-    """A path with what lies below it."""
-    style = {"style": f"fill:url(#{number}-stripes)"} if kind == "missed" else {}
-    casing = element("path", class_=CASINGS[kind], d=path) if kind in CASINGS else ""
-    return casing + element("path", class_=kind, d=path, **style)
-
-
-def _path(kind: str, mask: BoolArray, window: _Window) -> tuple[str, str]:
-    return kind, mask_path(window.cut(mask).astype(bool), (window.columns.start, window.rows.start))
-
-
-def _panel(number: str, window: _Window, aspect: float, paths: Sequence[tuple[str, str]], title: str, told: str) -> str:
-    """A slice with the borders of masks; ``told`` stands below its title, and is read aloud with it."""
-    drawn = [_drawn(kind, path, number) for kind, path in paths if path]
-    box = (
-        window.columns.start,
-        window.rows.start * aspect,
-        window.columns.stop - window.columns.start,
-        (window.rows.stop - window.rows.start) * aspect,
-    )
-    picture = element(
-        "svg",
-        element("g", element("use", href=f"#{number}-ground"), *drawn, transform=f"scale(1 {aspect:g})"),
-        viewBox=" ".join(f"{value:g}" for value in box),
-        role="img",
-        aria_label=title if title == told else f"{title}: {told}",
-    )
-    caption = element("b", escape(title)) + ("" if title == told else element("span", escape(told)))
-    return element("figure", picture, element("figcaption", caption), class_="panel")
-
-
-def legend() -> str:
-    """What the colours of the panels mean."""
-    samples = [
-        element(
-            "svg",
-            *([element("defs", _stripes("legend-stripes", 4.0))] if kind == "missed" else []),
-            element("rect", width=30, height=18, fill="#444"),
-            _drawn(kind, "M5 4H25V14H5Z", "legend"),
-            viewBox="0 0 30 18",
-            aria_hidden="true",
-        )
-        + escape(text)
-        for kind, text in LEGEND.items()
-    ]
-    return element("ul", *(element("li", sample) for sample in samples), class_="legend")
+def _png(image: Array, levels: tuple[float, float]) -> str:
+    """Grey values or colours, (H, W) or (H, W, C), as a data URI."""
+    low, high = levels
+    step = -(-max(image.shape[:2]) // LARGEST_SIDE)
+    grey = np.clip((image[::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
+    buffer = io.BytesIO()
+    matplotlib_image.imsave(buffer, np.stack([grey] * 3, axis=-1) if grey.ndim == 2 else grey[..., :3])
+    return data_uri(buffer.getvalue(), "image/png")

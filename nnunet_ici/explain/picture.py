@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from nnunet_ici.evaluation.pictures import FALSE, FOUND, LABEL, MISSED
+from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, View, whole_image
 from nnunet_ici.explain.canvas import Canvas, Window
-from nnunet_ici.explain.panels import NO_SHARE, SURPLUS, UNCOVERED, Panel
+from nnunet_ici.explain.panels import NO_SHARE, Panel
 from nnunet_ici.explain.shares import LOSSES, Explained
-from nnunet_ici.explain.views import View, choose_views, not_in_view, whole_image
+from nnunet_ici.explain.views import choose_views, not_in_view
 
 __all__ = ["draw"]
 
@@ -37,7 +37,7 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
     Args:
         canvas: what to draw.
         title: the first line.
-        count: slices of a volume, at most.
+        count: number of slices of a volume, at most.
     """
     flat = canvas.label_ids.ndim == 2
     if flat:
@@ -156,7 +156,7 @@ def _add_legend(figure: Figure) -> None:
             Line2D([], [], color="black", marker="o", markerfacecolor=LABEL, label="pair that touches (dot: label)"),
             Patch(facecolor="none", edgecolor=LABEL, label="cube of a label"),
             Patch(facecolor="none", edgecolor=FOUND, label="cube of a touching prediction (false: yellow)"),
-            Patch(facecolor=UNCOVERED, label="center error: label cube not covered"),
+            Patch(facecolor=MISSED, label="center error: label cube not covered"),
             Patch(facecolor=SURPLUS, label="center error: predicted cube off the label cubes"),
             Line2D([], [], color="black", label="shares: edge of a label"),
             Line2D([], [], color="white", path_effects=halo, label="shares: edge of a prediction"),

@@ -1,0 +1,66 @@
+"""Which part of an image, or of a slice of a volume, is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["View", "around", "whole_image"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class View:
+    """A window on an image or on a slice of a volume.
+
+    Attributes:
+        index: index of the slice; None in a 2D image.
+        rows: first and last pixel edge, such as (-0.5, 9.5) for ten rows; may reach beyond the image.
+        columns: the same for the columns.
+        name: name of the instance in its middle, or "".
+    """
+
+    index: int | None
+    rows: tuple[float, float]
+    columns: tuple[float, float]
+    name: str = ""
+
+    def cut(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """The part of an array, (H, W) or (D, H, W), that lies in the window; a further axis is kept."""
+        rows, columns = (
+            slice(max(int(np.ceil(low)), 0), max(int(np.floor(high)) + 1, 0)) for low, high in (self.rows, self.columns)
+        )
+        return array[rows, columns] if self.index is None else array[self.index, rows, columns]
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the first pixel that :meth:`cut` keeps."""
+        return max(int(np.ceil(self.rows[0])), 0), max(int(np.ceil(self.columns[0])), 0)
+
+
+def whole_image(shape: tuple[int, ...]) -> View:
+    """All of a 2D image, or the middle slice of a volume."""
+    *depth, height, width = shape
+    return View(depth[0] // 2 if depth else None, (-0.5, height - 0.5), (-0.5, width - 0.5))
+
+
+def around(mask: npt.NDArray[np.bool_], index: int | None, margin: int, smallest: int) -> View:
+    """A window on a slice around what a mask holds there, all of the slice where that is nothing.
+
+    Args:
+        mask: (H, W), the slice.
+        index: index of the slice; None in a 2D image.
+        margin: pixels to each side, as far as the image reaches.
+        smallest: the least height and width in pixels, as far as the image reaches.
+    """
+    sides = []
+    for axis, size in enumerate(mask.shape):
+        hits = np.flatnonzero(mask.any(axis=1 - axis))
+        first, last = (int(hits[0]), int(hits[-1])) if hits.size else (0, size - 1)
+        beyond = max(margin, (smallest - (last + 1 - first) + 1) // 2)
+        sides.append((max(first - beyond, 0) - 0.5, min(last + beyond, size - 1) + 0.5))
+    return View(index, sides[0], sides[1])
