@@ -84,7 +84,7 @@ def test_it_never_raises(monkeypatch):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_wheel_carries_both_start_up_files(tmp_path):
+def test_the_wheel_carries_the_start_up_files_and_the_templates(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -97,6 +97,8 @@ def test_the_wheel_carries_both_start_up_files(tmp_path):
     assert {"nnunet_ici_autoregister.pth", "nnunet_ici/py.typed", "nnunet_ici/ext/nnunet_ici_external_trainers.py"} <= {
         *names
     }
+    templates = {f"nnunet_ici/report/templates/{name}" for name in ("page.html", "parts.html", "style.css")}
+    assert templates <= {*names}
     assert not any(name.startswith(("tests/", "scripts/", "nnunet_ici/startup/")) for name in names)
     module, function = start.strip().split(":")  # PEP 829: package.module:callable
     assert (module, function) == (register.__module__, register.__name__)
