@@ -1,9 +1,8 @@
-"""Reading medical images, and noticing when a file is not whole."""
+"""Reading medical images as nnU-Net does, and noticing when a file is not whole."""
 
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,30 +11,59 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 
-__all__ = ["read_image", "read_nifti"]
+from nnunet_ici.geometry import NIFTI_ENDINGS, Grid, is_orthonormal
+
+__all__ = ["is_hidden", "read_image", "read_nifti", "whole_numbers", "write_image"]
 
 _CHUNK = 1 << 24
+# Some masks of ATLAS R2.1 and R3.0 are stored with a scale, and read as 0.99999998.
+VALUE_TOLERANCE = 1e-6
+REAL_PIXELS = (sitk.sitkFloat32, sitk.sitkFloat64)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is hidden, such as the ``._*`` files that macOS leaves beside others on foreign disks."""
+    return path.name.startswith(".")
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Read an image.
+    """Read an image with SimpleITK, or, where that refuses the affine of a NIfTI, with nibabel, as nnU-Net does.
 
     SimpleITK reads a truncated NIfTI without a word and makes up the missing voxels. So a compressed file is first
-    decompressed to its end and its checksum, and the size of one that is not compressed is held against its header.
-    It also turns NaN and infinity in a NIfTI into 0: see :func:`read_nifti`.
+    decompressed to its end and its checksum, and the size of an uncompressed one is compared with its header. SimpleITK
+    also turns NaN and infinity in a NIfTI into 0, so the voxels of a floating-point NIfTI come from nibabel.
+
+    Returns:
+        The image. Its direction matrix need not be orthonormal.
 
     Raises:
-        ValueError: if the file is missing, truncated, damaged, or not an image SimpleITK reads; with path and reason.
+        ValueError: if the file is missing, truncated, damaged, or not an image; with path and reason.
     """
     with _named(path):
-        image = sitk.ReadImage(str(path))
+        if not path.name.endswith(NIFTI_ENDINGS):
+            return sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            if "orthonormal" not in str(error):
+                raise
+            return _read_skewed(path)
+        if reader.GetPixelID() in REAL_PIXELS:
+            voxels = np.asanyarray(nib.load(path).dataobj).T.reshape(reader.GetSize()[::-1])
+            image = sitk.GetImageFromArray(np.ascontiguousarray(voxels), isVector=False)
+            image.SetSpacing(reader.GetSpacing())
+            image.SetOrigin(reader.GetOrigin())
+            image.SetDirection(reader.GetDirection())
+            return image
+        image = reader.Execute()
         if path.suffix == ".nii":
             voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
             expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
             if path.stat().st_size < expected:
-                raise EOFError(f"{path.stat().st_size} bytes in the place of {expected}")
+                raise EOFError(f"{path.stat().st_size} bytes instead of {expected}")
         return image
 
 
@@ -46,13 +74,48 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
         The image, for its header, and its voxels, (x, y, z) and scaled as the header says, NaN and infinity included.
 
     Raises:
-        ValueError: if the file is missing, truncated, damaged, or no NIfTI; with path and reason.
+        ValueError: if the file is missing, truncated, damaged, or not a NIfTI; with path and reason.
     """
     with _named(path):
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
             raise OSError(f"a {type(image).__name__}")
         return image, np.asanyarray(image.dataobj)
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write a scalar image, compressed; with nibabel where SimpleITK would make the direction matrix orthonormal."""
+    dim = image.GetDimension()
+    if is_orthonormal(np.reshape(image.GetDirection(), (dim, dim))) or not path.name.endswith(NIFTI_ENDINGS):
+        sitk.WriteImage(image, str(path), True)
+    else:
+        nib.save(nib.Nifti1Image(sitk.GetArrayFromImage(image).T, Grid.of(image, path).affine), path)
+
+
+def whole_numbers(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Values within a relative 1e-6 of a whole number become that number; all others, NaN included, stay.
+
+    Args:
+        values: of any shape; integers come back as they are.
+
+    Example:
+        >>> whole_numbers(np.array([0.99999994, 0.5, 200.00001])).tolist()
+        [1.0, 0.5, 200.0]
+    """
+    if not np.issubdtype(values.dtype, np.floating):
+        return values
+    nearest = np.rint(values)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        close = np.abs(values - nearest) <= VALUE_TOLERANCE * np.maximum(1, np.abs(nearest))
+    return np.where(close, nearest, values)
+
+
+def _read_skewed(path: Path) -> sitk.Image:
+    """A NIfTI with an affine that SimpleITK refuses, read with nibabel."""
+    nifti = nib.load(path)
+    if nifti.ndim != 3 or not abs(np.linalg.det(nifti.affine)) > 0:
+        raise OSError(f"shape {nifti.shape} with the affine {nifti.affine[:3].tolist()}")
+    return Grid(path, nifti.shape, nifti.affine, in_mm=True).image_of(np.asanyarray(nifti.dataobj).T)
 
 
 @contextmanager
@@ -64,6 +127,6 @@ def _named(path: Path) -> Iterator[None]:
                 while file.read(_CHUNK):
                     pass
         yield
-    except (OSError, EOFError, zlib.error, RuntimeError, ImageFileError) as error:
+    except Exception as error:  # readers raise what they like on a damaged header: HeaderDataError, MemoryError, ...
         reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
         raise ValueError(f"{path} cannot be read. Expected: a whole image. Got: {reason}") from error

@@ -143,7 +143,7 @@ def test_all_problems_in_one_report(flat, tmp_path, capsys):
     assert report == [
         f"-o has an unknown ending. Expected: .png or .svg. Got: {tmp_path / 'a.jpg'}",
         f"--terms-json is not usable. Expected: a file. Got: the folder {tmp_path}",
-        f"{small} has another size than the label. Expected: (30, 20), as {flat[0]}. Got: (5, 5)",
+        f"{small} has another shape than its ground truth. Expected: (20, 30), as {flat[0]}. Got: (5, 5)",
         f"{small} has another shape than the label. Expected: (20, 30), as {flat[0]}. Got: (5, 5)",
         "--center-size does not fit. Expected: one number, or one for each of the 2 axes. Got: 3 numbers",
     ]

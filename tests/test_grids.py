@@ -10,8 +10,8 @@ import pytest
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_ici.evaluation.folders import read_label_map
 from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import FOREGROUND
 
 ORIENTATIONS = ["RAS", "LAS", "LPS", "PIR", "ASL", "IRP"]
@@ -37,9 +37,9 @@ def test_turned_back_as_the_label_map_was(written, reader):
     if reader:
         (written.parent / "plans.json").write_text(json.dumps({"image_reader_writer": reader}))
     label_map = read_label_map(written)
-    found = read_on_grid(written.with_name("case.npz"), FOREGROUND, written, label_map)
-    np.testing.assert_array_equal(found[1] > 0.5, label_map == 1)
-    assert found.flags.c_contiguous and found.shape == (2, *label_map.shape)
+    found = read_on_grid(written.with_name("case.npz"), FOREGROUND, label_map)
+    np.testing.assert_array_equal(found[1] > 0.5, label_map.array == 1)
+    assert found.flags.c_contiguous and found.shape == (2, *label_map.array.shape)
 
 
 def test_an_empty_label_map_goes_by_the_reader(tmp_path, rng):
@@ -50,7 +50,7 @@ def test_an_empty_label_map_goes_by_the_reader(tmp_path, rng):
     for reader, expected in (("NibabelIOWithReorient", probability[:, :, ::-1]), ("SimpleITKIO", probability)):
         (tmp_path / "plans.json").write_text(json.dumps({"image_reader_writer": reader}))
         label_map = read_label_map(tmp_path / "case.nii.gz")
-        found = read_on_grid(tmp_path / "case.npz", FOREGROUND, tmp_path / "case.nii.gz", label_map)
+        found = read_on_grid(tmp_path / "case.npz", FOREGROUND, label_map)
         np.testing.assert_allclose(found[1], expected, atol=1e-6)
 
 
@@ -61,7 +61,7 @@ def test_a_reader_that_turns_nothing(tmp_path, rng):
     SimpleITKIO().write_seg((probability > 0.5).astype(np.uint8), str(tmp_path / "case.nii.gz"), properties)
     np.savez(tmp_path / "case.npz", probabilities=np.stack([1 - probability, probability]))
     label_map = read_label_map(tmp_path / "case.nii.gz")
-    found = read_on_grid(tmp_path / "case.npz", FOREGROUND, tmp_path / "case.nii.gz", label_map)
+    found = read_on_grid(tmp_path / "case.npz", FOREGROUND, label_map)
     np.testing.assert_array_equal(found[1], probability)
 
 
@@ -73,4 +73,4 @@ def test_probabilities_of_another_case_are_refused(tmp_path):
     probability[3] = 0.9
     np.savez(tmp_path / "case.npz", probabilities=np.stack([1 - probability, probability]))
     with pytest.raises(ValueError, match=r"case\.npz does not fit its label map\. .* Got: 0 of its 16 voxels"):
-        read_on_grid(tmp_path / "case.npz", FOREGROUND, tmp_path / "case.nii.gz", label_map)
+        read_on_grid(tmp_path / "case.npz", FOREGROUND, read_label_map(tmp_path / "case.nii.gz"))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
 from nnunet_ici.evaluation.families import Pair, metrics_of
-from nnunet_ici.evaluation.folders import Case, read_known_label_map
-from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.folders import Case
+from nnunet_ici.evaluation.grids import Prediction, read_prediction
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
@@ -46,12 +48,14 @@ class Settings:
 class Evaluated:
     """What came out: a row for each model and class, one for each instance, and the problems, one sentence each.
 
-    A file with a problem has no rows, and a ground truth with one has none at all.
+    A file with a problem has no rows, and a ground truth with one has none at all. ``turned`` are the predictions that
+    were turned to the axes of their ground truth.
     """
 
     rows: list[Row] = field(default_factory=list)
     instances: list[InstanceRow] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    turned: list[Path] = field(default_factory=list)
 
 
 def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[tuple[str, ...], list[str]]:
@@ -82,29 +86,27 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     scheme = settings.scheme
     metrics = metrics_of(settings.families, settings.available)
     try:
-        label, spacing_mm = read_known_label_map(case.label, scheme)
+        label = read_label_map(case.label, scheme)
     except ValueError as error:
         result.problems.append(str(error))
         return result
     for model, path in case.predictions.items():
-        probabilities = None
+        has_probability = model in settings.with_probabilities
+        prediction = Prediction(np.zeros_like(label.array))
         try:
-            prediction = np.zeros_like(label) if path is None else read_known_label_map(path, scheme)[0]
-            if prediction.shape != label.shape:
-                raise ValueError(
-                    f"{path} has another shape than its ground truth. Expected: {label.shape}, as {case.label}. "
-                    f"Got: {prediction.shape}"
-                )
-            if path is not None and model in settings.with_probabilities:
-                probabilities = read_on_grid(probability_path(path, settings.file_ending), scheme, path, prediction)
+            if path is not None:
+                beside = probability_path(path, settings.file_ending) if has_probability else None
+                prediction = read_prediction(path, label, scheme, beside)
+                result.turned += [path] if prediction.turned else []
         except ValueError as error:
             result.problems.append(str(error))
             continue
         for name in scheme.classes:
-            of_class = None if probabilities is None else probability_of(probabilities, scheme, name)
-            if path is None and model in settings.with_probabilities:
-                of_class = np.zeros(label.shape, np.float32)
-            pair = Pair(*scheme.masks(name, label, prediction), spacing_mm, scheme.counted(label, of_class))
+            of_class = np.zeros(label.array.shape, np.float32) if has_probability else None
+            if prediction.probabilities is not None:
+                of_class = probability_of(prediction.probabilities, scheme, name)
+            masks = scheme.masks(name, label.array, prediction.array)
+            pair = Pair(*masks, label.spacing_mm, scheme.counted(label.array, of_class))
             keys: Row = {"model": model, "case": case.name, "class": name}
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
             voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm
@@ -120,6 +122,7 @@ def evaluate_all(cases: Sequence[Case], settings: Settings, processes: int) -> E
         [row for result in results for row in result.rows],
         [row for result in results for row in result.instances],
         [problem for result in results for problem in result.problems],
+        [path for result in results for path in result.turned],
     )
     joined.rows.sort(key=lambda row: models.index(str(row["model"])))
     joined.instances.sort(key=lambda row: models.index(str(row["model"])))

@@ -14,9 +14,10 @@ from nnunet_ici.arguments import complain, positive
 from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
 from nnunet_ici.evaluation.families import FAMILIES
-from nnunet_ici.evaluation.folders import PIXEL_ENDINGS
 from nnunet_ici.evaluation.gather import Gathered, gather
+from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.evaluation.outputs import CONVENTIONS, write_outputs
+from nnunet_ici.geometry import PIXEL_ENDINGS
 
 __all__ = ["main"]
 
@@ -116,6 +117,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     evaluated = evaluate_all(gathered.cases, settings, args.np)
     problems += evaluated.problems
+    if evaluated.turned:
+        print(turned_note(evaluated.turned), file=sys.stderr)
     if args.ensemble and not problems:  # by now all it is made of has been read and found good
         _add_ensemble(args, gathered, settings, evaluated)
         problems += evaluated.problems

@@ -1,20 +1,14 @@
-"""Folders of label maps as nnU-Net lays them out: which files, which classes, and how a file is read."""
+"""Folders of label maps as nnU-Net lays them out: which files they hold, paired by case."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import SimpleITK as sitk
-
-from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.images import read_image
+from nnunet_ici.images import is_hidden
 
 __all__ = [
     "FILE_ENDINGS",
-    "PIXEL_ENDINGS",
     "Case",
     "Predictions",
     "find_above",
@@ -22,19 +16,10 @@ __all__ = [
     "find_file_ending",
     "list_cases",
     "pair_cases",
-    "read_known_label_map",
-    "read_label_image",
-    "read_label_map",
 ]
 
 # The endings nnU-Net's readers know. No name ends in two of them.
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".tif", ".tiff")
-# Formats without millimetres: what they say of resolution is meant for printers.
-PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
-
-Array = npt.NDArray[np.generic]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
 
 
 def find_file_ending(folder: Path, declared: str | None) -> str:
@@ -45,7 +30,7 @@ def find_file_ending(folder: Path, declared: str | None) -> str:
     """
     if declared is not None:
         return declared
-    names = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+    names = [file.name for file in folder.iterdir() if not is_hidden(file)]
     endings = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
     if len(endings) != 1:
         raise ValueError(
@@ -63,7 +48,7 @@ def find_above(prediction: Path, name: str) -> Path | None:
 
 def list_cases(folder: Path, file_ending: str) -> dict[str, Path]:
     """The files of a folder by case, the name without its ending, sorted; hidden files are left out."""
-    files = (file for file in folder.iterdir() if file.name.endswith(file_ending) and not file.name.startswith("."))
+    files = (file for file in folder.iterdir() if file.name.endswith(file_ending) and not is_hidden(file))
     return {file.name[: -len(file_ending)]: file for file in sorted(files)}
 
 
@@ -158,65 +143,3 @@ def pair_cases(
         for name, label in labels.items()
     ]
     return cases, problems
-
-
-def read_label_image(path: Path) -> tuple[Array, tuple[float, ...]]:
-    """Read a label map and the edges of its voxels.
-
-    Returns:
-        (H, W) or (D, H, W), some integer dtype, axes in SimpleITK's order, slices first; and the spacing in mm in the
-        same order; 1 for those of :data:`PIXEL_ENDINGS`.
-
-    Raises:
-        ValueError: as :func:`read_label_map`.
-    """
-    image = read_image(path)
-    array = _label_array(image, path)
-    return array, (1.0,) * array.ndim if path.name.endswith(PIXEL_ENDINGS) else tuple(reversed(image.GetSpacing()))
-
-
-def read_known_label_map(path: Path, scheme: LabelScheme) -> tuple[Array, tuple[float, ...]]:
-    """Read a label map in which each value has a class, as :func:`read_label_image` does.
-
-    Raises:
-        ValueError: if it cannot be read, or holds another value.
-    """
-    label_map, spacing_mm = read_label_image(path)
-    unknown = scheme.undeclared(label_map)
-    if unknown:
-        more = "" if len(unknown) <= 8 else f" and {len(unknown) - 8} more"
-        got = ", ".join(map(str, unknown[:8])) + more
-        raise ValueError(f"{path} holds values that stand for no class. Expected: {scheme}. Got: {got}")
-    return label_map, spacing_mm
-
-
-def read_label_map(path: Path) -> Array:
-    """Read a label map.
-
-    Returns:
-        (H, W) or (D, H, W), some integer dtype; axes in SimpleITK's order, slices first.
-
-    Raises:
-        ValueError: if it cannot be read, has several channels, or is not made of whole numbers.
-    """
-    return read_label_image(path)[0]
-
-
-def _label_array(image: sitk.Image, path: Path) -> Array:
-    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() not in (2, 3):
-        raise ValueError(
-            f"{path} is not a label map. Expected: one channel in 2 or 3 dimensions. "
-            f"Got: {image.GetNumberOfComponentsPerPixel()} channels in {image.GetDimension()} dimensions"
-        )
-    array: Array = sitk.GetArrayFromImage(image)
-    if not np.issubdtype(array.dtype, np.floating):
-        return array
-    with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 come out different, and are named below
-        whole = array.astype(np.int32)
-    wrong = np.not_equal(whole, array)
-    if wrong.any():
-        raise ValueError(
-            f"{path} is not a label map. Expected: whole numbers. "
-            f"Got: {array[wrong].flat[0]} and {np.count_nonzero(wrong) - 1} more of {array.size} values"
-        )
-    return whole

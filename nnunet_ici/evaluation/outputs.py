@@ -14,9 +14,10 @@ from nnunet_ici.evaluation.cases import Evaluated, Settings
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
 from nnunet_ici.evaluation.families import Metric, metrics_of
-from nnunet_ici.evaluation.folders import Case, read_label_map
+from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown
 from nnunet_ici.evaluation.gather import Gathered
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise, write_rows
 from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
 
@@ -125,7 +126,7 @@ def evaluation_tables(
 
 
 def _is_flat(cases: Sequence[Case]) -> bool:
-    return bool(cases) and read_label_map(cases[0].label).ndim == 2
+    return bool(cases) and read_label_map(cases[0].label).array.ndim == 2
 
 
 def _paths(case: Case) -> dict[str, object]:

@@ -17,7 +17,8 @@ from nnunet_ici import __version__
 from nnunet_ici.arguments import complain, positive
 from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
-from nnunet_ici.explain.reading import read_background, read_geometry, read_mask, read_probability
+from nnunet_ici.evaluation.grids import turned_note
+from nnunet_ici.explain.reading import read_grey_values, read_label, read_mask, read_probability
 
 __all__ = ["main"]
 
@@ -132,32 +133,28 @@ class _Files:
 def _read(args: argparse.Namespace) -> tuple[_Files | None, list[str]]:
     """Read all files; None where there are problems, which come with them, one sentence each."""
     problems: list[str] = []
-    label = _try(problems, read_mask, args.label, args.value)
-    geometry = None if label is None else read_geometry(args.label)
-    if args.prediction.suffix == ".npz":
-        # Without a label nothing says which shape it should have.
-        prediction = None
-        if label is not None:
-            prediction = _try(problems, read_probability, args.prediction, args.value, label.shape)
-    else:
-        mask = _try(problems, read_mask, args.prediction, args.value)
-        prediction = None if mask is None else mask.astype(np.float32)
+    read = _try(problems, read_label, args.label, args.value)
+    label_map, label = read or (None, None)
+    prediction = None
+    if args.prediction.suffix != ".npz":
+        prediction = _try(problems, read_mask, args.prediction, args.value, label_map)
+    elif label_map is not None:  # without a label nothing says which shape the probabilities should have
+        prediction = _try(problems, read_probability, args.prediction, args.value, label_map)
     background = None
     if args.image is not None:
-        background = _try(problems, read_background, args.image, geometry, args.label)
-    if label is None or geometry is None or prediction is None:
-        return None, problems
-    if prediction.shape != label.shape:
-        problems.append(
-            f"{args.prediction} has another shape than the label. Expected: {label.shape}, as {args.label}. "
-            f"Got: {prediction.shape}"
-        )
-    if len(args.center_size) not in (1, label.ndim):
+        background = _try(problems, read_grey_values, args.image, label_map)
+    if label is not None and len(args.center_size) not in (1, label.ndim):
         problems.append(
             f"--center-size does not fit. Expected: one number, or one for each of the {label.ndim} axes. "
             f"Got: {len(args.center_size)} numbers"
         )
-    return (None if problems else _Files(label, prediction, geometry, background)), problems
+    if problems or label_map is None or label is None or prediction is None:
+        return None, problems
+    array, turned = prediction
+    if turned:
+        print(turned_note([args.prediction]), file=sys.stderr)
+    geometry = Geometry(label_map.grid.image_of(label_map.array))
+    return _Files(label, array, geometry, background), []
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

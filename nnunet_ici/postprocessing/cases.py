@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.folders import list_cases, read_known_label_map, read_label_map
-from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.folders import list_cases
+from nnunet_ici.evaluation.grids import read_probabilities_for
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import match_instances
-from nnunet_ici.evaluation.probabilities import plain_masks, probability_of, read_probabilities
+from nnunet_ici.evaluation.probabilities import plain_masks, probability_of
 from nnunet_ici.postprocessing.rule import Setting
 from nnunet_ici.postprocessing.sweep import score_mask, sweep_case
 
@@ -36,11 +37,12 @@ class CaseFiles:
 @dataclass(frozen=True, eq=False)
 class CaseScores:
     """One case and class: instances in the ground truth, the scores (4,) of nnU-Net's own mask, and those of each
-    setting (settings, 4)."""
+    setting (settings, 4); and whether the prediction was turned to the axes of its ground truth."""
 
     lesions: int
     plain: Scores
     scores: Scores
+    turned: bool
 
 
 def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Setting]) -> dict[str, CaseScores] | str:
@@ -50,21 +52,13 @@ def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Settin
         The scores by class, or what is wrong with the files, in one sentence.
     """
     try:
-        label, spacing_mm = read_known_label_map(files.label, scheme)
-        if files.prediction is None:
-            probabilities = read_probabilities(files.probabilities, scheme, label.shape)
-        else:
-            prediction = read_label_map(files.prediction)
-            if prediction.shape != label.shape:
-                raise ValueError(
-                    f"{files.prediction} has another shape than its ground truth. Expected: {label.shape}, as "
-                    f"{files.label}. Got: {prediction.shape}"
-                )
-            probabilities = read_on_grid(files.probabilities, scheme, files.prediction, prediction)
+        label_map = read_label_map(files.label, scheme)
+        label = label_map.array
+        probabilities, turned = read_probabilities_for(label_map, files.probabilities, scheme, files.prediction)
     except ValueError as error:
         return str(error)
     plain = plain_masks(probabilities, scheme)
-    voxel_mm3 = math.prod(spacing_mm)
+    voxel_mm3 = math.prod(label_map.spacing_mm)
     counts = None if scheme.ignore is None else label != scheme.ignore
     results = {}
     for name in scheme.classes:
@@ -73,6 +67,7 @@ def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Settin
             lesions=match_instances(mask, mask).label_instances,
             plain=score_mask(mask, plain[name] if counts is None else plain[name] & counts),
             scores=sweep_case(probability_of(probabilities, scheme, name), mask, settings, voxel_mm3, counts),
+            turned=turned,
         )
     return results
 

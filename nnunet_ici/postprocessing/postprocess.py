@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import SimpleITK as sitk
 
 from nnunet_ici.arguments import complain, positive
-from nnunet_ici.evaluation.folders import find_file_ending, list_cases, read_known_label_map
+from nnunet_ici.evaluation.folders import find_file_ending, list_cases
 from nnunet_ici.evaluation.grids import read_on_grid
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme, read_label_scheme
-from nnunet_ici.postprocessing.inputs import Geometry, read_geometry, read_regions_class_order
+from nnunet_ici.images import write_image
+from nnunet_ici.postprocessing.inputs import read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule, read_rule
 from nnunet_ici.work import complete_or_absent, in_parallel
 
@@ -50,26 +50,18 @@ def postprocess_files(files: Prediction, rule: Rule, folder: Path) -> tuple[int,
         The foreground voxels before and after, or what is wrong with the files, in one sentence.
     """
     try:
-        label_map, _ = read_known_label_map(files.label_map, rule.scheme)
-        geometry = read_geometry(files.label_map)
+        label_map = read_label_map(files.label_map, rule.scheme)
         if files.probabilities is None:
-            result = rule.apply_to_label_map(label_map, geometry.voxel_mm3)
+            result = rule.apply_to_label_map(label_map.array, label_map.grid.voxel_mm3)
         else:
-            probabilities = read_on_grid(files.probabilities, rule.scheme, files.label_map, label_map)
-            result = rule.apply(probabilities, geometry.voxel_mm3)
+            probabilities = read_on_grid(files.probabilities, rule.scheme, label_map)
+            result = rule.apply(probabilities, label_map.grid.voxel_mm3)
     except ValueError as error:
         return str(error)
-    _write_label_map(folder / files.label_map.name, result, geometry)
-    return int(np.count_nonzero(label_map)), int(np.count_nonzero(result))
-
-
-def _write_label_map(path: Path, label_map: npt.NDArray[np.uint16], geometry: Geometry) -> None:
-    small = label_map.max(initial=0) < 256
-    image = sitk.GetImageFromArray(label_map.astype(np.uint8) if small else label_map)
-    image.SetSpacing(geometry.spacing)
-    image.SetOrigin(geometry.origin)
-    image.SetDirection(geometry.direction)
-    sitk.WriteImage(image, str(path), True)
+    small = result.max(initial=0) < 256
+    image = label_map.grid.image_of(result.astype(np.uint8) if small else result)
+    write_image(image, folder / files.label_map.name)
+    return int(np.count_nonzero(label_map.array)), int(np.count_nonzero(result))
 
 
 def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:

@@ -21,6 +21,7 @@ from nnunet_ici import __version__
 from nnunet_ici.arguments import complain, positive
 from nnunet_ici.evaluation.crossval import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
+from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values
@@ -159,6 +160,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     scored = [result for result in results if not isinstance(result, str)]
     if len(scored) < len(results):
         return complain([result for result in results if isinstance(result, str)])
+    turned = [
+        case.prediction
+        for case, classes in zip(files, scored, strict=True)
+        if case.prediction is not None and any(one.turned for one in classes.values())
+    ]
+    if turned:
+        print(turned_note(turned), file=sys.stderr)
 
     tuned = {}
     for name in scheme.classes:

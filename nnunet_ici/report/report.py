@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_ici.arguments import complain, positive
+from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.report.reading import read_evaluation
 from nnunet_ici.report.training import Curves, find_fold_folders, parse_trainings, read_curves
 
@@ -85,6 +86,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         return complain([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"])
+    if turned := [path for case in cases for path in case.turned]:
+        print(turned_note(turned), file=sys.stderr)
     for case in cases:
         if case.missing:
             print(f"no slices of {case.name}: {'; '.join(case.missing)}", file=sys.stderr)

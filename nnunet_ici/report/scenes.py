@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case
+from nnunet_ici.evaluation.grids import Prediction, read_background, read_prediction
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.summary import Row
-from nnunet_ici.images import read_image
 
 __all__ = ["Scene", "choose_cases", "find_image", "read_scene"]
 
@@ -32,12 +32,14 @@ class Scene:
         label: the ground truth's label map.
         predictions: each model's label map.
         pixel_aspect: height of a pixel over its width.
+        turned: predictions that were turned to the axes of the ground truth.
     """
 
     image: Array | None
     label: Array
     predictions: dict[str, Array]
     pixel_aspect: float = 1.0
+    turned: list[Path] = field(default_factory=list)
 
 
 def choose_cases(rows: Sequence[Row], count: int) -> list[tuple[str, str]]:
@@ -83,24 +85,19 @@ def read_scene(case: Case, image_path: Path | None) -> Scene:
         image_path: None for no image.
 
     Raises:
-        ValueError: if a file cannot be read, or has another size than the label.
+        ValueError: if a file cannot be read, or does not lie where the label does.
     """
-    label = read_image(case.label)
-    geometry = Geometry(label)
-
-    def read(path: Path) -> Array:
-        image = read_image(path)
-        if image.GetSize() != label.GetSize():
-            raise ValueError(
-                f"{path} has another size than its label. Expected: {label.GetSize()}, as {case.label}. "
-                f"Got: {image.GetSize()}"
-            )
-        return geometry.turned(sitk.GetArrayFromImage(image))
-
-    label_map = geometry.turned(sitk.GetArrayFromImage(label))
+    label = read_label_map(case.label)
+    geometry = Geometry(label.grid.image_of(label.array))
+    predictions, turned = {}, []
+    for model, path in case.predictions.items():
+        prediction = Prediction(np.zeros_like(label.array)) if path is None else read_prediction(path, label)
+        predictions[model] = geometry.turned(prediction.array)
+        turned += [path] if path is not None and prediction.turned else []
     return Scene(
-        None if image_path is None else read(image_path),
-        label_map,
-        {model: np.zeros_like(label_map) if path is None else read(path) for model, path in case.predictions.items()},
+        None if image_path is None else geometry.turned(read_background(image_path, label.grid)),
+        geometry.turned(label.array),
+        predictions,
         geometry.pixel_aspect,
+        turned,
     )

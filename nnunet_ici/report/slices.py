@@ -70,12 +70,14 @@ class DrawnCase:
         name: of the case.
         slices: of each class.
         missing: why there are no slices, one sentence each.
+        turned: predictions that were turned to the axes of the ground truth.
     """
 
     role: str
     name: str
     slices: list[DrawnSlice] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    turned: list[Path] = field(default_factory=list)
 
 
 def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) -> tuple[list[DrawnCase], list[str]]:
@@ -105,7 +107,7 @@ def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) ->
         except ValueError as error:
             problems.append(str(error))
             continue
-        drawn.append(DrawnCase(role, name, draw_scene(scene, scheme)))
+        drawn.append(DrawnCase(role, name, draw_scene(scene, scheme), turned=scene.turned))
     return drawn, problems
 
 

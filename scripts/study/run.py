@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_ici.evaluation.folders import read_label_map
+from nnunet_ici.evaluation.label_maps import read_label_map
 from scripts.study.metrics import instance_sizes, measure_case
 
 PLANS = "nnUNetPlans_small"
@@ -118,7 +118,7 @@ def smallest_third(dataset: str) -> float:
     """The size in voxels up to which a lesion belongs to the smallest third of the test labels."""
     sizes: list[int] = []
     for path in sorted((Path(os.environ["nnUNet_raw"]) / dataset / "labelsTs").iterdir()):
-        sizes += instance_sizes(np.greater(read_label_map(path), 0))
+        sizes += instance_sizes(np.greater(read_label_map(path).array, 0))
     return float(np.quantile(sizes, 1 / 3))
 
 

@@ -1,0 +1,80 @@
+"""Label maps, read from their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from nnunet_ici.evaluation.labels import LabelScheme
+from nnunet_ici.geometry import Grid
+from nnunet_ici.images import read_image, whole_numbers
+
+__all__ = ["LabelMap", "read_label_map"]
+
+SHOWN_VALUES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """A label map and where it lies.
+
+    Attributes:
+        array: (H, W) or (D, H, W), some integer dtype; axes in SimpleITK's order, slices first.
+        grid: of the file.
+    """
+
+    array: npt.NDArray[np.generic]
+    grid: Grid
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Edges of a voxel in mm, in the order of the array's axes; 1 for formats without millimetres."""
+        return self.grid.spacing_mm[::-1]
+
+
+def read_label_map(path: Path, scheme: LabelScheme | None = None) -> LabelMap:
+    """Read a label map.
+
+    Args:
+        path: the file.
+        scheme: the classes; None takes any whole numbers.
+
+    Raises:
+        ValueError: if it cannot be read, has several channels, is not made of whole numbers (NaN included), or holds a
+            value that stands for no class.
+    """
+    image = read_image(path)
+    channels, dim = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
+    if channels != 1 or dim not in (2, 3):
+        raise ValueError(
+            f"{path} is not a label map. Expected: one channel in 2 or 3 dimensions. "
+            f"Got: {channels} channels in {dim} dimensions"
+        )
+    array = _to_integers(sitk.GetArrayFromImage(image), path)
+    unknown = [] if scheme is None else scheme.undeclared(array)
+    if unknown:
+        more = "" if len(unknown) <= SHOWN_VALUES else f" and {len(unknown) - SHOWN_VALUES} more"
+        got = ", ".join(map(str, unknown[:SHOWN_VALUES])) + more
+        raise ValueError(f"{path} holds values that stand for no class. Expected: {scheme}. Got: {got}")
+    return LabelMap(array, Grid.of(image, path))
+
+
+def _to_integers(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
+    if np.issubdtype(array.dtype, np.complexfloating):
+        raise ValueError(f"{path} is not a label map. Expected: whole numbers. Got: {array.dtype}")
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    values = whole_numbers(array)
+    with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 come out different, and are named below
+        whole = values.astype(np.int32)
+    wrong = np.not_equal(whole, values)
+    if wrong.any():
+        raise ValueError(
+            f"{path} is not a label map. Expected: whole numbers. "
+            f"Got: {array[wrong].flat[0]} and {np.count_nonzero(wrong) - 1} more of {array.size} values"
+        )
+    return whole
