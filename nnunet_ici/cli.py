@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_ici import __version__
+from nnunet_ici.command import suggestion
 
 __all__ = ["main"]
 
@@ -34,7 +35,8 @@ COMMANDS = {
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "usage: nnunet_ici [--version] <command> [arguments]\n\ncommands:\n" + "\n".join(lines)
+    head = "usage: nnunet_ici [--version] <command> [arguments]\n       nnunet_ici help [<command>]\n\ncommands:"
+    return "\n".join([head, *lines])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,20 +46,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; ``sys.argv[1:]`` by default.
 
     Returns:
-        The exit code: 0 for success, 2 for an unknown command or bad arguments, else what the command returns.
+        The exit code: 0 for success, 2 for an unknown command or bad arguments, 130 after Ctrl-C, else what the
+        command returns.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv in (["-h"], ["--help"], ["help"]):
         print(_usage())
         return 0 if argv else 2
-    if argv[0] == "--version":
+    if argv[0] in ("-V", "--version"):
         print(f"nnunet_ici {__version__}")
         return 0
-    if argv[0] not in COMMANDS:
-        print(f"nnunet_ici: unknown command. Expected: {', '.join(COMMANDS)}. Got: {argv[0]}", file=sys.stderr)
+    if argv[0] == "help":
+        argv = [argv[1], "--help"]
+    name, *arguments = argv
+    if name not in COMMANDS:
+        hint = suggestion(name, list(COMMANDS))
+        print(f"nnunet_ici: unknown command. Expected: {', '.join(COMMANDS)}. Got: {name}{hint}", file=sys.stderr)
         return 2
-    module = importlib.import_module(COMMANDS[argv[0]][0])
-    return int(module.main(argv[1:], prog=f"nnunet_ici {argv[0]}"))
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        return int(module.main(arguments, prog=f"nnunet_ici {name}"))
+    except KeyboardInterrupt:
+        print("\ninterrupted: no file was left half written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ import io
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
 from nnunet_ici import __version__
 from nnunet_ici._autoregister import EXT_FOLDER, OPT_OUT, VARIABLE
+from nnunet_ici.command import Command
 from nnunet_ici.trainers import TRAINERS
 
 __all__ = ["Finding", "diagnose", "main"]
@@ -126,14 +127,8 @@ def _folders() -> Iterator[Finding]:
             yield Finding(name, path)
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Print the report.
-
-    Returns:
-        0 if all is in place, 1 if anything has a remedy.
-    """
-    parser = argparse.ArgumentParser(prog=prog, description="Check the installation, and say what is missing.")
-    parser.parse_args(argv)
+def _run(args: argparse.Namespace) -> int:
+    """Print the report; 1 if anything has a remedy."""
     findings = diagnose()
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
@@ -143,3 +138,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     missing = sum(finding.remedy is not None for finding in findings)
     print("\nEverything is in place." if not missing else f"\n{missing} to be mended.")
     return 1 if missing else 0
+
+
+main = Command("Check the installation, and say what is missing.", lambda parser: None, _run)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-
 from nnunet_ici._autoregister import EXT_FOLDER, VARIABLE
+from nnunet_ici.command import Command
 
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Print the folder with the trainers; ``argv`` takes no arguments."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=f"Print the folder to put into {VARIABLE}: export {VARIABLE}=$(nnunet_ici ext-path)"
-    )
-    parser.parse_args(argv)
-    print(EXT_FOLDER)
-    return 0
+main = Command(
+    f"Print the folder to put into {VARIABLE}: export {VARIABLE}=$(nnunet_ici ext-path)",
+    arguments=lambda parser: None,
+    run=lambda args: print(EXT_FOLDER),
+)

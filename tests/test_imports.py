@@ -6,32 +6,31 @@ import ast
 import subprocess
 import sys
 
-import pytest
-
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "nnunet_ici"
 
 # A part may import from those behind it in its row, and from itself.
 ALLOWED = {
-    "cli": {"datasets", "evaluation", "explain", "doctor", "ext_path", "trainers", "postprocessing", "report"},
-    "doctor": {"_autoregister", "trainers", "instances"},
-    "ext_path": {"_autoregister"},
+    "cli": {"command"},
+    "doctor": {"_autoregister", "command", "trainers", "instances"},
+    "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
-    "trainers": {"losses"},
-    "explain": {"losses", "instances", "evaluation", "drawing", "images", "geometry", "arguments"},
-    "postprocessing": {"evaluation", "instances", "images", "geometry", "work", "arguments"},
-    "report": {"evaluation", "drawing", "images", "geometry", "arguments"},
-    "evaluation": {"instances", "images", "geometry", "work", "arguments"},
-    "datasets": {"instances", "images", "geometry", "work"},
+    "trainers": {"losses", "command"},
+    "explain": {"losses", "instances", "evaluation", "drawing", "images", "geometry", "command", "output"},
+    "postprocessing": {"evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
+    "report": {"evaluation", "drawing", "images", "geometry", "command", "output"},
+    "evaluation": {"instances", "images", "geometry", "command", "output", "parallel"},
+    "datasets": {"instances", "images", "geometry", "command", "output", "parallel"},
     "losses": {"instances", "checks"},
     "instances": {"checks"},
+    "output": {"parallel"},
     "drawing": set(),
     "checks": set(),
+    "command": set(),
     "images": {"geometry"},
     "geometry": set(),
-    "work": set(),
-    "arguments": set(),
+    "parallel": set(),
     "_autoregister": set(),
     "__init__": set(),
 }
@@ -53,31 +52,29 @@ def imported_modules(path, top_level_only=False):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_one_way(path):
-    part = part_of(path)
-    for module in imported_modules(path):
-        if module.startswith("nnunet_ici."):
-            target = module.split(".")[1]
-            if target == "__version__":
-                continue
-            assert target == part or target in ALLOWED[part], f"{part} may not import from {target}"
+def test_imports_run_one_way():
+    for path in FILES:
+        part = part_of(path)
+        for module in imported_modules(path):
+            if module.startswith("nnunet_ici.") and module != "nnunet_ici.__version__":
+                target = module.split(".")[1]
+                assert target == part or target in ALLOWED[part], f"{path}: {part} may not import from {target}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_trainers_know_nnunet_when_they_are_loaded(path):
-    if part_of(path) != "trainers":
-        assert not any(m.split(".")[0] == "nnunetv2" for m in imported_modules(path, top_level_only=True))
+def test_only_trainers_know_nnunet_when_they_are_loaded():
+    for path in FILES:
+        if part_of(path) != "trainers":
+            tops = {module.split(".")[0] for module in imported_modules(path, top_level_only=True)}
+            assert "nnunetv2" not in tops, f"{path} loads nnunetv2"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_what_is_imported_is_declared(path):
+def test_what_is_imported_is_declared():
     declared = (ROOT / "pyproject.toml").read_text()
     package_of = {"cc3d": "connected-components-3d", "triton": "torch"}  # torch brings Triton on Linux
-    for module in imported_modules(path):
-        top = module.split(".")[0]
-        if top not in sys.stdlib_module_names and top != "nnunet_ici":
-            assert f'"{package_of.get(top, top)}' in declared, f"{top} is not in pyproject.toml"
+    for path in FILES:
+        for top in {module.split(".")[0] for module in imported_modules(path)} - {"nnunet_ici"}:
+            if top not in sys.stdlib_module_names:
+                assert f'"{package_of.get(top, top)}' in declared, f"{path}: {top} is not in pyproject.toml"
 
 
 def test_no_part_is_forgotten():

@@ -253,11 +253,11 @@ def test_bad_arguments_are_told_together(evaluated, tmp_path, capsys):
     told = refused(
         capsys,
         evaluated / "out",
-        *("-o", tmp_path / "missing" / "page.html", "--images", tmp_path / "pictures"),
+        *("-o", evaluated / "out" / "cases.csv" / "page.html", "--images", tmp_path / "pictures"),
         *("--training", "A", f"A={tmp_path / 'nowhere'}", f"A={tmp_path / 'empty'}"),
     )
     assert "5 problems, nothing was written:" in told
-    assert f"-o is not usable. Expected: a file in a folder that exists. Got: {tmp_path / 'missing'}" in told
+    assert f"-o is not usable. Expected: a file in a folder. Got: {evaluated / 'out' / 'cases.csv'}" in told
     assert f"--images cannot be read. Expected: a folder. Got: {tmp_path / 'pictures'}" in told
     assert "--training is malformed. Expected: NAME=FOLDER. Got: A" in told
     assert f"--training A={tmp_path / 'nowhere'} cannot be read. Expected: a folder." in told

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from nnunet_ici.command import InputError
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session
 from nnunet_ici.datasets.atlas_layouts import find_layout
@@ -19,25 +20,24 @@ from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, read_json, write_dataset_json, write_json, write_tables
 from nnunet_ici.datasets.splits import Split, make_split
 from nnunet_ici.images import read_image
-from nnunet_ici.work import complete_or_absent, in_parallel
+from nnunet_ici.output import complete_or_absent
+from nnunet_ici.parallel import in_parallel
 
 __all__ = ["BadInputError", "Converted", "check_target", "convert_atlas"]
 
 SPLITS_NAME = "splits_final.json"
 
 
-class BadInputError(Exception):
+class BadInputError(InputError):
     """The data, or the place they should go to, are not usable; nothing was written.
 
     Attributes:
-        problems: all that is wrong.
+        problems: everything that is wrong.
         skippable: whether the rest could be converted without what has problems.
     """
 
     def __init__(self, problems: Sequence[Problem], skippable: bool = False) -> None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{count}, nothing was written:", *(f"- {problem}" for problem in problems)]))
-        self.problems = list(problems)
+        super().__init__(problems, "--skip-bad converts the rest" if skippable else "")
         self.skippable = skippable
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_ici.command import Command, InputError, positive
 from nnunet_ici.datasets.atlas_metadata import Metadata
-from nnunet_ici.datasets.atlas_to_raw import BadInputError, Converted, convert_atlas
+from nnunet_ici.datasets.atlas_to_raw import Converted, convert_atlas
 from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME
 from nnunet_ici.datasets.splits import SPLITS
 
@@ -19,13 +18,7 @@ __all__ = ["main"]
 SHOWN = 5
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Convert ATLAS R2.0, R2.1 or R3.0 (the training data of ISLES'26) to nnU-Net raw data (nnUNet_raw "
-        "must be set). Which of them it is is seen from its files. Everything that is wrong is listed before anything "
-        "is written.",
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", type=Path, metavar="SRC", help="the folder of the release, the one above it, or the one of its sites"
     )
@@ -49,45 +42,27 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--binarize", action="store_true", help="accept masks that are not 0/1: above 0 is lesion")
     parser.add_argument("--skip-bad", action="store_true", help=f"convert the rest, and list the bad in {SKIPPED_NAME}")
     parser.add_argument("--symlink", action="store_true", help="link files that can be used as they are, not copy them")
-    parser.add_argument("-np", type=int, default=2, metavar="N", help="number of processes (default: 2)")
-    return parser
+    parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Convert, and say what was done.
-
-    Returns:
-        0, or 1 with a report on stderr where something is wrong.
-    """
-    parser = _parser(prog)
-    args = parser.parse_args(argv)
-    if args.np < 1:
-        parser.error(f"-np must be at least 1. Got: {args.np}")
+def _run(args: argparse.Namespace) -> None:
     if not os.environ.get("nnUNet_raw"):
-        print("nnUNet_raw is not set: export nnUNet_raw=/path/to/a/folder", file=sys.stderr)
-        return 1
+        raise InputError(["nnUNet_raw is not set: export nnUNet_raw=/path/to/a/folder"])
     preprocessed = os.environ.get("nnUNet_preprocessed")
-    try:
-        done = convert_atlas(
-            args.source,
-            Path(os.environ["nnUNet_raw"]),
-            dataset_id=args.d,
-            preprocessed=Path(preprocessed) if preprocessed else None,
-            split=args.split,
-            seed=args.seed,
-            exclude=args.exclude_atlas2,
-            binarize=args.binarize,
-            skip_bad=args.skip_bad,
-            symlink=args.symlink,
-            processes=args.np,
-        )
-    except BadInputError as error:
-        print(error, file=sys.stderr)
-        if error.skippable:
-            print("--skip-bad converts the rest", file=sys.stderr)
-        return 1
+    done = convert_atlas(
+        args.source,
+        Path(os.environ["nnUNet_raw"]),
+        dataset_id=args.d,
+        preprocessed=Path(preprocessed) if preprocessed else None,
+        split=args.split,
+        seed=args.seed,
+        exclude=args.exclude_atlas2,
+        binarize=args.binarize,
+        skip_bad=args.skip_bad,
+        symlink=args.symlink,
+        processes=args.np,
+    )
     _tell(done, args.d)
-    return 0
 
 
 def _tell(done: Converted, dataset_id: int) -> None:
@@ -123,5 +98,9 @@ def _tell_metadata(metadata: Metadata) -> None:
         print(f"{len(metadata.absent)} in the sheet without a folder: {', '.join(metadata.absent[:SHOWN])}{more}")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "Convert ATLAS R2.0, R2.1 or R3.0 (the training data of ISLES'26) to nnU-Net raw data (nnUNet_raw must be set). "
+    "The files say which release it is. Everything that is wrong is listed before anything is written.",
+    _arguments,
+    _run,
+)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 import SimpleITK as sitk
 
+from nnunet_ici.command import Command, Problems, positive
 from nnunet_ici.datasets.synth_layouts import SynthSubject, layout_of, metadata_of
 from nnunet_ici.datasets.synthetic import load_template, synthesize_subject
 from nnunet_ici.datasets.synthetic_native import to_native
-from nnunet_ici.work import complete_or_absent, in_parallel
+from nnunet_ici.output import complete_or_absent
+from nnunet_ici.parallel import in_parallel
 
 __all__ = ["main", "synthesize_atlas"]
 
@@ -109,18 +110,7 @@ def _write_sheet(path: Path, rows: Sequence[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Make the data set.
-
-    Returns:
-        0, or 1 with the reason on stderr.
-    """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="A SYNTHETIC data set in the layout and names of ATLAS R2.0 (one grid, MNI space) or R3.0 (native "
-        "space, another grid for each): the MNI template with made-up lesions. ATLAS itself is given out under a "
-        "data-use agreement.",
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder, in the place of the release's")
     parser.add_argument("--release", choices=RELEASES, default="2.0", help="whose layout (default: 2.0)")
     parser.add_argument("-n", type=int, default=24, metavar="N", help="number of training subjects (default: 24)")
@@ -129,20 +119,23 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
     parser.add_argument("--spacing", type=float, default=1, metavar="MM", help="edge of a voxel (default: 1)")
-    parser.add_argument("-np", type=int, default=2, metavar="N", help="number of processes (default: 2)")
-    args = parser.parse_args(argv)
-    if args.np < 1:
-        parser.error(f"-np must be at least 1. Got: {args.np}")
+    parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
+
+
+def _run(args: argparse.Namespace) -> None:
     default = max(1, args.n // 6) if args.release == "2.0" else 0
     testing = default if args.test is None else args.test
-    try:
+    problems = Problems()
+    with problems.collecting(FileExistsError, ModuleNotFoundError):
         synthesize_atlas(args.out, args.n, testing, args.seed, args.spacing, args.np, args.release)
-    except (FileExistsError, ModuleNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    problems.raise_any()
     print(f"{args.out}: {args.n} training and {testing} test subjects. SYNTHETIC: see {args.out / 'README.txt'}")
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "A SYNTHETIC data set in the layout and names of ATLAS R2.0 (one grid, MNI space) or R3.0 (native space, another "
+    "grid for each subject): the MNI template with made-up lesions. ATLAS itself is given out under a data-use "
+    "agreement.",
+    _arguments,
+    _run,
+)

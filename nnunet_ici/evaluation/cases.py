@@ -18,7 +18,7 @@ from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
-from nnunet_ici.work import in_parallel
+from nnunet_ici.parallel import in_parallel
 
 __all__ = ["Evaluated", "Settings", "evaluate_all", "evaluate_files", "models_with_probabilities"]
 

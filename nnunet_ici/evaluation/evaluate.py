@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_ici.arguments import complain, positive
+from nnunet_ici.command import Command, Problems, positive
 from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
 from nnunet_ici.evaluation.families import FAMILIES
@@ -24,14 +24,7 @@ __all__ = ["main"]
 SIZES = (10.0, 100.0, 1000.0, 10000.0)
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Compare the predictions of one or several models with the ground truth, lesion by lesion. Writes "
-        "cases.csv, instances.csv, summary.json and tables.md, .csv and .tex, and prints the tables.",
-        epilog=CONVENTIONS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-gt", type=Path, metavar="DIR", help="ground truth, such as labelsTs")
     parser.add_argument(
         "-pred",
@@ -81,22 +74,11 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     parser.add_argument("--allow-missing", action="store_true", help="count a missing prediction as an empty one")
-    return parser
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Evaluate the predictions of models.
-
-    Args:
-        argv: the arguments; ``sys.argv[1:]`` by default.
-        prog: the command's name in the help.
-
-    Returns:
-        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and no result written.
-    """
-    args = _parser(prog).parse_args(argv)
+def _run(args: argparse.Namespace) -> None:
     gathered = gather(args)
-    problems = gathered.problems
+    problems = Problems(gathered.problems)
     if args.o.exists() and not args.o.is_dir():
         problems.append(f"-o is not usable. Expected: a folder, or nothing of that name. Got: the file {args.o}")
     if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
@@ -123,10 +105,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         _add_ensemble(args, gathered, settings, evaluated)
         problems += evaluated.problems
 
-    if problems:
-        return complain(problems)
+    problems.raise_any()
     write_outputs(args, gathered, settings, evaluated)
-    return 0
 
 
 def _available(with_probabilities: Sequence[str]) -> tuple[str, ...]:
@@ -156,5 +136,10 @@ def _add_ensemble(args: argparse.Namespace, gathered: Gathered, settings: Settin
     ]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "Compare the predictions of one or several models with the ground truth, lesion by lesion. Writes cases.csv, "
+    "instances.csv, summary.json and tables.md, .csv and .tex, and prints the tables.",
+    _arguments,
+    _run,
+    epilog=CONVENTIONS,
+)

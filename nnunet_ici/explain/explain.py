@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici import __version__
-from nnunet_ici.arguments import complain, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, positive
 from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.explain.reading import read_grey_values, read_label, read_mask, read_probability
+from nnunet_ici.output import write_file
 
 __all__ = ["main"]
 
@@ -33,14 +35,7 @@ comes on top of all, the Dice of the table being a part of it.
 """
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Draw what the losses see in a label and a prediction: their instances, which of them touch, the "
-        "center cubes, and the share of each instance in ICI, DICI and blob loss. Prints the numbers too.",
-        epilog=CONVENTIONS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("label", type=Path, metavar="LABEL", help="a label map")
     parser.add_argument(
         "prediction",
@@ -77,7 +72,6 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         help="the picture, .png or .svg (default: LABEL's name and _explained.png, in the current folder)",
     )
     parser.add_argument("--terms-json", type=Path, metavar="FILE", help="write the numbers too")
-    return parser
 
 
 def _odd(text: str) -> int:
@@ -100,24 +94,11 @@ def _default_picture(label: Path) -> Path:
     return Path(f"{label.name.removesuffix(ending)}_explained.png")
 
 
-def _check_output(option: str, path: Path, endings: Sequence[str] = ()) -> list[str]:
-    if endings and path.suffix.lower() not in endings:
-        return [f"{option} has an unknown ending. Expected: {' or '.join(endings)}. Got: {path}"]
-    if path.is_dir():
-        return [f"{option} is not usable. Expected: a file. Got: the folder {path}"]
-    parent = next((folder for folder in path.parents if folder.exists()), path.parent)
-    if not parent.is_dir():
-        return [f"{option} is not usable. Expected: a file in a folder. Got: {path}, where {parent} is a file"]
-    return []
-
-
-def _try(problems: list[str], read: Callable[..., Result], *args: Any) -> Result | None:
+def _try(problems: Problems, read: Callable[..., Result], *args: Any) -> Result | None:
     """What a function reads; None, and its message among the problems, where it raises ValueError."""
-    try:
+    with problems.collecting():
         return read(*args)
-    except ValueError as error:
-        problems.append(str(error))
-        return None
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +111,8 @@ class _Files:
     background: npt.NDArray[np.float32] | None
 
 
-def _read(args: argparse.Namespace) -> tuple[_Files | None, list[str]]:
-    """Read all files; None where there are problems, which come with them, one sentence each."""
-    problems: list[str] = []
+def _read(args: argparse.Namespace, problems: Problems) -> _Files:
+    """Read all files; raise what is wrong with them, and the problems found before."""
     read = _try(problems, read_label, args.label, args.value)
     label_map, label = read or (None, None)
     prediction = None
@@ -149,33 +129,22 @@ def _read(args: argparse.Namespace) -> tuple[_Files | None, list[str]]:
             f"Got: {len(args.center_size)} numbers"
         )
     if problems or label_map is None or label is None or prediction is None:
-        return None, problems
+        raise InputError(problems)
     array, turned = prediction
     if turned:
         print(turned_note([args.prediction]), file=sys.stderr)
     geometry = Geometry(label_map.grid.image_of(label_map.array))
-    return _Files(label, array, geometry, background), []
+    return _Files(label, array, geometry, background)
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Explain one label and one prediction.
-
-    Args:
-        argv: the arguments; ``sys.argv[1:]`` by default.
-        prog: the command's name in the help.
-
-    Returns:
-        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
-    """
-    args = _parser(prog).parse_args(argv)
+def _run(args: argparse.Namespace) -> None:
     picture = _default_picture(args.label) if args.o is None else args.o
-    problems = _check_output("-o", picture, PICTURE_ENDINGS)
+    problems = Problems(check_file("-o", picture))
+    if picture.suffix.lower() not in PICTURE_ENDINGS:
+        problems.append(f"-o has an unknown ending. Expected: {' or '.join(PICTURE_ENDINGS)}. Got: {picture}")
     if args.terms_json is not None:
-        problems += _check_output("--terms-json", args.terms_json)
-    files, found = _read(args)
-    problems += found
-    if problems or files is None:
-        return complain(problems)
+        problems += check_file("--terms-json", args.terms_json)
+    files = _read(args, problems)
 
     # torch and matplotlib only where all is well
     from nnunet_ici.explain.canvas import make_canvas
@@ -192,8 +161,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     canvas = make_canvas(explained, files.background, files.geometry)
     figure = draw(canvas, title, args.instances)
 
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=picture.suffix[1:].lower())
+    write_file(picture, buffer.getvalue())
     written = f"written to {picture}"
     if args.terms_json is not None:
         report = {
@@ -205,12 +175,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             "center_size": args.center_size,
             **as_json(explained),
         }
-        args.terms_json.parent.mkdir(parents=True, exist_ok=True)
-        args.terms_json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_file(args.terms_json, json.dumps(report, indent=2) + "\n")
         written += f", the numbers to {args.terms_json}"
     print(f"{title}\n\n{as_table(explained)}\n{CONVENTIONS}\n{written}")
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "Draw what the losses see in a label and a prediction: their instances, which of them touch, the center cubes, and "
+    "the share of each instance in ICI, DICI and blob loss. Prints the numbers too.",
+    _arguments,
+    _run,
+    epilog=CONVENTIONS,
+)

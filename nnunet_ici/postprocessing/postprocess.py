@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_ici.arguments import complain, positive
+from nnunet_ici.command import Command, InputError, Problems, positive
 from nnunet_ici.evaluation.folders import find_file_ending, list_cases
 from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme, read_label_scheme
 from nnunet_ici.images import write_image
+from nnunet_ici.output import complete_or_absent
+from nnunet_ici.parallel import in_parallel
 from nnunet_ici.postprocessing.inputs import read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule, read_rule
-from nnunet_ici.work import complete_or_absent, in_parallel
 
 __all__ = ["RULE_NAME", "Prediction", "main", "postprocess_files"]
 
@@ -114,71 +113,45 @@ def _check_classes(path: Path, scheme: LabelScheme, rule: Rule) -> None:
         raise ValueError(f"{path} has other classes than the rule. Expected: {expected}. Got: {got}")
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Apply the thresholds and smallest lesions that nnunet_ici tune chose to a folder of predictions.",
-        epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rule", type=Path, metavar="RULE.json", help="what nnunet_ici tune wrote")
     parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS", help="label maps, and CASE.npz")
     parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder to write, absent or empty")
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
-    return parser
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Postprocess.
-
-    Args:
-        argv: the arguments; ``sys.argv[1:]`` by default.
-        prog: the command's name in the help.
-
-    Returns:
-        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and OUT is not there.
-    """
-    args = _parser(prog).parse_args(argv)
-    problems: list[str] = []
+def _run(args: argparse.Namespace) -> None:
+    problems = Problems()
     cases: list[Prediction] = []
     if args.o.exists() and (not args.o.is_dir() or any(args.o.iterdir())):
         got = "a folder with files" if args.o.is_dir() else "a file"
         problems.append(f"-o is not usable: {args.o}. Expected: no such folder, or an empty one. Got: {got}")
-    try:
+    with problems.collecting():
         rule = read_rule(args.rule)
         cases, found = _find_files(args.i, rule)
         problems += found
-    except ValueError as error:
-        problems.append(str(error))
-    if problems:
-        return complain(problems)
+    problems.raise_any()
 
-    try:
-        with complete_or_absent(args.o) as folder:
-            work = partial(postprocess_files, rule=rule, folder=folder)
-            results = in_parallel(work, cases, args.np, "postprocess")
-            problems = [result for result in results if isinstance(result, str)]
-            if problems:
-                raise _BadFilesError(*problems)
-            shutil.copyfile(args.rule, folder / RULE_NAME)
-            for name in COPIED:
-                if (args.i / name).is_file():
-                    shutil.copyfile(args.i / name, folder / name)
-    except _BadFilesError as error:
-        return complain(error.args)
-    counts = [result for result in results if not isinstance(result, str)]
+    with complete_or_absent(args.o) as folder:
+        results = in_parallel(partial(postprocess_files, rule=rule, folder=folder), cases, args.np, "postprocess")
+        counts = [result for result in results if not isinstance(result, str)]
+        if len(counts) < len(results):
+            raise InputError([result for result in results if isinstance(result, str)])
+        shutil.copyfile(args.rule, folder / RULE_NAME)
+        for name in COPIED:
+            if (args.i / name).is_file():
+                shutil.copyfile(args.i / name, folder / name)
     for name, setting in rule.settings.items():
         print(f"{name}: {setting}")
     before, after = (sum(column) for column in zip(*counts, strict=True))
     made = sum(case.probabilities is not None for case in cases)
     print(f"{len(cases)} cases, {made} of them from probabilities: {before} foreground voxels became {after}")
     print(f"written to {args.o}")
-    return 0
 
 
-class _BadFilesError(Exception):
-    """Its arguments are the problems found while writing, one sentence each."""
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "Apply the thresholds and smallest lesions that nnunet_ici tune chose to a folder of predictions.",
+    _arguments,
+    _run,
+    epilog=NOTES,
+)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -18,18 +17,19 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici import __version__
-from nnunet_ici.arguments import complain, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, positive
 from nnunet_ici.evaluation.crossval import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
+from nnunet_ici.output import write_file
+from nnunet_ici.parallel import in_parallel
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values
 from nnunet_ici.postprocessing.inputs import description_folders, read_regions_class_order
 from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
 from nnunet_ici.postprocessing.rule import Rule
 from nnunet_ici.postprocessing.sweep import Grid
-from nnunet_ici.work import in_parallel
 
 __all__ = ["main"]
 
@@ -57,14 +57,7 @@ def _peak(text: str) -> float | None:
     return None if text == "none" else _number(text, 1)
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Choose, for each class, the threshold of the probability, and the volume below which a lesion is "
-        "removed, on the probabilities of cross-validation. nnunet_ici postprocess applies them.",
-        epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     probability, volume = partial(_number, highest=1), partial(_number, highest=float("inf"))
     parser.add_argument("-gt", type=Path, required=True, metavar="DIR", help="ground truth, such as labelsTr")
     parser.add_argument("-prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of CASE.npz")
@@ -112,27 +105,14 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
         "in the trainer's folder above it, else every value above 0 is one class, named foreground",
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
-    return parser
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Tune.
-
-    Args:
-        argv: the arguments; ``sys.argv[1:]`` by default.
-        prog: the command's name in the help.
-
-    Returns:
-        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
-    """
-    args = _parser(prog).parse_args(argv)
-    problems: list[str] = []
+def _run(args: argparse.Namespace) -> None:
+    problems = Problems(check_file("-o", args.o))
     files: list[CaseFiles] = []
     folds: list[list[int]] = []
     scheme, order, source = FOREGROUND, None, ""
-    if args.o.is_dir():
-        problems.append(f"-o is not usable. Expected: a file. Got: the folder {args.o}")
-    try:
+    with problems.collecting():
         if not args.gt.is_dir():
             raise ValueError(f"{args.gt} cannot be read. Expected: a folder. Got: no such folder")
         folders = description_folders(args.gt, args.prob)
@@ -147,10 +127,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             drawn = draw_folds(names, args.k, args.seed) if args.folds is None else read_folds(args.folds)
             folds, found = match_folds(drawn, names, str(args.folds or "--k"))
             problems += found
-    except ValueError as error:
-        problems.append(str(error))
-    if problems:
-        return complain(problems)
+    problems.raise_any()
 
     grid = Grid(tuple(args.thresholds), tuple(args.volumes_mm3), tuple(args.peaks))
     settings = grid.settings()
@@ -159,7 +136,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     results = in_parallel(partial(score_files, scheme=scheme, settings=settings), files, args.np, "tune")
     scored = [result for result in results if not isinstance(result, str)]
     if len(scored) < len(results):
-        return complain([result for result in results if isinstance(result, str)])
+        raise InputError([result for result in results if isinstance(result, str)])
     turned = [
         case.prediction
         for case, classes in zip(files, scored, strict=True)
@@ -177,13 +154,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     rule = Rule(
         LabelScheme(scheme.classes, None, file_ending), {name: one.setting for name, one in tuned.items()}, order
     )
-    _write(args.o, _report(rule, args, grid, tuned, files))
+    write_file(args.o, json.dumps(_report(rule, args, grid, tuned, files), indent=2) + "\n")
     print(f"\n{table(tuned)}")
     for name, one in tuned.items():
         print(f"{name}: {one.setting}")
         print("".join(f"  {note}\n" for note in notes(name, one, grid, args.metric)), end="")
     print(f"written to {args.o}")
-    return 0
 
 
 def _report(
@@ -206,12 +182,10 @@ def _report(
     }
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    partial_file.replace(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "Choose, for each class, the threshold of the probability, and the volume below which a lesion is removed, on the "
+    "probabilities of cross-validation. nnunet_ici postprocess applies them.",
+    _arguments,
+    _run,
+    epilog=NOTES,
+)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.arguments import complain, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, positive
 from nnunet_ici.evaluation.grids import turned_note
+from nnunet_ici.output import write_file
 from nnunet_ici.report.reading import read_evaluation
 from nnunet_ici.report.training import Curves, find_fold_folders, parse_trainings, read_curves
 
 __all__ = ["main"]
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Write one HTML page from what nnunet_ici evaluate wrote: tables, the size of each lesion found or "
-        "missed, recall by size, slices of the worst, median and best case, and training curves. The page needs no "
-        "other file and no network, and can be printed.",
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("evaluation", type=Path, metavar="OUT", help="output folder of nnunet_ici evaluate")
     parser.add_argument("-o", type=Path, metavar="FILE", help="the page (default: OUT/report.html)")
     parser.add_argument(
@@ -43,24 +37,13 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cases", type=positive, default=3, metavar="K", help="number of cases shown, from worst to best (default: 3)"
     )
-    return parser
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Write the page of an evaluation.
-
-    Args:
-        argv: the arguments; ``sys.argv[1:]`` by default.
-        prog: the command's name in the help.
-
-    Returns:
-        0, or 1 where something is wrong with the input: then all of it is listed on stderr, and nothing written.
-    """
-    args = _parser(prog).parse_args(argv)
+def _run(args: argparse.Namespace) -> None:
     path = args.evaluation / "report.html" if args.o is None else args.o
-    evaluation, problems = read_evaluation(args.evaluation)
-    if args.o is not None:
-        problems += _check_output(path)
+    problems = Problems(check_file("-o", path))
+    evaluation, found = read_evaluation(args.evaluation)
+    problems += found
     if args.images is not None and not args.images.is_dir():
         problems.append(f"--images cannot be read. Expected: a folder. Got: {args.images}, no such folder")
     given, found = parse_trainings(args.training)
@@ -68,39 +51,26 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     own = find_fold_folders(evaluation.cases.values()) if evaluation is not None else []
     trainings, found = _read_trainings([*given, *own])
     problems += found
-    if evaluation is None or problems:
-        return complain(problems)
+    problems.raise_any()
+    assert evaluation is not None  # without it there are problems
 
     # matplotlib only where all is well so far
     from nnunet_ici.report.page import make_page
     from nnunet_ici.report.slices import draw_cases
 
-    cases, problems = draw_cases(evaluation, args.images, args.cases)
-    if problems:
-        return complain(problems)
+    cases, found = draw_cases(evaluation, args.images, args.cases)
+    Problems(found).raise_any()
     page = make_page(evaluation, cases, trainings)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        write_file(path, page)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        return complain([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"])
+        raise InputError([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"]) from error
     if turned := [path for case in cases for path in case.turned]:
         print(turned_note(turned), file=sys.stderr)
     for case in cases:
         if case.missing:
             print(f"no slices of {case.name}: {'; '.join(case.missing)}", file=sys.stderr)
     print(f"written to {path} ({len(page.encode()) / 1e6:.1f} MB)")
-    return 0
-
-
-def _check_output(path: Path) -> list[str]:
-    if path.is_dir():
-        return [f"-o is not usable. Expected: a file. Got: the folder {path}"]
-    if not path.parent.is_dir():
-        return [f"-o is not usable. Expected: a file in a folder that exists. Got: {path}"]
-    return []
 
 
 def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], list[str]]:
@@ -116,5 +86,10 @@ def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], 
     return trainings, problems
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main = Command(
+    "Write one HTML page from what nnunet_ici evaluate wrote: tables, the size of each lesion found or missed, recall "
+    "by size, slices of the worst, median and best case, and training curves. The page needs no other file and no "
+    "network, and can be printed.",
+    _arguments,
+    _run,
+)

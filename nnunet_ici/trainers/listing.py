@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from typing import Any
 
-from nnunet_ici.trainers.names import LOSSES, OPTIONS, TrainerNameError, default, options_of, parse
+from nnunet_ici.command import Command, Problems
+from nnunet_ici.trainers.names import LOSSES, OPTIONS, default, options_of, parse
 
 __all__ = ["main"]
 
@@ -42,26 +41,21 @@ def _explain(name: str) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "nnunet_ici trainers") -> int:
-    """List trainers, or explain the names given.
-
-    Returns:
-        0; 1 if a name is none of ours, after saying why.
-    """
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", help="explain and check these names instead of listing all")
-    args = parser.parse_args(argv)
+
+
+def _run(args: argparse.Namespace) -> None:
+    problems = Problems()
     if not args.name:
         print(_list())
-        return 0
-    failed = 0
     for name in args.name:
         try:
-            print(_explain(name))
+            with problems.collecting():
+                print(_explain(name))
         except KeyError:
-            print(f"{name}: no trainer of this package. Expected: {', '.join(LOSSES)}", file=sys.stderr)
-            failed = 1
-        except TrainerNameError as error:
-            print(error, file=sys.stderr)
-            failed = 1
-    return failed
+            problems.append(f"{name}: no trainer of this package. Expected: {', '.join(LOSSES)}")
+    problems.raise_any()
+
+
+main = Command("List the losses, their options and defaults; or explain and check names.", _arguments, _run)

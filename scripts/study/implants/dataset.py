@@ -22,7 +22,8 @@ from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_json
 from nnunet_ici.datasets.synthetic import load_template
 from nnunet_ici.images import read_image
 from nnunet_ici.instances._cc3d import label_array
-from nnunet_ici.work import complete_or_absent, in_parallel
+from nnunet_ici.output import complete_or_absent
+from nnunet_ici.parallel import in_parallel
 from scripts.study.implants.case import make_case
 from scripts.study.implants.distractors import KINDS
 

@@ -1,0 +1,140 @@
+"""The skeleton of every command: its arguments, one report of everything that is wrong, and the exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Command", "InputError", "Problems", "check_file", "positive", "suggestion"]
+
+
+class InputError(Exception):
+    """The input of a command is not usable; nothing was written.
+
+    Attributes:
+        problems: everything that is wrong, one sentence each.
+        advice: what to do about it, printed as the last line; empty for nothing.
+    """
+
+    def __init__(self, problems: Sequence[object], advice: str = "") -> None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"{count}, nothing was written:", *(f"- {problem}" for problem in problems)]))
+        self.problems = list(problems)
+        self.advice = advice
+
+
+class Problems(list[str]):
+    """Everything found wrong so far, one sentence each.
+
+    Example:
+        >>> problems = Problems(["-o is missing."])
+        >>> with problems.collecting():
+        ...     raise ValueError("-gt is missing.")
+        >>> problems
+        ['-o is missing.', '-gt is missing.']
+        >>> problems.raise_any()
+        Traceback (most recent call last):
+        ...
+        nnunet_ici.command.InputError: 2 problems, nothing was written:
+        - -o is missing.
+        - -gt is missing.
+    """
+
+    @contextmanager
+    def collecting(self, *errors: type[Exception]) -> Iterator[None]:
+        """Add the message of a ValueError, or of one of ``errors``, and go on after the block."""
+        kinds: tuple[type[Exception], ...] = (ValueError, *errors)
+        try:
+            yield
+        except kinds as error:
+            self.append(str(error))
+
+    def raise_any(self) -> None:
+        """Raise an :class:`InputError` with everything found; nothing happens where nothing was."""
+        if self:
+            raise InputError(self)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command; calling it runs it.
+
+    Attributes:
+        description: what it does, for the help.
+        arguments: adds them to a parser.
+        run: does the work. It raises :class:`InputError` for input that is not usable, and returns an exit code, or
+            None for 0.
+        epilog: the end of the help, with its own line breaks.
+    """
+
+    description: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    epilog: str = ""
+
+    def __call__(self, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+        """Run the command.
+
+        Args:
+            argv: the arguments; ``sys.argv[1:]`` by default.
+            prog: the command's name in the help.
+
+        Returns:
+            The exit code: 1 where the input is not usable; all of the problems are then on stderr.
+
+        Raises:
+            SystemExit: with code 2 for bad arguments, and with 0 after the help.
+        """
+        parser = argparse.ArgumentParser(
+            prog=prog,
+            description=textwrap.fill(self.description, shutil.get_terminal_size().columns - 2),
+            epilog=self.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.arguments(parser)
+        args, unknown = parser.parse_known_args(argv)
+        if unknown:
+            options = re.findall(r"(?<![\w-])--?[a-z][\w-]*", parser.format_usage())
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion(unknown[0], options)}")
+        try:
+            return self.run(args) or 0
+        except InputError as error:
+            print(error, *([error.advice] if error.advice else []), sep="\n", file=sys.stderr)
+            return 1
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown word: the known one that is most like it, or nothing.
+
+    Example:
+        >>> suggestion("evalute", ["evaluate", "explain"]), suggestion("x", ["evaluate"])
+        ('. Did you mean evaluate?', '')
+    """
+    close = difflib.get_close_matches(word, known, n=1)
+    return f". Did you mean {close[0]}?" if close else ""
+
+
+def positive(text: str) -> int:
+    """An integer above 0, as a type for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
+    return number
+
+
+def check_file(option: str, path: Path) -> list[str]:
+    """Why a file cannot be written, as a list of no or one sentence; folders above it that do not exist are made."""
+    if path.is_dir():
+        return [f"{option} is not usable. Expected: a file. Got: the folder {path}"]
+    parent = next((folder for folder in path.parents if folder.exists()), path.parent)
+    if not parent.is_dir():
+        return [f"{option} is not usable. Expected: a file in a folder. Got: {path}, where {parent} is a file"]
+    return []
