@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,6 +78,11 @@ class Grid:
         orientation: FloatArray = nib.orientations.io_orientation(self.affine)
         return orientation
 
+    def turned(self, turn: FloatArray) -> Grid:
+        """The grid of an array of this grid that :func:`reorient` turned."""
+        size = tuple(int(self.size[list(turn[:, 0]).index(axis)]) for axis in range(len(self.size)))
+        return replace(self, size=size, affine=self.affine @ nib.orientations.inv_ornt_aff(turn, self.size))
+
 
 def is_orthonormal(direction: npt.ArrayLike) -> bool:
     """Whether SimpleITK can keep a direction matrix, (n, n), in a NIfTI."""
@@ -108,12 +113,11 @@ def turn_between(own: Grid, wanted: Grid, called: str) -> FloatArray | None:
         if own.size != wanted.size:
             raise _differs(own, wanted, called, "shape", own.size[::-1], wanted.size[::-1])
         return None
-    turn, difference = _compare(own.affine, wanted.affine, own, wanted)
-    if difference is not None and difference[0] != "shape" and _are_nifti(own.path, wanted.path):
-        own_affine, wanted_affine = (nib.load(grid.path).affine for grid in (own, wanted))
-        if own_affine.shape == own.affine.shape:
-            turn, again = _compare(own_affine, wanted_affine, own, wanted)
-            difference = again and difference
+    turn, difference = _compare(own, wanted)
+    may_agree = sorted(own.size) == sorted(wanted.size) and len(own.size) == 3 and _are_nifti(own.path, wanted.path)
+    if difference is not None and may_agree:
+        turn, again = _compare(*(replace(grid, affine=nib.load(grid.path).affine) for grid in (own, wanted)))
+        difference = again and difference
     if difference is not None:
         raise _differs(own, wanted, called, *difference)
     return None if np.array_equal(turn, _upright(len(own.size))) else turn
@@ -134,24 +138,23 @@ def reorient(array: npt.NDArray[Scalar], turn: FloatArray | None) -> npt.NDArray
     return np.ascontiguousarray(nib.orientations.apply_orientation(array.T, turn).T)
 
 
-def _compare(
-    own_affine: FloatArray, wanted_affine: FloatArray, own: Grid, wanted: Grid
-) -> tuple[FloatArray, tuple[str, object, object] | None]:
+def _compare(own: Grid, wanted: Grid) -> tuple[FloatArray, tuple[str, object, object] | None]:
     """The turn that brings the axes together, and what differs after it: its name, the value got and expected."""
-    own_affine, wanted_affine = _straightened(own_affine), _straightened(wanted_affine)
-    turn = nib.orientations.io_orientation(np.linalg.inv(wanted_affine) @ own_affine)
-    if np.isnan(turn).any():
-        return turn, ("affine", _rounded(own_affine), _rounded(wanted_affine))
-    size = tuple(int(own.size[list(turn[:, 0]).index(axis)]) for axis in range(len(own.size)))
-    if size != wanted.size:
-        return turn, ("shape", own.size[::-1], wanted.size[::-1])
-    turned = own_affine @ nib.orientations.inv_ornt_aff(turn, own.size)
-    spacing, wanted_spacing = np.array(_spacing(turned)), np.array(_spacing(wanted_affine))
-    reach_mm = np.abs(wanted_affine[:-1, -1]).max() + np.max(wanted_spacing * size)
+    own, wanted = (replace(grid, affine=_straightened(grid.affine)) for grid in (own, wanted))
+    turn = nib.orientations.io_orientation(np.linalg.inv(wanted.affine) @ own.affine)
+    turned = own.turned(turn)
+    if turned.size != wanted.size:
+        if own.size != wanted.size:
+            return turn, ("shape", own.size[::-1], wanted.size[::-1])
+        return turn, ("affine", _rounded(own.affine), _rounded(wanted.affine))
+    spacing, wanted_spacing = np.array(_spacing(turned.affine)), np.array(_spacing(wanted.affine))
+    axes, wanted_axes = turned.affine[:-1, :-1] / spacing, wanted.affine[:-1, :-1] / wanted_spacing
+    origin, wanted_origin = turned.affine[:-1, -1], wanted.affine[:-1, -1]
+    reach_mm = np.abs(wanted_origin).max() + np.max(wanted_spacing * wanted.size)
     parts = (
         ("spacing", spacing, wanted_spacing, RELATIVE_TOLERANCE * wanted_spacing),
-        ("direction", turned[:-1, :-1] / spacing, wanted_affine[:-1, :-1] / wanted_spacing, RELATIVE_TOLERANCE),
-        ("origin", turned[:-1, -1], wanted_affine[:-1, -1], RELATIVE_TOLERANCE * reach_mm),
+        ("direction", axes, wanted_axes, RELATIVE_TOLERANCE),
+        ("origin", origin, wanted_origin, RELATIVE_TOLERANCE * reach_mm),
     )
     for name, got, expected, tolerance in parts:
         if np.any(np.abs(got - expected) > tolerance):

@@ -7,7 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from nnunet_ici.evaluation.folders import Case, Predictions, find_above, list_cases
+from nnunet_ici.evaluation.grids import probability_grid
+from nnunet_ici.evaluation.label_maps import read_label_map
+from nnunet_ici.geometry import reorient, turn_between
 
 __all__ = ["ENSEMBLE", "check_members", "make_ensemble", "probability_path"]
 
@@ -54,6 +59,8 @@ def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
 def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, processes: int) -> Predictions:
     """The mean of all models' probabilities, by nnU-Net's ``ensemble_folders`` (``nnUNetv2_ensemble``).
 
+    nnU-Net adds arrays by index. So probabilities whose axes run otherwise than those of the first model are turned.
+
     Args:
         cases: with a prediction of each model, for which :func:`check_members` found nothing missing.
         target: folder of the result, label maps and probabilities; made here.
@@ -74,10 +81,13 @@ def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, process
             member.mkdir()
             for case in cases:
                 path = case.predictions[model]
-                assert path is not None  # checked by check_members
+                first = next(iter(case.predictions.values()))
+                assert path is not None and first is not None  # checked by check_members
                 for ending in ENDINGS:
                     source = probability_path(path, file_ending).with_suffix(ending).resolve()
                     (member / f"{case.name}{ending}").symlink_to(source)
+                if at:
+                    _turn_like(first, path, member / f"{case.name}{ENDINGS[0]}")
                 for name in DESCRIPTIONS:
                     description = find_above(path, name)
                     if description is not None and not (member / name).exists():
@@ -85,3 +95,19 @@ def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, process
             members.append(str(member))
         ensemble_folders(members, str(target), True, processes)
     return Predictions(list_cases(target, file_ending), target)
+
+
+def _turn_like(first: Path, own: Path, link: Path) -> None:
+    """Replace a link to probabilities by a turned copy, where their axes run otherwise than those of the first model.
+
+    Args:
+        first: the first model's label map.
+        own: the label map beside the probabilities.
+        link: to the probabilities.
+    """
+    own_grid, first_grid = (probability_grid(read_label_map(path)) for path in (own, first))
+    turn = turn_between(own_grid, first_grid, "the first model")
+    if turn is not None:
+        probabilities = reorient(np.load(link)["probabilities"], turn)
+        link.unlink()
+        np.savez(link, probabilities=probabilities)

@@ -25,6 +25,7 @@ from nnunet_ici.images import read_image
 
 __all__ = [
     "Prediction",
+    "probability_grid",
     "read_background",
     "read_on_grid",
     "read_prediction",
@@ -179,6 +180,12 @@ def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatA
 def from_ras(probabilities: FloatArray, orientation: npt.NDArray[np.float64]) -> FloatArray:
     """Turn (C, D, H, W) from RAS to an orientation of nibabel's ``io_orientation``; a copy, contiguous."""
     return reorient(probabilities, nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), orientation))
+
+
+def probability_grid(label_map: LabelMap) -> Grid:
+    """The grid of the probabilities beside a predicted label map, where a plans.json says which reader nnU-Net used."""
+    orientation = _orientation(label_map.grid) if reorients(label_map.grid.path) else None
+    return label_map.grid if orientation is None else label_map.grid.turned(orientation)
 
 
 def reorients(prediction: Path) -> bool | None:

@@ -1,0 +1,195 @@
+"""Where images lie: turns between grids, tolerances, and files that SimpleITK refuses."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+
+from nnunet_ici.geometry import Grid, reorient, turn_between
+from nnunet_ici.images import read_image, write_image
+
+SHAPE = (5, 6, 7)  # x, y, z
+SPACING = (1.0, 1.5, 2.5)
+TURNS = [
+    np.array(list(zip(axes, flips, strict=True)), float)
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def affine_of(seed=0, origin=(-90.0, 30.0, 12.0)):
+    """Rotated at random, so that no axis of the image is near one of the body."""
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.random(random_state=seed).as_matrix() * SPACING
+    affine[:3, 3] = origin
+    return affine
+
+
+def grid(affine, name="own.mha", size=SHAPE):
+    return Grid(Path(name), size, affine, in_mm=not name.endswith(".png"))
+
+
+def save(path, array, affine, qform_code=1, sform_code=1, dtype=np.uint8):
+    """``array`` (x, y, z); the qform cannot hold a shear."""
+    image = nib.Nifti1Image(array.astype(dtype), affine)
+    image.set_sform(affine, sform_code)
+    image.header["qform_code"] = 0
+    if qform_code:
+        image.set_qform(affine, qform_code)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_every_flip_and_permutation_is_undone(turn):
+    wanted = grid(affine_of())
+    voxels = np.arange(np.prod(SHAPE)).reshape(SHAPE[::-1])  # z, y, x
+    other = wanted.turned(turn)
+    stored = reorient(voxels, turn)
+    assert stored.shape == other.size[::-1]
+    found = turn_between(other, wanted, "x")
+    back = reorient(np.stack([stored, 2 * stored]), found)
+    np.testing.assert_array_equal(back, [voxels, 2 * voxels])
+    assert (found is None) == np.array_equal(turn, TURNS[0]) and back.flags.c_contiguous
+    # the same place: the voxel with index i, j, k of the stored array
+    assert np.allclose((other.affine @ (1, 2, 3, 1))[:3], position(wanted, back[0], stored[3, 2, 1]))
+
+
+def position(where, array, value):
+    (z, y, x) = np.argwhere(array == value)[0]
+    return (where.affine @ (x, y, z, 1))[:3]
+
+
+def rescaled(*factors):
+    return lambda affine: affine @ np.diag([*factors, 1])
+
+
+def moved(mm):
+    return lambda affine: affine + np.pad([[mm]], ((0, 3), (3, 0)))
+
+
+def rotated(degrees):
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    return lambda affine: affine @ turn
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "expected", "got"),
+    [
+        (rescaled(0.5, 0.5, 0.5), "spacing", "[1.0, 1.5, 2.5]", "[0.5, 0.75, 1.25]"),
+        (rescaled(1, 1, 1.00002), "spacing", "[1.0, 1.5, 2.5]", "[1.0, 1.5, 2.50005]"),
+        (moved(12), "origin", "[-90.0, 30.0, 12.0]", "[-78.0, 30.0, 12.0]"),
+        (moved(0.002), "origin", "[-90.0, 30.0, 12.0]", "[-89.998, 30.0, 12.0]"),
+    ],
+)
+def test_any_other_difference_is_named_with_both_files(change, what, expected, got):
+    message = f"own.mha has another {what} than its image. Expected: {expected}, as gt.mha. Got: {got}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        turn_between(grid(change(affine_of())), grid(affine_of(), "gt.mha"), "its image")
+
+
+def test_another_direction_and_another_shape():
+    own, wanted = grid(rotated(0.01)(affine_of())), grid(affine_of(), "gt.mha")
+    with pytest.raises(ValueError, match=r"own\.mha has another direction than it\. Expected: \[\["):
+        turn_between(own, wanted, "it")
+    with pytest.raises(ValueError, match=r"another shape than it\. Expected: \(7, 6, 5\), as .* Got: \(7, 6, 6\)"):
+        turn_between(grid(affine_of(), size=(6, 6, 7)), wanted, "it")
+    flat = Grid(Path("flat.mha"), (5, 6), np.eye(3), in_mm=True)
+    with pytest.raises(ValueError, match=r"another shape than it\. Expected: \(7, 6, 5\), as .* Got: \(6, 5\)"):
+        turn_between(flat, wanted, "it")
+
+
+@pytest.mark.parametrize("change", [rescaled(1.000009, 1, 1), moved(0.0009), rotated(0.0005)])
+def test_what_rounding_does_is_no_difference(change):
+    assert turn_between(grid(change(affine_of())), grid(affine_of()), "x") is None
+    assert turn_between(grid(affine_of().astype(np.float32)), grid(affine_of()), "x") is None
+
+
+def test_formats_without_millimetres_have_a_shape_only():
+    flat, other = (
+        Grid(Path(name), (5, 6), np.diag([d, d, 1.0]), in_mm=False) for name, d in (("a.png", 1), ("b.png", 3))
+    )
+    assert turn_between(flat, other, "x") is None and flat.spacing_mm == other.spacing_mm == (1.0, 1.0)
+    assert other.voxel_mm3 == 1 and grid(affine_of()).voxel_mm3 == pytest.approx(3.75)
+
+
+def test_a_slice_is_turned_too():
+    wanted = Grid(Path("a.mha"), (3, 2), np.array([[0, 2.0, 5], [-1, 0, 7], [0, 0, 1]]), in_mm=True)
+    turn = np.array([[1, -1.0], [0, 1]])
+    array = np.arange(6).reshape(2, 3)
+    other = wanted.turned(turn)
+    assert other.size == (2, 3)
+    np.testing.assert_array_equal(reorient(reorient(array, turn), turn_between(other, wanted, "x")), array)
+
+
+def test_what_simpleitk_straightens_is_the_same_place(tmp_path, rng):
+    """nnU-Net writes its predictions with SimpleITK, which makes the axes perpendicular."""
+    for seed in range(5):
+        affine = np.round(affine_of(seed), 4)
+        path = save(tmp_path / "gt.nii.gz", rng.random(SHAPE) < 0.5, affine, qform_code=0)
+        image = sitk.ReadImage(str(path))
+        sitk.WriteImage(image, str(tmp_path / "own.nii.gz"))
+        again = read_image(tmp_path / "own.nii.gz")
+        assert turn_between(Grid.of(again, tmp_path / "own.nii.gz"), Grid.of(image, path), "x") is None
+
+
+def test_two_header_fields_that_disagree(tmp_path):
+    """ITK takes the qform here, nibabel the sform: what nibabel writes of it lies elsewhere for ITK only."""
+    path = tmp_path / "gt.nii.gz"
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), affine_of(1))
+    image.set_sform(affine_of(1), 2)
+    image.set_qform(affine_of(2), 1)
+    nib.save(image, path)
+    other = save(tmp_path / "own.nii.gz", np.zeros(SHAPE), affine_of(1), qform_code=0, sform_code=2)
+    wanted, own = (Grid.of(read_image(file), file) for file in (path, other))
+    assert not np.allclose(own.affine, wanted.affine, atol=0.1)
+    assert turn_between(own, wanted, "x") is None
+    save(other, np.zeros(SHAPE), moved(1)(affine_of(1)), qform_code=0)
+    with pytest.raises(ValueError, match="has another affine than x"):
+        turn_between(Grid.of(read_image(other), other), wanted, "x")
+
+
+def sheared(seed=0, by=0.05):
+    shear = np.eye(4)
+    shear[0, 1] = by
+    return affine_of(seed) @ shear
+
+
+@pytest.mark.parametrize(
+    "affine", [np.round(affine_of(), 3), sheared(), sheared(by=0.001)], ids=["rounded", "0.05", "0.001"]
+)
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_an_affine_that_simpleitk_refuses_is_read_and_written_as_it_is(tmp_path, rng, affine, ending):
+    voxels = rng.integers(0, 200, SHAPE).astype(np.uint8)
+    path = save(tmp_path / f"own{ending}", voxels, affine, qform_code=0)
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(str(path))
+    image = read_image(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), voxels.T)
+    np.testing.assert_allclose(Grid.of(image, path).affine, affine, rtol=0, atol=1e-5)
+    write_image(image, tmp_path / f"again{ending}")
+    again = nib.load(tmp_path / f"again{ending}")
+    np.testing.assert_allclose(again.affine, affine, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(again.dataobj, voxels)
+    assert again.get_data_dtype() == np.uint8
+    own, wanted = Grid.of(read_image(tmp_path / f"again{ending}"), path), Grid.of(image, path)
+    assert turn_between(own, wanted, "x") is None
+    flip = np.array([[0, 1.0], [2, -1], [1, 1]])
+    assert turn_between(own.turned(flip), wanted, "x") is not None
+    with pytest.raises(ValueError, match=r"has another (spacing|direction)"):
+        turn_between(grid(affine_of()), wanted, "x")
+
+
+def test_rounded_affines_are_read_in_all_of_30_rotations(tmp_path):
+    for seed in range(30):
+        affine = np.round(affine_of(seed), 3)
+        path = save(tmp_path / "x.nii.gz", np.ones(SHAPE), affine, qform_code=0)
+        np.testing.assert_allclose(Grid.of(read_image(path), path).affine, affine, rtol=0, atol=2e-3)
