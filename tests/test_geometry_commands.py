@@ -144,7 +144,8 @@ def test_report_and_explain_draw_what_they_turned(folder, capsys):
         assert main(["report", str(folder / "out"), "--images", str(folder / "images")]) == 0
         files = [str(folder / name / "case0.nii.gz") for name in ("gt", "X")]
         image = str(folder / "images" / "case0_0000.nii.gz")
-        assert main(["explain", *files, "--image", image, "-o", str(folder / "a.svg"), "--terms-json", str(folder / "a.json")]) == 0  # fmt: skip
+        outputs = ["-o", str(folder / "a.svg"), "--terms-json", str(folder / "a.json")]
+        assert main(["explain", *files, "--image", image, *outputs]) == 0
         page = (folder / "out" / "report.html").read_text()
         return page[page.index("<svg") :], json.loads((folder / "a.json").read_text())
 
@@ -185,7 +186,7 @@ def test_tune_turns_the_probabilities(tmp_path, lesions, rng, capsys):
             key: value for key, value in json.loads(rule.read_text()).items() if key in ("scores", "classes")
         }
         assert ("2 files were turned" in capsys.readouterr().err) == (folder != "plain")
-    assert found["sitk"] == found["turned"] == found["plain"] and found["plain"][0]
+    assert found["sitk"] == found["turned"] == found["plain"] and found["plain"]
 
 
 def test_the_ensemble_adds_what_lies_at_the_same_place(tmp_path, lesions, rng):
