@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 
@@ -92,7 +91,7 @@ def test_all_outputs_say_the_same(folders):
     evaluate(folders)
     out = folders / "out"
     assert sorted(os.listdir(out)) == OUTPUTS
-    metrics = metrics_of(list(FAMILIES), ("panoptica",) if importlib.util.find_spec("panoptica") else ())
+    metrics = metrics_of(list(FAMILIES), with_probability=False)
     rows, summary = read_rows(out / "cases.csv"), read_summary(folders)
     assert list(rows[0]) == ["model", "case", "class", *(metric.name for metric in metrics)]
     again = summarise(rows, metrics)  # from the file, as anybody may do
@@ -133,17 +132,6 @@ def test_several_processes_give_the_same(folders):
     evaluate(folders, "-np", "2")
     assert first == {name: (folders / "out" / name).read_text() for name in first}
     assert read_summary(folders)["models"] == models
-
-
-def test_without_panoptica_its_column_is_left_out(folders, monkeypatch, capsys):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "panoptica" else find(name, *rest)
-    )
-    (row, *_) = evaluate(folders).values()
-    assert "detection.lesion_dice" in row and "detection.panoptic_quality" not in row
-    assert 'no panoptic quality: pip install "nnunet-ici[panoptica]"' in capsys.readouterr().out
-    assert "panoptic quality" not in (folders / "out" / "tables.md").read_text()
 
 
 def test_sizes_in_mm3_and_in_voxels(folders):

@@ -56,7 +56,6 @@ def test_random_masks_with_probabilities(axes, rng):
 
 @pytest.mark.parametrize("axes", [2, 3])
 def test_detection_on_random_masks(axes, rng):
-    pytest.importorskip("panoptica")
     for _ in range(50):
         label, prediction = (rng.random((9, 9, 4)[:axes]) < rng.choice(DENSITIES) for _ in range(2))
         compare_with_references(label, prediction, (1.0,) * axes, families=("detection",))
@@ -124,10 +123,10 @@ def test_spacing_counts_in_ml_only():
     assert near == far and near["atlas22.volume_difference"] == 3
 
 
-def test_what_is_not_available_is_left_out():
-    names = [metric.name for metric in metrics_of(["isles", "detection"], available=())]
-    assert "isles.pr_auc" not in names and "detection.panoptic_quality" not in names
-    assert [metric.name for metric in metrics_of(["isles"], ["probability"])][-1] == "isles.pr_auc"
+def test_what_needs_probabilities_is_left_out_without_them():
+    names = [metric.name for metric in metrics_of(["isles", "detection"], with_probability=False)]
+    assert "isles.pr_auc" not in names and "detection.panoptic_quality" in names
+    assert [metric.name for metric in metrics_of(["isles"])][-1] == "isles.pr_auc"
     every = [metric.name for metric in metrics_of(list(FAMILIES))]
     assert len(set(every)) == len(every) == 20
     assert all(name.startswith(f"{family}.") for family, some in FAMILIES.items() for name in [m.name for m in some])
@@ -135,7 +134,7 @@ def test_what_is_not_available_is_left_out():
 
 def test_without_a_probability_pr_auc_is_nan():
     mask = np.ones((1, 2), bool)
-    (metric,) = [metric for metric in FAMILIES["isles"] if metric.needs == "probability"]
+    (metric,) = [metric for metric in FAMILIES["isles"] if metric.needs_probability]
     assert math.isnan(metric.compute(Pair(mask, mask, (1.0, 1.0))))
     assert "isles.pr_auc" not in evaluate_case(mask, mask)
 

@@ -22,6 +22,7 @@ from nnunet_ici.evaluation.metrics import (
     volume_difference,
 )
 from tests import reference_metrics as reference
+from tests.panoptica_values import CASES, VALUES, masks
 
 
 def matched(label, prediction):
@@ -162,16 +163,20 @@ def test_average_precision_is_that_of_scikit_learn(rng):
     ],
 )
 def test_panoptic_quality_by_hand(label, prediction, expected):
-    pytest.importorskip("panoptica")
     found = panoptic_quality(matched(label, prediction))
     assert found == pytest.approx(expected)
     label, prediction = np.array([label], bool), np.array([prediction], bool)
     assert reference.panoptic_quality(label, prediction) == pytest.approx(expected)
 
 
+def test_panoptic_quality_is_that_of_panoptica():
+    assert len(VALUES) == CASES
+    for case, expected in enumerate(VALUES):
+        assert panoptic_quality(match_instances(*masks(case))) == pytest.approx(expected, abs=1e-12), case
+
+
 @pytest.mark.parametrize("axes", [2, 3])
 def test_panoptic_quality_and_lesion_dice_against_loops(axes, rng):
-    pytest.importorskip("panoptica")
     between = 0
     for _ in range(60):
         shape = tuple(rng.integers(1, 16 if axes == 2 else 8, size=axes))

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_ici.evaluation.crossval import read_folds
+from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.postprocessing.choice import Choice, choose, draw_folds, match_folds, metric_values
-from nnunet_ici.postprocessing.report import Tuned, notes
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from nnunet_ici.postprocessing.sweep import STATISTICS, Grid, sweep_case
+from nnunet_ici.postprocessing.tune_report import Tuned, notes
 from tests.reference_postprocessing import GRID, LABELS, REGIONS, naive_mask, naive_scores, smooth
 
 

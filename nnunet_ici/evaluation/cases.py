@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
-from nnunet_ici.evaluation.families import Pair, metrics_of
+from nnunet_ici.evaluation.families import Metric, Pair, metrics_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.grids import Prediction, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
@@ -30,7 +30,6 @@ class Settings:
     Attributes:
         scheme: the meaning of the label maps.
         families: of metrics.
-        available: what metrics may need and there is: "probability" of any model, "panoptica".
         file_ending: of the label maps.
         in_voxels: whether sizes of instances are counted in voxels, not in mm3 (mm2 in 2D).
         with_probabilities: the models that have nnU-Net's probabilities.
@@ -38,10 +37,14 @@ class Settings:
 
     scheme: LabelScheme
     families: tuple[str, ...]
-    available: tuple[str, ...]
     file_ending: str
     in_voxels: bool = False
     with_probabilities: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics that can be computed: some need probabilities of at least one model."""
+        return metrics_of(self.families, bool(self.with_probabilities))
 
 
 @dataclass
@@ -84,7 +87,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     """Evaluate all models on one case. A prediction that is None counts as empty, with a probability of 0 anywhere."""
     result = Evaluated()
     scheme = settings.scheme
-    metrics = metrics_of(settings.families, settings.available)
+    metrics = settings.metrics
     try:
         label = read_label_map(case.label, scheme)
     except ValueError as error:

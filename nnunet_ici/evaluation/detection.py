@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation.matching import Matching
-from nnunet_ici.evaluation.metrics import instance_dice
+from nnunet_ici.evaluation.metrics import f1_of_counts, instance_dice
 
 __all__ = ["FALSE_PER_CASE", "INSTANCE_COLUMNS", "InstanceRow", "by_size", "froc", "instance_rows"]
 
@@ -91,7 +91,6 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
             [row["touched"] for row in inside if row["kind"] == kind] for kind in ("label", "predicted")
         )
         found, false = sum(map(int, label)), len(predicted) - sum(map(int, predicted))
-        total = found + len(label) + false
         groups.append(
             {
                 "from": low,
@@ -102,7 +101,7 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
                 "false": false,
                 "recall": found / len(label) if label else math.nan,
                 "precision": 1 - false / len(predicted) if predicted else math.nan,
-                "f1": 2 * found / total if total else math.nan,
+                "f1": f1_of_counts(found, len(label) - found, false, empty=math.nan),
             }
         )
     return groups

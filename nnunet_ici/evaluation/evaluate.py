@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from nnunet_ici.command import Command, Problems, positive
 from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
 from nnunet_ici.evaluation.families import FAMILIES
-from nnunet_ici.evaluation.gather import Gathered, gather
 from nnunet_ici.evaluation.grids import turned_note
+from nnunet_ici.evaluation.inputs import Gathered, gather
 from nnunet_ici.evaluation.outputs import CONVENTIONS, write_outputs
 from nnunet_ici.geometry import PIXEL_ENDINGS
 
@@ -92,7 +90,6 @@ def _run(args: argparse.Namespace) -> None:
     settings = Settings(
         scheme=gathered.scheme,
         families=tuple(args.family),
-        available=_available(with_probabilities),
         file_ending=gathered.file_ending,
         in_voxels=args.voxels or gathered.file_ending in PIXEL_ENDINGS,
         with_probabilities=with_probabilities,
@@ -107,12 +104,6 @@ def _run(args: argparse.Namespace) -> None:
 
     problems.raise_any()
     write_outputs(args, gathered, settings, evaluated)
-
-
-def _available(with_probabilities: Sequence[str]) -> tuple[str, ...]:
-    """What metrics may need, as far as it is there."""
-    there = {"probability": bool(with_probabilities), "panoptica": importlib.util.find_spec("panoptica") is not None}
-    return tuple(name for name, found in there.items() if found)
 
 
 def _check_ensemble(args: argparse.Namespace, gathered: Gathered) -> list[str]:

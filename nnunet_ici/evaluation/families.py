@@ -75,7 +75,7 @@ class Metric:
         better: whether a higher or a lower value is better; "" where neither is.
         compute: its value for a case.
         counts: whether it counts things, so that a sum over cases means something.
-        needs: "probability" or "panoptica", where it cannot be had without.
+        needs_probability: whether it is left out without probabilities.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Metric:
     better: Better
     compute: Callable[[Pair], float]
     counts: bool = False
-    needs: Literal["", "probability", "panoptica"] = ""
+    needs_probability: bool = False
 
 
 def _average_precision(pair: Pair) -> float:
@@ -130,7 +130,7 @@ FAMILIES: dict[str, tuple[Metric, ...]] = {
             lambda pair: metrics.lesion_count_difference(pair.matching),
         ),
         Metric("isles.lesion_f1", "lesion F1", "higher", lambda pair: metrics.lesion_f1(pair.matching)),
-        Metric("isles.pr_auc", "PR-AUC", "higher", _average_precision, needs="probability"),
+        Metric("isles.pr_auc", "PR-AUC", "higher", _average_precision, needs_probability=True),
     ),
     "paper": (
         Metric("paper.dsc", "DSC", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
@@ -152,15 +152,16 @@ FAMILIES: dict[str, tuple[Metric, ...]] = {
             "panoptic quality",
             "higher",
             lambda pair: metrics.panoptic_quality(pair.matching),
-            needs="panoptica",
         ),
     ),
 }
 
 
-def metrics_of(families: Sequence[str], available: Sequence[str] = ("probability", "panoptica")) -> list[Metric]:
-    """The metrics of some families, in order, without those that need what is not available."""
-    return [metric for name in families for metric in FAMILIES[name] if metric.needs in ("", *available)]
+def metrics_of(families: Sequence[str], with_probability: bool = True) -> list[Metric]:
+    """The metrics of some families, in order; without probabilities those that need them are left out."""
+    return [
+        metric for name in families for metric in FAMILIES[name] if with_probability or not metric.needs_probability
+    ]
 
 
 def evaluate_case(
@@ -177,7 +178,7 @@ def evaluate_case(
         prediction: the same shape, bool or integers 0 and 1.
         spacing_mm: edges of a voxel; 1 mm by default. In 2D a slice is taken as 1 mm thick for ml.
         probability: float32, the same shape, of the class; without it there is no ``isles.pr_auc``.
-        families: of :data:`FAMILIES`; "detection" needs the package panoptica.
+        families: names in :data:`FAMILIES`.
 
     Returns:
         A value for each metric, by name: int for counts, else float; the empty cases are those of
@@ -198,5 +199,4 @@ def evaluate_case(
         (1.0,) * label.ndim if spacing_mm is None else tuple(spacing_mm),
         probability,
     )
-    available = ("panoptica",) if probability is None else ("panoptica", "probability")
-    return {metric.name: metric.compute(pair) for metric in metrics_of(families, available)}
+    return {metric.name: metric.compute(pair) for metric in metrics_of(families, probability is not None)}

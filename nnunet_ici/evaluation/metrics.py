@@ -16,6 +16,8 @@ from nnunet_ici.evaluation.matching import Matching, as_mask
 __all__ = [
     "average_precision",
     "dice",
+    "dice_of_counts",
+    "f1_of_counts",
     "instance_dice",
     "lesion_count_difference",
     "lesion_dice",
@@ -57,10 +59,17 @@ def dice(label: Array, prediction: Array) -> float:
         0.6666666666666666
     """
     label, prediction = _masks(label, prediction)
-    total = np.count_nonzero(label) + np.count_nonzero(prediction)
-    if total == 0:
-        return 1.0
-    return float(2 * np.count_nonzero(label & prediction) / total)
+    return dice_of_counts(np.count_nonzero(label & prediction), np.count_nonzero(label), np.count_nonzero(prediction))
+
+
+def dice_of_counts(shared: int, label: int, predicted: int) -> float:
+    """Dice from the numbers of voxels in both masks, in the label and in the prediction; 1 for two empty masks.
+
+    Example:
+        >>> dice_of_counts(shared=1, label=2, predicted=1)
+        0.6666666666666666
+    """
+    return 2 * shared / (label + predicted) if label + predicted else 1.0
 
 
 def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0) -> float:
@@ -149,10 +158,22 @@ def lesion_f1(matching: Matching) -> float:
         >>> lesion_f1(match_instances(np.array([[1, 0, 1]]), np.array([[1, 0, 0]])))  # 1 found, 1 missed
         0.6666666666666666
     """
-    found, missed, false = matching.found_instances, matching.missed_instances, matching.false_instances
-    if found + missed + false == 0:
-        return 1.0
-    return 2 * found / (2 * found + false + missed)
+    return f1_of_counts(matching.found_instances, matching.missed_instances, matching.false_instances)
+
+
+def f1_of_counts(found: int, missed: int, false: int, empty: float = 1.0) -> float:
+    """F1 from the numbers of found, missed and false instances: 2 TP / (2 TP + FN + FP).
+
+    Args:
+        found, missed, false: TP, FN and FP.
+        empty: the value where all three are 0.
+
+    Example:
+        >>> f1_of_counts(found=1, missed=1, false=0)
+        0.6666666666666666
+    """
+    total = 2 * found + missed + false
+    return 2 * found / total if total else empty
 
 
 def lesion_recall(matching: Matching) -> float:
@@ -219,16 +240,14 @@ def lesion_dice(matching: Matching) -> float:
 
 
 def panoptic_quality(matching: Matching) -> float:
-    """Panoptic quality by panoptica, over our instances: the sum of the IoU of matched pairs / (TP + FP/2 + FN/2).
+    """Panoptic quality: the sum of the IoU of matched pairs over (TP + FP / 2 + FN / 2).
 
-    Instances match at an IoU of 0.5 or more, one to one. Source: Kirillov et al., CVPR 2019; panoptica: Kofler et al.,
-    2023.
+    A label instance and a predicted one match at an IoU of 0.5 or more. No instance can match two others: both would
+    have an IoU of exactly 0.5 and fill it between them, and then they would touch and be one instance. Source: Kirillov
+    et al., CVPR 2019, with the threshold included as in panoptica (Kofler et al., 2023).
 
     Returns:
         A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
-
-    Raises:
-        ModuleNotFoundError: without the package panoptica (``pip install "nnunet-ici[panoptica]"``).
 
     Example:
         >>> import numpy as np
@@ -236,19 +255,9 @@ def panoptic_quality(matching: Matching) -> float:
         >>> panoptic_quality(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))  # 0.5 / (1 + 0.5)
         0.3333333333333333
     """
-    if not matching.label_instances or not matching.predicted_instances:
-        return float(matching.label_instances == matching.predicted_instances)
-    import panoptica
-
-    panoptica.disable_citation_reminder()
-    evaluator = panoptica.Panoptica_Evaluator(
-        expected_input=panoptica.InputType.UNMATCHED_INSTANCE,
-        instance_matcher=panoptica.NaiveThresholdMatching(matching_threshold=0.5),
-        instance_metrics=[panoptica.Metric.IOU],
-        global_metrics=[],
-    )
-    # Where a voxel lies does not matter any more: the background is left behind.
-    foreground = (matching.label_ids > 0) | (matching.predicted_ids > 0)
-    ids = [ids[foreground][None].astype(np.uint32) for ids in (matching.predicted_ids, matching.label_ids)]
-    result = evaluator.evaluate(*ids, verbose=False)["ungrouped"]
-    return float(result.pq)
+    instances = matching.label_instances + matching.predicted_instances
+    label, predicted = (matching.pairs - 1).T
+    shared = matching.shared_voxels
+    union = matching.label_voxels[label] + matching.predicted_voxels[predicted] - shared
+    matched = 2 * shared >= union
+    return float(2 * (shared[matched] / union[matched]).sum() / instances) if instances else 1.0

@@ -13,10 +13,10 @@ from nnunet_ici import __version__
 from nnunet_ici.evaluation.cases import Evaluated, Settings
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
-from nnunet_ici.evaluation.families import Metric, metrics_of
+from nnunet_ici.evaluation.families import Metric
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown
-from nnunet_ici.evaluation.gather import Gathered
+from nnunet_ici.evaluation.inputs import Gathered
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise, write_rows
 from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
@@ -40,7 +40,7 @@ def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settin
         settings: how they were evaluated.
         evaluated: what came out, without problems.
     """
-    metrics = metrics_of(settings.families, settings.available)
+    metrics = settings.metrics
     summary = summarise(evaluated.rows, metrics)
     unit = "voxels" if settings.in_voxels else ("mm3", "mm2")[_is_flat(gathered.cases)]
     totals = {
@@ -82,12 +82,7 @@ def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settin
     (args.o / "tables.md").write_text(f"{text}{CONVENTIONS}", encoding="utf-8")
     (args.o / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
     (args.o / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
-    left_out = (
-        []
-        if "panoptica" in settings.available or "detection" not in settings.families
-        else ['no panoptic quality: pip install "nnunet-ici[panoptica]"']
-    )
-    print(f"\n{text}{CONVENTIONS}", *left_out, f"written to {args.o}", sep="\n")
+    print(f"\n{text}{CONVENTIONS}", f"written to {args.o}", sep="\n")
 
 
 def evaluation_tables(

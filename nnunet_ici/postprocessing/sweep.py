@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation.matching import Matching, bounding_box, match_instances
-from nnunet_ici.evaluation.metrics import dice, lesion_f1
+from nnunet_ici.evaluation.metrics import dice, dice_of_counts, f1_of_counts, lesion_f1
 from nnunet_ici.instances._cc3d import label_array
 from nnunet_ici.postprocessing.rule import Setting, component_table
 
@@ -166,14 +166,13 @@ class _Components:
     def score(self, kept_components: BoolArray) -> list[float]:
         """The statistics with these components (n,) kept."""
         kept = kept_components[self.component]
-        total = self.label_size + int(self.sizes[kept].sum())
         pairs = self.matching.pairs
         found = np.unique(pairs[kept[pairs[:, 1] - 1], 0]).size
         missed = self.matching.label_instances - found
         false = int(np.count_nonzero(kept & ~self.matching.predicted_true))
         return [
-            2 * int(self.overlaps[kept].sum()) / total if total else 1.0,
-            2 * found / (2 * found + false + missed) if found + false + missed else 1.0,
+            dice_of_counts(int(self.overlaps[kept].sum()), self.label_size, int(self.sizes[kept].sum())),
+            f1_of_counts(found, missed, false),
             missed,
             false,
         ]

@@ -18,7 +18,7 @@ import numpy as np
 
 from nnunet_ici import __version__
 from nnunet_ici.command import Command, InputError, Problems, check_file, positive
-from nnunet_ici.evaluation.crossval import read_folds
+from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
@@ -26,10 +26,10 @@ from nnunet_ici.output import write_file
 from nnunet_ici.parallel import in_parallel
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values
-from nnunet_ici.postprocessing.inputs import description_folders, read_regions_class_order
-from nnunet_ici.postprocessing.report import Tuned, class_report, notes, table
+from nnunet_ici.postprocessing.descriptions import description_folders, read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule
 from nnunet_ici.postprocessing.sweep import Grid
+from nnunet_ici.postprocessing.tune_report import Tuned, class_report, notes, table
 
 __all__ = ["main"]
 

@@ -73,7 +73,7 @@ class Evaluation:
     @property
     def metrics(self) -> list[Metric]:
         """Those in cases.csv."""
-        return metrics_of(self.settings.families, self.settings.available)
+        return self.settings.metrics
 
     @property
     def unit_title(self) -> str:
@@ -152,15 +152,17 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
     classes = {str(name): tuple(map(int, values)) for name, values in summary["classes"].items()}
     scheme = LabelScheme(classes, summary["ignore"], summary["file_ending"])
     families = tuple(family for family in arguments["family"] if family in FAMILIES)
-    available = tuple(
-        {metric.needs for family in families for metric in FAMILIES[family] if rows and metric.name in rows[0]} - {""}
-    )
+    columns = rows[0] if rows else {}
+    probabilities = any(metric.needs_probability and metric.name in columns for metric in metrics_of(families))
+    models = tuple(dict.fromkeys(str(row["model"]) for row in rows))
     return Evaluation(
         folder=folder,
         version=str(summary["nnunet_ici"]),
         date=str(summary["date"]),
         arguments=arguments,
-        settings=Settings(scheme, families, available, str(summary["file_ending"])),
+        settings=Settings(
+            scheme, families, str(summary["file_ending"]), with_probabilities=models if probabilities else ()
+        ),
         unit=str(summary["size_unit"]),
         edges=tuple(map(float, arguments["sizes"])),
         rows=rows,

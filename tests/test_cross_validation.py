@@ -10,7 +10,12 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ici.cli import main
-from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, folds_with_predictions, validation_cases
+from nnunet_ici.evaluation.cross_validation import (
+    dataset_folder,
+    fold_predictions,
+    folds_with_predictions,
+    validation_cases,
+)
 from nnunet_ici.evaluation.summary import read_rows
 
 DATASET = "Dataset007_Cells"

@@ -8,7 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_ici.evaluation.crossval import dataset_folder, fold_predictions, folds_with_predictions, validation_cases
+from nnunet_ici.evaluation.cross_validation import (
+    dataset_folder,
+    fold_predictions,
+    folds_with_predictions,
+    validation_cases,
+)
 from nnunet_ici.evaluation.folders import Case, Predictions, find_cases, find_file_ending, list_cases, pair_cases
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
 
