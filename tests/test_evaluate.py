@@ -1,4 +1,4 @@
-"""``nnunet_ici evaluate`` on folders: numbers, classes, probabilities, and one report of all problems."""
+"""``nnunet_ici evaluate`` on folders: numbers, classes, sizes, formats and empty cases."""
 
 from __future__ import annotations
 
@@ -9,65 +9,15 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from sklearn.metrics import average_precision_score
 
-from nnunet_ici.cli import main
 from nnunet_ici.evaluation.families import FAMILIES, metrics_of
 from nnunet_ici.evaluation.summary import read_rows, summarise
+from tests.evaluate_command import evaluate, folders, read_summary, save_probabilities, write
+
+__all__ = ["folders"]
+
 
 OUTPUTS = ["cases.csv", "instances.csv", "summary.json", "tables.csv", "tables.md", "tables.tex"]
-
-
-def write(path, array, spacing=None):
-    path.parent.mkdir(exist_ok=True, parents=True)
-    image = sitk.GetImageFromArray(array)
-    if spacing is not None:
-        image.SetSpacing(spacing)
-    sitk.WriteImage(image, str(path))
-
-
-def save_probabilities(path, lesion):
-    """As nnU-Net does for two labels; (D, H, W), or a slice."""
-    lesion = lesion.astype(np.float32)
-    both = np.stack([1 - lesion, lesion])
-    np.savez_compressed(path, probabilities=both if lesion.ndim == 3 else both[:, None])
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Two cases with three lesions; model A misses one and sees one too many, model B is perfect."""
-    for name, count in (("one", 2), ("two", 1)):
-        label = np.zeros((6, 16, 16), np.uint8)
-        label[1:3, 2:4, 2:4] = 1
-        label[4, 10, 10] = count - 1
-        write(tmp_path / "gt" / f"{name}.nii.gz", label)
-        write(tmp_path / "B" / f"{name}.nii.gz", label)
-        prediction = label.copy()
-        if name == "one":
-            prediction[4, 10, 10], prediction[0, 14, 1] = 0, 1
-        write(tmp_path / "A" / f"{name}.nii.gz", prediction)
-    return tmp_path
-
-
-def evaluate(root, *extra, models=("A", "B"), expected=0):
-    predictions = [f"{model}={root / model}" for model in models]
-    code = main(
-        ["evaluate", "-gt", str(root / "gt"), "-pred", *predictions, "-o", str(root / "out"), "-np", "1", *extra]
-    )
-    assert code == expected
-    if expected:
-        assert not (root / "out").exists()
-        return None
-    with open(root / "out" / "cases.csv", newline="") as file:
-        return {(row["model"], row["case"], row["class"]): row for row in csv.DictReader(file)}
-
-
-def refuse(constant):
-    raise ValueError(f"JSON does not know {constant}")
-
-
-def read_summary(root):
-    return json.loads((root / "out" / "summary.json").read_text(), parse_constant=refuse)
 
 
 def test_the_numbers(folders, capsys):
@@ -155,62 +105,6 @@ def test_sizes_in_mm3_and_in_voxels(folders):
     assert "size (voxels)" in (folders / "out" / "tables.md").read_text()
 
 
-@pytest.mark.parametrize("sizes", [["10", "5"], ["0", "5"], ["5", "5"], ["nan"], ["5", "inf"]])
-def test_sizes_that_are_no_edges(folders, capsys, sizes):
-    evaluate(folders, "--sizes", *sizes, expected=1)
-    assert "--sizes are no edges. Expected: ascending numbers above 0. Got: [" in capsys.readouterr().err
-
-
-def test_probabilities_beside_the_predictions(folders, rng):
-    lesions, probabilities = [], []
-    for name in ("one", "two"):
-        label = sitk.GetArrayFromImage(sitk.ReadImage(str(folders / "gt" / f"{name}.nii.gz")))
-        probability = np.clip(0.5 * label + 0.5 * rng.random(label.shape), 0, 1).astype(np.float32)
-        write(folders / "A" / f"{name}.nii.gz", (probability > 0.5).astype(np.uint8))
-        save_probabilities(folders / "A" / f"{name}.npz", probability)
-        lesions.append(label.ravel())
-        probabilities.append(probability.ravel())
-    rows = evaluate(folders)
-    for name, lesion, probability in zip(("one", "two"), lesions, probabilities, strict=True):
-        found = float(rows["A", name, "foreground"]["isles.pr_auc"])
-        assert found == pytest.approx(average_precision_score(lesion, probability), abs=1e-6)
-    assert rows["B", "one", "foreground"]["isles.pr_auc"] == ""  # no probabilities, and none made up
-    summary = read_summary(folders)
-    assert list(summary["froc"]) == ["A"]
-    assert summary["froc"]["A"]["foreground"]["sensitivity"][-1] == 1
-    assert "| PR-AUC |" in (folders / "out" / "tables.md").read_text()
-    assert "| FROC |" in (folders / "out" / "tables.md").read_text()
-
-
-def test_ignored_voxels_have_no_probability(tmp_path):
-    label = np.array([[1, 0, 2, 2]], np.uint8)
-    write(tmp_path / "gt" / "a.png", label)
-    write(tmp_path / "A" / "a.png", np.array([[1, 0, 1, 0]], np.uint8))
-    save_probabilities(tmp_path / "A" / "a.npz", np.array([[0.75, 0.25, 1.0, 0.0]]))
-    declared = {"labels": {"background": 0, "lesion": 1, "ignore": 2}, "file_ending": ".png"}
-    (tmp_path / "dataset.json").write_text(json.dumps(declared))
-    (row,) = evaluate(tmp_path, models=("A",)).values()
-    assert float(row["isles.pr_auc"]) == 1  # a half, were the third voxel to count
-    assert (row["isles.dice"], row["paper.false_instances"]) == ("1.0", "0")
-
-
-def test_probabilities_of_some_cases_only(folders, capsys):
-    save_probabilities(folders / "A" / "one.npz", np.zeros((6, 16, 16)))
-    evaluate(folders, expected=1)
-    report = capsys.readouterr().err
-    assert f"A: no probabilities beside {folders / 'A' / 'two.nii.gz'}, as there are beside others." in report
-    assert f"Expected: {folders / 'A' / 'two.npz'}. Got: no such file" in report
-
-
-def test_probabilities_of_another_shape(folders, capsys):
-    for name in ("one", "two"):
-        save_probabilities(folders / "A" / f"{name}.npz", np.zeros((5, 16, 16)))
-    evaluate(folders, expected=1)
-    report = capsys.readouterr().err
-    assert "2 problems, nothing was written:" in report
-    assert f"{folders / 'A' / 'one.npz'} has another shape than its label map." in report
-
-
 def test_flat_images(tmp_path):
     label = np.zeros((20, 24), np.uint8)
     label[3:6, 3:6] = 1
@@ -280,76 +174,3 @@ def test_a_missing_prediction_is_an_error_or_counts_as_empty(folders, capsys):
     assert rows["A", "one", "foreground"]["paper.all_missed"] == "1"
     assert rows["A", "one", "foreground"]["paper.dsc"] == "0.0"
     assert read_summary(folders)["files"]["one"]["predictions"]["A"] is None
-
-
-def test_a_missing_prediction_has_no_probability_anywhere(folders, rng):
-    for name in ("one", "two"):
-        label = sitk.GetArrayFromImage(sitk.ReadImage(str(folders / "gt" / f"{name}.nii.gz")))
-        save_probabilities(folders / "A" / f"{name}.npz", 0.75 * label)
-    for ending in (".nii.gz", ".npz"):
-        (folders / "A" / f"one{ending}").unlink()
-    rows = evaluate(folders, "--allow-missing", "--family", "isles")
-    prevalence = label_share(folders / "gt" / "one.nii.gz")
-    assert float(rows["A", "one", "foreground"]["isles.pr_auc"]) == pytest.approx(prevalence)
-    assert rows["A", "two", "foreground"]["isles.pr_auc"] == "1.0"
-    assert rows["B", "one", "foreground"]["isles.pr_auc"] == ""
-
-
-def label_share(path):
-    return float((sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0).mean())
-
-
-def test_everything_wrong_in_one_report(folders, capsys):
-    write(folders / "A" / "three.nii.gz", np.zeros((2, 2, 2), np.uint8))
-    write(folders / "B" / "one.nii.gz", np.zeros((5, 16, 16), np.uint8))
-    path = folders / "B" / "two.nii.gz"
-    path.write_bytes(path.read_bytes()[:-30])
-    write(folders / "A" / "two.nii.gz", np.full((6, 16, 16), 0.5, np.float32))
-    evaluate(folders, "--sizes", "5", "1", expected=1)
-    report = capsys.readouterr().err
-    assert "5 problems, nothing was written:" in report
-    assert f"A: prediction without a ground truth: {folders / 'A' / 'three.nii.gz'}" in report
-    assert "another shape than its ground truth. Expected: (6, 16, 16)" in report and "Got: (5, 16, 16)" in report
-    assert f"{path} cannot be read. Expected: a whole image. Got: Compressed file ended" in report
-    assert "is not a label map. Expected: whole numbers. Got: 0.5 and 1535 more of 1536 values" in report
-    assert "--sizes are no edges" in report
-
-
-def test_values_without_a_class(folders, capsys):
-    declared = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
-    (folders / "dataset.json").write_text(json.dumps(declared))  # beside gt, as in nnUNet_raw
-    write(folders / "A" / "one.nii.gz", np.full((6, 16, 16), 7, np.uint8))
-    evaluate(folders, expected=1)
-    assert "holds values that stand for no class. Expected: lesion (1). Got: 7" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("models", "message"),
-    [
-        (["A"], r"-pred is malformed. Expected: NAME=DIR. Got: A"),
-        (["=x"], r"-pred is malformed. Expected: NAME=DIR. Got: =x"),
-        (["A={root}/A", "A={root}/B"], "-pred has two folders of one name. Expected: each name once."),
-        (["A={root}/none"], "none cannot be read. Expected: a folder. Got: no such folder"),
-        (["A={root}/empty"], "empty holds no label map. Expected: *.nii.gz. Got: 0 other files"),
-    ],
-)
-def test_arguments(folders, capsys, models, message):
-    (folders / "empty").mkdir()
-    models = [model.format(root=folders) for model in models]
-    assert main(["evaluate", "-gt", str(folders / "gt"), "-pred", *models, "-o", str(folders / "out"), "-np", "1"]) == 1
-    assert message in capsys.readouterr().err and not (folders / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "-gt is missing. Expected: the folder of the ground truth, or -d ID with -tr. Got: neither"),
-        (["-gt", "{root}/gt"], "no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither"),
-        (["-gt", "{root}/none", "-pred", "A={root}/A"], "none cannot be read. Expected: a folder."),
-        (["-gt", "{root}/gt", "-pred", "A={root}/A", "-o", "{root}/A/one.nii.gz"], "-o is not usable."),
-    ],
-)
-def test_what_is_not_there(folders, capsys, arguments, message):
-    arguments = [argument.format(root=folders) for argument in arguments]
-    assert main(["evaluate", "-np", "1", "-o", str(folders / "out"), *arguments]) == 1
-    assert message in capsys.readouterr().err and not (folders / "out").exists()

@@ -18,10 +18,10 @@ ALLOWED = {
     "ext": {"trainers"},
     "trainers": {"losses", "command"},
     "explain": {"losses", "instances", "evaluation", "drawing", "images", "geometry", "command", "output"},
-    "postprocessing": {"evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
+    "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
     "report": {"evaluation", "drawing", "images", "geometry", "command", "output"},
-    "evaluation": {"instances", "images", "geometry", "command", "output", "parallel"},
-    "datasets": {"instances", "images", "geometry", "command", "output", "parallel"},
+    "evaluation": {"on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
+    "datasets": {"on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "losses": {"instances", "checks"},
     "instances": {"checks"},
     "output": {"parallel"},
@@ -30,6 +30,7 @@ ALLOWED = {
     "command": set(),
     "images": {"geometry"},
     "geometry": set(),
+    "on_demand": set(),
     "parallel": set(),
     "_autoregister": set(),
     "__init__": set(),
@@ -82,10 +83,11 @@ def test_no_part_is_forgotten():
 
 
 def test_public_names_are_listed_and_exist():
-    for name in ("instances", "losses"):
+    for name in ("datasets", "evaluation", "instances", "losses", "postprocessing"):
         module = __import__(f"nnunet_ici.{name}", fromlist=["__all__"])
         assert module.__all__ == sorted(module.__all__)
         assert all(hasattr(module, public) for public in module.__all__)
+        assert not hasattr(module, "no_such_name")
 
 
 def test_commands_that_need_no_network_do_not_load_torch():

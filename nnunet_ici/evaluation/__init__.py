@@ -1,0 +1,65 @@
+"""Judging predictions by their lesions: instances, their matching, metrics, tables and the command ``evaluate``.
+
+``metrics`` holds the metrics as functions, ``families`` says which of them the command computes. Names are loaded on
+demand, so that the command's help need not wait for SciPy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnunet_ici.on_demand import load
+
+if TYPE_CHECKING:
+    from nnunet_ici.evaluation.comparison import compare
+    from nnunet_ici.evaluation.detection import by_size, froc
+    from nnunet_ici.evaluation.families import FAMILIES, evaluate_case
+    from nnunet_ici.evaluation.label_maps import read_label_map
+    from nnunet_ici.evaluation.labels import LabelScheme, read_label_scheme
+    from nnunet_ici.evaluation.matching import Matching, match_instances
+    from nnunet_ici.evaluation.metrics import average_precision, dice, lesion_dice, lesion_f1, panoptic_quality
+    from nnunet_ici.evaluation.summary import read_rows, summarise
+
+__all__ = [
+    "FAMILIES",
+    "LabelScheme",
+    "Matching",
+    "average_precision",
+    "by_size",
+    "compare",
+    "dice",
+    "evaluate_case",
+    "froc",
+    "lesion_dice",
+    "lesion_f1",
+    "match_instances",
+    "panoptic_quality",
+    "read_label_map",
+    "read_label_scheme",
+    "read_rows",
+    "summarise",
+]
+
+_PARTS = {
+    "FAMILIES": "families",
+    "LabelScheme": "labels",
+    "Matching": "matching",
+    "average_precision": "metrics",
+    "by_size": "detection",
+    "compare": "comparison",
+    "dice": "metrics",
+    "evaluate_case": "families",
+    "froc": "detection",
+    "lesion_dice": "metrics",
+    "lesion_f1": "metrics",
+    "match_instances": "matching",
+    "panoptic_quality": "metrics",
+    "read_label_map": "label_maps",
+    "read_label_scheme": "labels",
+    "read_rows": "summary",
+    "summarise": "summary",
+}
+
+
+def __getattr__(name: str) -> object:
+    return load(__name__, name, _PARTS)

@@ -1,0 +1,37 @@
+"""From probabilities to label maps: the threshold and the smallest lesion of each class, chosen on a cross-validation.
+
+``tune`` chooses and writes a rule, ``postprocess`` applies it. Names are loaded on demand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnunet_ici.on_demand import load
+
+if TYPE_CHECKING:
+    from nnunet_ici.postprocessing.choice import choose
+    from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
+    from nnunet_ici.postprocessing.sweep import Grid, sweep_case
+
+__all__ = [
+    "Grid",
+    "Rule",
+    "Setting",
+    "choose",
+    "read_rule",
+    "sweep_case",
+]
+
+_PARTS = {
+    "Grid": "sweep",
+    "Rule": "rule",
+    "Setting": "rule",
+    "choose": "choice",
+    "read_rule": "rule",
+    "sweep_case": "sweep",
+}
+
+
+def __getattr__(name: str) -> object:
+    return load(__name__, name, _PARTS)

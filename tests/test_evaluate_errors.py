@@ -1,0 +1,75 @@
+"""``nnunet_ici evaluate`` on input that is not usable: one report of all problems."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_ici.cli import main
+from tests.evaluate_command import evaluate, folders, write
+
+__all__ = ["folders"]
+
+
+@pytest.mark.parametrize("sizes", [["10", "5"], ["0", "5"], ["5", "5"], ["nan"], ["5", "inf"]])
+def test_sizes_that_are_no_edges(folders, capsys, sizes):
+    evaluate(folders, "--sizes", *sizes, expected=1)
+    assert "--sizes are no edges. Expected: ascending numbers above 0. Got: [" in capsys.readouterr().err
+
+
+def test_everything_wrong_in_one_report(folders, capsys):
+    write(folders / "A" / "three.nii.gz", np.zeros((2, 2, 2), np.uint8))
+    write(folders / "B" / "one.nii.gz", np.zeros((5, 16, 16), np.uint8))
+    path = folders / "B" / "two.nii.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    write(folders / "A" / "two.nii.gz", np.full((6, 16, 16), 0.5, np.float32))
+    evaluate(folders, "--sizes", "5", "1", expected=1)
+    report = capsys.readouterr().err
+    assert "5 problems, nothing was written:" in report
+    assert f"A: prediction without a ground truth: {folders / 'A' / 'three.nii.gz'}" in report
+    assert "another shape than its ground truth. Expected: (6, 16, 16)" in report and "Got: (5, 16, 16)" in report
+    assert f"{path} cannot be read. Expected: a whole image. Got: Compressed file ended" in report
+    assert "is not a label map. Expected: whole numbers. Got: 0.5 and 1535 more of 1536 values" in report
+    assert "--sizes are no edges" in report
+
+
+def test_values_without_a_class(folders, capsys):
+    declared = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (folders / "dataset.json").write_text(json.dumps(declared))  # beside gt, as in nnUNet_raw
+    write(folders / "A" / "one.nii.gz", np.full((6, 16, 16), 7, np.uint8))
+    evaluate(folders, expected=1)
+    assert "holds values that stand for no class. Expected: lesion (1). Got: 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (["A"], r"-pred is malformed. Expected: NAME=DIR. Got: A"),
+        (["=x"], r"-pred is malformed. Expected: NAME=DIR. Got: =x"),
+        (["A={root}/A", "A={root}/B"], "-pred has two folders of one name. Expected: each name once."),
+        (["A={root}/none"], "none cannot be read. Expected: a folder. Got: no such folder"),
+        (["A={root}/empty"], "empty holds no label map. Expected: *.nii.gz. Got: 0 other files"),
+    ],
+)
+def test_arguments(folders, capsys, models, message):
+    (folders / "empty").mkdir()
+    models = [model.format(root=folders) for model in models]
+    assert main(["evaluate", "-gt", str(folders / "gt"), "-pred", *models, "-o", str(folders / "out"), "-np", "1"]) == 1
+    assert message in capsys.readouterr().err and not (folders / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "-gt is missing. Expected: the folder of the ground truth, or -d ID with -tr. Got: neither"),
+        (["-gt", "{root}/gt"], "no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither"),
+        (["-gt", "{root}/none", "-pred", "A={root}/A"], "none cannot be read. Expected: a folder."),
+        (["-gt", "{root}/gt", "-pred", "A={root}/A", "-o", "{root}/A/one.nii.gz"], "-o is not usable."),
+    ],
+)
+def test_what_is_not_there(folders, capsys, arguments, message):
+    arguments = [argument.format(root=folders) for argument in arguments]
+    assert main(["evaluate", "-np", "1", "-o", str(folders / "out"), *arguments]) == 1
+    assert message in capsys.readouterr().err and not (folders / "out").exists()
