@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation.matching import match_instances
-from nnunet_ici.evaluation.metrics import average_precision, dice, lesion_f1
+from nnunet_ici.evaluation.metrics import average_precision, dice, lesion_dice, lesion_f1
 
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+SCORES = ("dice", "f1", "f1_iou50", "lesion_dice")
 COUNTS = ("lesions", "found", "false", "predicted", "iou50", "merged", "small", "small_found")
 
 BoolArray = npt.NDArray[np.bool_]
@@ -29,10 +30,11 @@ def measure_case(label: BoolArray, probability: npt.NDArray[np.floating], small:
 
     Returns:
         ``pr_auc``: area under the precision-recall curve over voxels, as average precision; None for an empty label.
-        ``thresholds``: for each of :data:`THRESHOLDS`, ``dice`` (two empty masks: 1), ``f1`` (lesion-wise, any shared
-        voxel; no lesion on either side: 1), ``f1_iou50`` (a lesion is found by the predicted component that shares
-        more than half of their union) and the :data:`COUNTS`; ``merged`` counts the lesions that share a predicted
-        component with another one, ``small`` and ``small_found`` the small lesions.
+        ``thresholds``: for each of :data:`THRESHOLDS` the :data:`SCORES` and :data:`COUNTS`. Scores: ``dice`` (two
+        empty masks: 1), ``f1`` (lesion-wise, any shared voxel; no lesion on either side: 1), ``f1_iou50`` (a lesion is
+        found by the predicted component that shares more than half of their union), ``lesion_dice`` (lesion-wise Dice
+        as in the BraTS challenges, without their dilation and smallest volume). Counts: ``merged`` are the lesions that
+        share a predicted component with another one, ``small`` and ``small_found`` the small lesions.
     """
     thresholds: list[dict[str, float]] = []
     for threshold in THRESHOLDS:
@@ -50,6 +52,7 @@ def measure_case(label: BoolArray, probability: npt.NDArray[np.floating], small:
                 "dice": dice(label, mask),
                 "f1": lesion_f1(matching),
                 "f1_iou50": 2 * iou50 / instances if instances else 1.0,
+                "lesion_dice": lesion_dice(matching),
                 "lesions": matching.label_instances,
                 "found": matching.found_instances,
                 "false": matching.false_instances,

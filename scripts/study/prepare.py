@@ -11,18 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.study.sets import ROOT, Data
+from scripts.study.small_plans import SOURCE, shrink
 
 
-def environment(work: Path, seed: int | None = None) -> dict[str, str]:
-    """nnU-Net's folders and settings; each seed has a folder of results of its own."""
-    results = work / "results" / ("none" if seed is None else f"seed{seed}")
+def environment(work: Path, run: str | None = None) -> dict[str, str]:
+    """nnU-Net's folders and settings.
+
+    Args:
+        work: the folder the study works in.
+        run: a folder of results for this run; without it, for planning.
+    """
+    results = work / "training" / (run or "none")
     folders = {"nnUNet_raw": work / "raw", "nnUNet_preprocessed": work / "preprocessed", "nnUNet_results": results}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "GOMP_SPINCOUNT": "0",
         "OMP_WAIT_POLICY": "PASSIVE",
-        "nnUNet_n_proc_DA": "1" if seed is None else "0",  # its planning cannot do with 0
+        "nnUNet_n_proc_DA": "1" if run is None else "0",  # its planning cannot do with 0
         "nnUNet_def_n_proc": "1",
         "nnUNet_compile": "f",
         "PYTHONPATH": str(ROOT),
@@ -30,30 +36,43 @@ def environment(work: Path, seed: int | None = None) -> dict[str, str]:
     return {**os.environ, **{name: str(folder) for name, folder in folders.items()}, **settings}
 
 
-def prepare(data: Data, source: Path, work: Path, train: int, test: int, seed: int) -> None:
-    """Raw data, nnU-Net's planning and preprocessing, and the small plans; each step is done once."""
+def plans_name(data_name: str) -> str:
+    """The name of the small plans of a data set of the study."""
+    return f"nnUNetPlans_{data_name}"
+
+
+def prepare(name: str, data: Data, work: Path) -> None:
+    """Make what a data set of the study lacks in a folder; each step is done once.
+
+    Args:
+        name: key of the data set.
+        data: what it is.
+        work: the folder the study works in.
+    """
     environ = environment(work)
     number = data.dataset[7:10]
     raw = work / "raw" / data.dataset
     if not raw.is_dir():
         if data.dataset.endswith("Nuclei"):
-            copy_part(source, raw, train, test)
+            copy_part(data.source, raw, data.train, data.test)
         elif data.dataset.endswith("Implants"):
-            script = [sys.executable, "-m", "scripts.study.implants", source, work / "raw", "-d", number]
-            _call([*script, "-n", train, "--test", test, "--seed", seed, "-np", "1"], environ)
+            script = [sys.executable, "-m", "scripts.study.implants", data.source, work / "raw", "-d", number]
+            _call([*script, "-n", data.train, "--test", data.test, "--seed", 0, "-np", 1], environ)
         else:
-            _prepare_atlas(work, train, test, seed, environ)
+            _prepare_atlas(raw, work, data, environ)
     preprocessed = work / "preprocessed" / data.dataset
-    plans = preprocessed / "nnUNetPlans.json"
+    plans = preprocessed / f"{SOURCE}.json"
     configuration = data.configuration
-    done = preprocessed / f"nnUNetPlans_{configuration}"
-    if not plans.is_file() or not done.is_dir():
-        command = ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", configuration, "-npfp", "1", "-np", "1"]
+    if not plans.is_file() or not (preprocessed / f"{SOURCE}_{configuration}").is_dir():
+        command = ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", configuration, "-npfp", 1, "-np", 1]
         _call(command, environ)
     if (raw / "splits_final.json").is_file():
         shutil.copyfile(raw / "splits_final.json", preprocessed / "splits_final.json")
-    small = [sys.executable, "scripts/study/small_plans.py", number, configuration, "--batch-size", data.batch_size]
-    _call([*small, "--patch-size", *data.patch_size, "--features", *data.features], environ)
+    small = preprocessed / f"{plans_name(name)}.json"
+    shape = (data.patch_size, data.features, data.batch_size)
+    content = json.dumps(shrink(json.loads(plans.read_text()), configuration, *shape, plans_name(name)), indent=4)
+    if not small.is_file() or small.read_text() != content:
+        small.write_text(content)
 
 
 def copy_part(source: Path, target: Path, train: int, test: int) -> None:
@@ -68,21 +87,24 @@ def copy_part(source: Path, target: Path, train: int, test: int) -> None:
     (target / "dataset.json").write_text(json.dumps(dataset))
 
 
-def _prepare_atlas(work: Path, train: int, test: int, seed: int, environ: dict[str, str]) -> None:
+def _prepare_atlas(raw: Path, work: Path, data: Data, environ: dict[str, str]) -> None:
     """A synthetic ATLAS, whose last subjects become test cases with labels."""
-    command = ["nnunet_ici", "synth-atlas", work / "atlas", "-n", train + test, "--test", 1, "--seed", seed]
-    _call([*command, "--spacing", 2, "-np", 1], environ)
-    _call(["nnunet_ici", "convert-atlas", work / "atlas", "-d", "100"], environ)
-    raw = work / "raw" / "Dataset100_ATLAS"
-    shutil.rmtree(raw / "imagesTs")
+    source, subjects = work / raw.name, data.train + data.test
+    if not source.is_dir():
+        command = ["nnunet_ici", "synth-atlas", source, "-n", subjects, "--test", 1, "--seed", 0]
+        _call([*command, "--spacing", data.spacing_mm, "-np", 1], environ)
+    _call(["nnunet_ici", "convert-atlas", source, "-d", data.dataset[7:10]], environ)
+    made = next(raw.parent.glob(f"{data.dataset[:10]}_*"))
+    shutil.rmtree(made / "imagesTs")
     for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
-        (raw / f"{kind}Ts").mkdir()
-        for path in sorted((raw / f"{kind}Tr").glob(f"*{ending}"))[train:]:
-            path.rename(raw / f"{kind}Ts" / path.name)
-    dataset = json.loads((raw / "dataset.json").read_text())
-    dataset["numTraining"] = train
-    (raw / "dataset.json").write_text(json.dumps(dataset))
+        (made / f"{kind}Ts").mkdir()
+        for path in sorted((made / f"{kind}Tr").glob(f"*{ending}"))[data.train :]:
+            path.rename(made / f"{kind}Ts" / path.name)
+    dataset = json.loads((made / "dataset.json").read_text())
+    dataset["numTraining"] = data.train
+    (made / "dataset.json").write_text(json.dumps(dataset))
 
 
 def _call(command: Sequence[object], environ: dict[str, str]) -> None:
-    subprocess.run([str(part) for part in command], env=environ, cwd=ROOT, check=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"  # the commands of this environment first
+    subprocess.run([str(part) for part in command], env={**environ, "PATH": path}, cwd=ROOT, check=True)

@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici.evaluation.comparison import compare
-from scripts.study.runs import Run, read_runs
+from scripts.study.runs import EARLIER, Run, read_runs
+from scripts.study.sets import BASELINE, DATA
 
-BASELINE = "nnUNetTrainer"
-TITLES = {
-    "nuclei": "Nuclei: real, 2D",
-    "implants2d": "Implanted MS lesions: 3D volumes, nnU-Net's 2d",
-    "implants": "Implanted MS lesions: 3D",
-    "atlas": "Synthetic ATLAS: 3D",
-}
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Title, value of a run from its columns of test cases, decimals, and which way is better.
@@ -48,8 +42,8 @@ CLAIMS = (
 def write_report(results: Path, docs: Path) -> None:
     """Write docs/RESULTS.md and docs/results_DATA.png for each data set that has runs."""
     parts = [(results / "introduction.md").read_text()]
-    for data, title in TITLES.items():
-        runs = dict(sorted(read_runs(results / data).items(), key=lambda item: item[0] != BASELINE))
+    for data, title in ((name, data.title) for name, data in DATA.items()):
+        runs = dict(sorted(read_runs(results / data / EARLIER).items(), key=lambda item: item[0] != BASELINE))
         if runs:
             draw(runs, title, docs / f"results_{data}.png")
             notes = results / data / "notes.md"

@@ -2,7 +2,8 @@
 
 A process of its own (``python -m scripts.study.run``), as nnU-Net reads its folders from the environment when it is
 imported, and as everything random in it is seeded here. With ``nnUNet_n_proc_DA=0`` augmentation runs in this process
-too, so that two runs of one seed begin with the same network and see the same batches, whatever their loss.
+too, so that two runs of one seed begin with the same network and see the same batches, whatever their loss, and a run
+that was stopped goes on exactly where its last checkpoint was written.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import numpy as np
 
 from nnunet_ici.evaluation.label_maps import read_label_map
 from scripts.study.metrics import instance_sizes, measure_case
+from scripts.study.resume import make_resumable
+from scripts.study.runs import write_run
+from scripts.study.sets import ROOT
+from scripts.study.small_plans import TARGET
 
-PLANS = "nnUNetPlans_small"
 
-
-def build_trainer(name: str, dataset: str, configuration: str, device: str) -> Any:
+def build_trainer(name: str, dataset: str, configuration: str, plans: str, device: str) -> Any:
     """nnU-Net's trainer of that name, or the ablation of this study."""
     import torch
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -35,7 +38,7 @@ def build_trainer(name: str, dataset: str, configuration: str, device: str) -> A
     folder = Path(os.environ["nnUNet_preprocessed"]) / dataset
     trainer_class = ABLATIONS.get(name) or recursive_find_trainer_class_by_name(name)
     return trainer_class(
-        plans={**json.loads((folder / f"{PLANS}.json").read_text()), "continue_training": False},
+        plans={**json.loads((folder / f"{plans}.json").read_text()), "continue_training": False},
         configuration=configuration,
         fold=0,
         dataset_json=json.loads((folder / "dataset.json").read_text()),
@@ -52,22 +55,21 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def train(trainer: Any, epochs: int, iterations: int) -> list[float]:
+def train(trainer: Any, epochs: int, iterations: int) -> tuple[list[float], list[int]]:
     """Train to the end, or go on from the last checkpoint.
 
     Returns:
-        The seconds of each epoch.
+        The seconds of each epoch, and the number of epochs after which the training was gone on with, for each time
+        that it had been stopped.
     """
     trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
     trainer.num_val_iterations_per_epoch = min(trainer.num_val_iterations_per_epoch, max(1, iterations // 5))
-    final = Path(trainer.output_folder) / "checkpoint_final.pth"
-    if final.is_file():
-        trainer.load_checkpoint(str(final))
-    else:
+    resumed = make_resumable(trainer)
+    if trainer.current_epoch < epochs:
         trainer.run_training()
     curves = trainer.logger.local_logger.my_fantastic_logging
     ends = zip(curves["epoch_start_timestamps"], curves["epoch_end_timestamps"], strict=True)
-    return [end - start for start, end in ends]
+    return [end - start for start, end in ends], resumed
 
 
 def predict(trainer: Any, dataset: str, small: float) -> list[dict[str, Any]]:
@@ -130,6 +132,7 @@ def main() -> int:
     parser.add_argument("trainer")
     parser.add_argument("seed", type=int)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--plans", default=TARGET)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--iterations", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
@@ -137,29 +140,33 @@ def main() -> int:
 
     import torch
 
+    from scripts.study.machine import describe_code, describe_machine
+
     torch.set_num_threads(args.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    code = describe_code(ROOT)
     seed_everything(args.seed)
-    trainer = build_trainer(args.trainer, args.dataset, args.configuration, device)
-    seconds = train(trainer, args.epochs, args.iterations)
+    trainer = build_trainer(args.trainer, args.dataset, args.configuration, args.plans, device)
+    seconds, resumed = train(trainer, args.epochs, args.iterations)
     started = time.perf_counter()
     small = smallest_third(args.dataset)
     cases = predict(trainer, args.dataset, small)
-    content = {
-        "trainer": args.trainer,
-        "seed": args.seed,
-        "epochs": args.epochs,
-        "iterations": args.iterations,
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"CPU, {args.threads} thread",
-        "epoch_seconds": round(statistics.median(seconds), 2),
-        "predict_seconds": round(time.perf_counter() - started, 1),
-        "small_voxels": small,
-        "cases": cases,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_suffix(".part")
-    partial.write_text(json.dumps(content))
-    partial.rename(args.out)
+    write_run(
+        args.out,
+        {
+            "trainer": args.trainer,
+            "seed": args.seed,
+            "epochs": args.epochs,
+            "iterations": args.iterations,
+            "machine": describe_machine(trainer.device, args.threads),
+            "code": code,
+            "resumed_after_epochs": resumed,
+            "epoch_seconds": round(statistics.median(seconds), 2),
+            "predict_seconds": round(time.perf_counter() - started, 1),
+            "small_voxels": small,
+            "cases": cases,
+        },
+    )
     return 0
 
 

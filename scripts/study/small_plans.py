@@ -22,7 +22,12 @@ PER_STAGE = ("kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage"
 
 
 def shrink(
-    plans: dict[str, Any], configuration: str, patch_size: Sequence[int], features: Sequence[int], batch_size: int
+    plans: dict[str, Any],
+    configuration: str,
+    patch_size: Sequence[int],
+    features: Sequence[int],
+    batch_size: int,
+    name: str = TARGET,
 ) -> dict[str, Any]:
     """The plans with one configuration, shrunk.
 
@@ -32,6 +37,7 @@ def shrink(
         patch_size: in voxels, rounded up to what the network's strides divide; never beyond the planned patch.
         features: one number for each stage of the network kept.
         batch_size: of the training.
+        name: of the new plans.
 
     Raises:
         KeyError: if the plans do not hold the configuration.
@@ -58,7 +64,7 @@ def shrink(
     ]
     config["batch_size"] = batch_size
     shrunk["configurations"] = {configuration: config}
-    shrunk["plans_name"] = TARGET
+    shrunk["plans_name"] = name
     return shrunk
 
 
