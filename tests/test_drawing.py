@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.drawing import Geometry, View, around, grey_levels, mask_loops, mask_path, whole_image
+from nnunet_ici.drawing import FLAT, PLANES, Geometry, View, around, grey_levels, mask_loops, mask_path, whole_image
+from nnunet_ici.geometry import Grid
 
 
-def test_volumes_are_turned_to_axial_slices():
-    array = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+def geometry_of(array, spacing, axes="LPS", name="a.nii.gz"):
     image = sitk.GetImageFromArray(array)
-    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-    image.SetSpacing((1.0, 2.0, 5.0))
-    geometry = Geometry(image)
-    assert geometry.turned(array).tolist() == array[:, ::-1, ::-1].tolist() and geometry.pixel_aspect == 2.0
-    assert Geometry(sitk.GetImageFromArray(array[0])).turned(array[0]).tolist() == array[0].tolist()
+    image.SetSpacing(spacing)
+    image.SetOrigin([10.0, 20.0, 30.0][: len(spacing)])
+    if array.ndim == 3:
+        image = sitk.DICOMOrient(image, axes)
+    return sitk.GetArrayFromImage(image), Geometry(Grid.of(image, Path(name)))
 
-    colours = np.stack([array] * 3, axis=-1)
-    assert geometry.turned(colours).tolist() == colours[:, ::-1, ::-1].tolist()
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR", "SLA", "RSP"])
+def test_volumes_are_turned_to_axial_slices(axes):
+    array = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    stored, geometry = geometry_of(array, (1.0, 2.0, 5.0), axes)
+    assert geometry.turned(stored).tolist() == array.tolist() and geometry.spacing_mm == (5.0, 2.0, 1.0)
+    assert geometry.turned(np.stack([stored] * 3, axis=-1)).tolist() == np.stack([array] * 3, axis=-1).tolist()
+    # The first voxel lies at 10 mm to the left, 20 mm to the back, 30 mm up.
+    assert [geometry.position_mm(plane, 0) for plane in PLANES] == [30, -20, -10]
+    assert [geometry.position_mm(plane, 1) for plane in PLANES] == [35, -22, -11]
+    assert geometry.unit == "mm"
+
+
+def test_images_stay_as_they_are():
+    array, geometry = geometry_of(np.arange(6).reshape(2, 3), (1.0, 3.0), name="a.png")
+    assert geometry.turned(array).tolist() == array.tolist()
+    assert geometry.unit == "px" and FLAT.pixel_mm(geometry.spacing_mm) == (1.0, 1.0)
+    assert FLAT.pixel_mm(geometry_of(array, (1.0, 3.0))[1].spacing_mm) == (3.0, 1.0)
+
+
+def test_planes_show_what_lies_left_right_above_and_below():
+    volume = np.zeros((3, 4, 5), np.uint8)  # first voxel: feet, front, right
+    volume[0, 0, 0] = 1
+    for plane, shape in zip(PLANES, ((3, 4, 5), (4, 3, 5), (5, 3, 4)), strict=True):
+        slices = plane.laid(volume)
+        assert slices.shape == shape
+        row, column = np.argwhere(slices[0])[0]
+        left, _, above, below = plane.sides
+        assert column == 0 and left == ("A" if plane.name == "sagittal" else "R")
+        assert (row, below) == (shape[1] - 1, "I") if plane.name != "axial" else (row, above) == (0, "A")
+    assert [plane.pixel_mm((5.0, 2.0, 1.0)) for plane in PLANES] == [(2.0, 1.0), (5.0, 1.0), (5.0, 2.0)]
 
 
 def test_grey_levels_leave_the_ends_out():

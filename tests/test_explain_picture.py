@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nnunet_ici.explain.picture import draw
 from nnunet_ici.explain.shares import explain
 from nnunet_ici.explain.tables import as_table
 from nnunet_ici.explain.views import choose_instances, choose_views, not_in_view
+from nnunet_ici.geometry import Grid
 from tests.terms import in_2d_and_3d
 
 
@@ -75,7 +77,7 @@ def crowded(rng):
 def test_no_text_lies_on_another(rng, axes, volume):
     label, prediction = crowded(rng) if axes == 2 else volume
     explained = explain(label > 0, prediction.astype(np.float32))
-    geometry = Geometry(sitk.GetImageFromArray(label))
+    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.png")))
     figure = draw(make_canvas(explained, None, geometry), "a title " * 20, 3)
     figure.canvas.draw()
     frame = figure.bbox

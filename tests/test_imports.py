@@ -17,15 +17,15 @@ ALLOWED = {
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
     "trainers": {"losses", "command"},
-    "explain": {"losses", "instances", "evaluation", "drawing", "images", "geometry", "command", "output"},
+    "explain": {"losses", "instances", "evaluation", "drawing", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
-    "report": {"evaluation", "drawing", "images", "geometry", "command", "output"},
+    "report": {"on_demand", "evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "datasets": {"on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "losses": {"instances", "checks"},
     "instances": {"checks"},
     "output": {"parallel"},
-    "drawing": set(),
+    "drawing": {"geometry"},
     "checks": set(),
     "command": set(),
     "images": {"geometry"},
@@ -83,7 +83,7 @@ def test_no_part_is_forgotten():
 
 
 def test_public_names_are_listed_and_exist():
-    for name in ("datasets", "evaluation", "instances", "losses", "postprocessing"):
+    for name in ("datasets", "evaluation", "instances", "losses", "postprocessing", "report"):
         module = __import__(f"nnunet_ici.{name}", fromlist=["__all__"])
         assert module.__all__ == sorted(module.__all__)
         assert all(hasattr(module, public) for public in module.__all__)

@@ -80,7 +80,7 @@ def test_broken_curves(tmp_path):
 def test_where_trainings_are_found(tmp_path):
     folds = [make_fold(tmp_path / "trainer" / f"fold_{number}") for number in (1, 0)]
     (tmp_path / "trainer" / "fold_2").mkdir()
-    found, problems = parse_trainings([f"A={tmp_path / 'trainer'}", f"B=C={folds[0]}"])
+    found, problems = parse_trainings([f"A={tmp_path / 'trainer'}", f"B=C={folds[0]}"], None)
     assert found == [("A", folds[1]), ("A", folds[0])] and "B=C" in problems[0]
     case = Case(
         "one",

@@ -4,18 +4,24 @@ Used by the commands ``report`` (SVG in a page) and ``explain`` (matplotlib). No
 Importing this package loads no matplotlib; :mod:`nnunet_ici.drawing.style` does.
 """
 
-from nnunet_ici.drawing.geometry import Geometry, grey_levels
+from nnunet_ici.drawing.geometry import AXIAL, CORONAL, FLAT, PLANES, SAGITTAL, Geometry, Plane, grey_levels
 from nnunet_ici.drawing.outlines import mask_loops, mask_path
 from nnunet_ici.drawing.palette import FALSE, FOUND, LABEL, MISSED, SURPLUS, lesion_style, model_style
-from nnunet_ici.drawing.views import View, around, whole_image
+from nnunet_ici.drawing.views import View, around, scale_bar, whole_image
 
 __all__ = [
+    "AXIAL",
+    "CORONAL",
     "FALSE",
+    "FLAT",
     "FOUND",
     "LABEL",
     "MISSED",
+    "PLANES",
+    "SAGITTAL",
     "SURPLUS",
     "Geometry",
+    "Plane",
     "View",
     "around",
     "grey_levels",
@@ -23,5 +29,6 @@ __all__ = [
     "mask_loops",
     "mask_path",
     "model_style",
+    "scale_bar",
     "whole_image",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import textwrap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,9 +14,13 @@ __all__ = ["in_figure", "plain_style", "svg_of"]
 
 
 def in_figure(text: str, width: int = 40) -> str:
-    """A name as matplotlib shows it unchanged: no formulas, not hidden from legends, and broken into lines."""
-    lines = textwrap.wrap(text, width) or [""]
-    shown = "\n".join(lines).replace("$", r"\$")
+    """A name as matplotlib shows it unchanged: no formula, not hidden from legends, broken between words."""
+    lines = [""]
+    for part in re.split(r"(?<=[\s_.\-])(?=[^\s_.\-])", text):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    shown = "\n".join(line.rstrip() for line in lines).replace("$", r"\$")
     return f"\N{THIN SPACE}{shown}" if shown.startswith("_") else shown
 
 

@@ -1,14 +1,15 @@
-"""Which part of an image, or of a slice of a volume, is drawn."""
+"""Which part of an image, or of a slice of a volume, is drawn, and how long its scale bar is."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["View", "around", "whole_image"]
+__all__ = ["View", "around", "scale_bar", "whole_image"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -64,3 +65,14 @@ def around(mask: npt.NDArray[np.bool_], index: int | None, margin: int, smallest
         beyond = max(margin, (smallest - (last + 1 - first) + 1) // 2)
         sides.append((max(first - beyond, 0) - 0.5, min(last + beyond, size - 1) + 0.5))
     return View(index, sides[0], sides[1])
+
+
+def scale_bar(width: float) -> float:
+    """Length of a scale bar: 1, 2 or 5 times a power of ten, at most a third of the width of what is shown.
+
+    Example:
+        >>> scale_bar(181.0), scale_bar(30.0), scale_bar(0.7)
+        (50.0, 10.0, 0.2)
+    """
+    power = 10.0 ** math.floor(math.log10(width / 3))
+    return max(step * power for step in (1, 2, 5) if step * power <= width / 3)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from nnunet_ici.drawing import Geometry, View, grey_levels
+from nnunet_ici.drawing import AXIAL, FLAT, Geometry, Plane, View, grey_levels
 from nnunet_ici.explain.shares import Explained, Side
 
 __all__ = ["Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_canvas"]
@@ -29,7 +29,7 @@ class Canvas:
         explained: terms and shares; its arrays are not turned.
         background: grey values from 0 to 1, or None.
         label_ids, predicted_ids, cubes, center_error: those of ``explained``, turned.
-        pixel_aspect: height of a pixel over its width.
+        geometry: how the image lies in space.
     """
 
     explained: Explained
@@ -38,7 +38,23 @@ class Canvas:
     predicted_ids: IdArray
     cubes: npt.NDArray[np.uint8]
     center_error: FloatArray
-    pixel_aspect: float
+    geometry: Geometry
+
+    @property
+    def plane(self) -> Plane:
+        """How it is cut: axial slices, or a 2D image as it is."""
+        return FLAT if self.label_ids.ndim == 2 else AXIAL
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Height and width of a pixel."""
+        return self.plane.pixel_mm(self.geometry.spacing_mm)
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Height of a pixel over its width."""
+        height_mm, width_mm = self.pixel_mm
+        return height_mm / width_mm
 
 
 def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geometry) -> Canvas:
@@ -60,7 +76,7 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
         geometry.turned(explained.predicted_ids),
         geometry.turned(explained.cubes),
         geometry.turned(explained.center_error),
-        geometry.pixel_aspect,
+        geometry,
     )
 
 

@@ -133,8 +133,7 @@ def _read(args: argparse.Namespace, problems: Problems) -> _Files:
     array, turned = prediction
     if turned:
         print(turned_note([args.prediction]), file=sys.stderr)
-    geometry = Geometry(label_map.grid.image_of(label_map.array))
-    return _Files(label, array, geometry, background)
+    return _Files(label, array, Geometry(label_map.grid), background)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +11,17 @@ from matplotlib.figure import Figure
 
 from nnunet_ici.drawing.style import svg_of
 from nnunet_ici.evaluation.tables import format_value
+from nnunet_ici.report.agreement import draw_scores, draw_volumes, limits_of_agreement
 from nnunet_ici.report.curves import draw_dice, draw_training
-from nnunet_ici.report.figures import draw_froc, draw_recall, draw_sizes, range_title
+from nnunet_ici.report.figures import MOST_BARS, draw_froc, draw_recall, draw_sizes, range_title
 from nnunet_ici.report.reading import Evaluation
 from nnunet_ici.report.rendering import data_uri, plural
 from nnunet_ici.report.training import Curves
 
-__all__ = ["Chart", "lesion_charts", "training_charts"]
+__all__ = ["Chart", "case_charts", "lesion_charts", "training_charts"]
+
+# Models in one figure of volumes.
+MOST_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,63 @@ def _chart(figure: Figure, alternative: str, caption: str) -> Chart:
     return Chart(data_uri(svg_of(figure), "image/svg+xml"), alternative, caption)
 
 
+def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
+    """The scores of all cases, and their predicted against their true volumes, of a class."""
+    models = evaluation.models
+    scores = {
+        title: {model: [float(row[metric]) for row in evaluation.rows_of(model, of_class)] for model in models}
+        for title, metric in evaluation.scores.items()
+    }
+    charts = []
+    if scores:
+        medians = "; ".join(
+            f"{model}: {', '.join(f'{title} {_median(values[model])}' for title, values in scores.items())}"
+            for model in models
+        )
+        titles = " (left) and ".join(scores) + " (right)" * (len(scores) > 1)
+        charts.append(
+            _chart(
+                draw_scores(scores),
+                f"{' and '.join(scores)} of each case by model, median: {medians}.",
+                f"{titles} of each case, by model. Each mark is one case, its height within its line means nothing; "
+                "the box runs from the lower to the upper quartile, the thick line in it is the median.",
+            )
+        )
+    unit, scale = ("ml", 1000.0) if evaluation.unit == "mm3" else (evaluation.unit_title, 1.0)
+    lesions = evaluation.lesions
+    volumes = {}
+    for model in models:
+        cases = [lesions[model, str(row["case"]), of_class] for row in evaluation.rows_of(model, of_class)]
+        volumes[model] = (
+            [case.label_size / scale for case in cases],
+            [case.predicted_size / scale for case in cases],
+        )
+    noun = "area" if evaluation.unit == "mm2" else "volume"
+    for first in range(0, len(models), MOST_ROWS):
+        part = {model: volumes[model] for model in models[first : first + MOST_ROWS]}
+        limits = {model: limits_of_agreement(*pair) for model, pair in part.items()}
+        agreement = "; ".join(
+            f"{model}: mean {mean:+.3g}, limits {low:+.3g} and {high:+.3g} {unit}"
+            for model, (mean, low, high) in limits.items()
+        )
+        charts.append(
+            _chart(
+                draw_volumes(part, unit, first),
+                f"Predicted against true {noun} of all lesions of each case. {agreement}.",
+                f"Left: predicted against true {noun} of all lesions of each case; on the line both are equal, and 0 "
+                "is drawn at the edge. Right: their difference against their mean (Bland and Altman); the solid line "
+                "is the mean difference, the dashed lines are the limits of agreement, 1.96 standard deviations from "
+                "it.",
+            )
+        )
+    return charts
+
+
+def _median(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    return format_value(statistics.median(known) if known else math.nan)
+
+
 def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
     """The size of each lesion, recall by size and FROC of a class; none without lesions and predictions."""
     models, unit = evaluation.models, evaluation.unit_title
@@ -51,15 +114,17 @@ def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
         _chart(
             draw_sizes(instances, unit),
             f"Size of each lesion, found or missed, and of each false prediction. {counts}.",
-            "Size of each lesion, found or missed, and of each false prediction, by model. Each mark is one lesion or "
-            "prediction; its height within its line means nothing.",
+            "Size of each lesion, found or missed, and of each false prediction, three lines for each "
+            "model. Each mark is one lesion or prediction; its height within its line means nothing.",
         ),
         _chart(
             draw_recall(sizes, unit),
             f"Share of lesions found by size. {recalls}.",
-            "Share of the lesions of each size that were found, with 95 % intervals (Wilson), all cases together. "
-            "Lesions of one patient are not independent, so the true intervals are wider. For up to 6 models false "
-            "predictions by their own size are drawn below.",
+            ("Above: share" if len(models) <= MOST_BARS else "Share")
+            + " of the lesions of each size that were found, with 95 % intervals (Wilson), all cases together. "
+            "Lesions of one patient are not independent, so the true intervals are wider."
+            + " Below: false predictions by their own size."
+            * (len(models) <= MOST_BARS),
         ),
     ]
     curves = {model: evaluation.froc[model, of_class] for model in models if (model, of_class) in evaluation.froc}
@@ -106,6 +171,10 @@ def training_charts(trainings: Sequence[Curves]) -> list[tuple[str, Chart]]:
         what += ["pseudo Dice"] * bool(curves.dice)
         what += ["missed lesions and false predictions"] * bool(curves.shares)
         text = f"{title}, {plural(curves.epochs, 'epoch')}: {', '.join(what)}"
-        drawn = _chart(draw_training(curves), f"{text}, over the epochs.", f"{text}. Read from {curves.folder}.")
+        drawn = _chart(
+            draw_training(curves),
+            f"{text}, over the epochs.",
+            f"{text}. Solid lines are the training, dashed ones the validation.",
+        )
         charts.append((title, drawn))
     return charts

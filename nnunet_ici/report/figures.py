@@ -15,6 +15,7 @@ from scipy import stats
 from nnunet_ici.drawing import lesion_style, model_style
 from nnunet_ici.drawing.style import in_figure
 from nnunet_ici.evaluation.summary import Row
+from nnunet_ici.report.rendering import plural
 
 __all__ = ["draw_froc", "draw_recall", "draw_sizes", "legend_above", "range_title", "wilson"]
 
@@ -129,7 +130,7 @@ def draw_recall(sizes: Mapping[str, Groups], unit: str) -> Figure:
         errors = np.clip(np.abs(limits.T - recall), 0, None)
         style = model_style(number) | {"linestyle": "none"}
         axes[0].errorbar(at, recall, errors, capsize=3, label=in_figure(model), clip_on=False, **style)
-    titles = [f"{range_title(group)}\n{int(group['label'])} lesions" for group in ranges]
+    titles = [f"{range_title(group)}\n{plural(int(group['label']), 'lesion')}" for group in ranges]
     _ranges_axis(axes[0], titles)
     axes[0].set_ylim(-0.03, 1.03)
     axes[0].set_ylabel("lesions found (recall)")

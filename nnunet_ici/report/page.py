@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import PurePath
 
 from nnunet_ici import __version__
 from nnunet_ici.drawing import palette
 from nnunet_ici.drawing.style import plain_style
 from nnunet_ici.evaluation.outputs import CONVENTIONS
 from nnunet_ici.evaluation.tables import Cell, Table, format_value
-from nnunet_ici.report.charts import lesion_charts, training_charts
+from nnunet_ici.report.charts import case_charts, lesion_charts, training_charts
+from nnunet_ici.report.definitions import ALL_CASES, definitions_of
 from nnunet_ici.report.reading import Evaluation
 from nnunet_ici.report.rendering import load_templates
+from nnunet_ici.report.scenes import choose_cases
 from nnunet_ici.report.slices import DrawnCase
 from nnunet_ici.report.training import Curves
 
@@ -22,19 +26,22 @@ __all__ = ["group_starts", "make_page"]
 SECTIONS = {
     "compared": "What was compared",
     "tables": "Tables",
+    "volumes": "Scores and volumes",
     "lesions": "Lesions",
     "cases": "Cases",
     "training": "Training",
 }
 LEGEND = {
-    "label": "lesion of the label",
-    "found": "prediction that touches a lesion",
-    "missed": "missed lesion",
-    "false": "false prediction",
+    "label": "edge of a lesion in the label",
+    "hit": "hit: voxels of both",
+    "missed": "missed voxels of a lesion that was found",
+    "false": "false voxels of a prediction that touches a lesion",
+    "missed whole": "missed lesion",
+    "false whole": "false prediction",
 }
 CAPTIONS = {
     "sizes": "All cases together; predictions by their own size",
-    "differences": "Bold where the interval does not hold 0",
+    "differences": "Bold: the 95 % interval does not contain 0",
     "paper": "DSC: mean over the cases; all else: totals",
 }
 # More models than this are not named in the title.
@@ -43,6 +50,8 @@ MOST_NAMES = 4
 SHORT_TABLE = 24
 # Folded tables with more lines than this are printed only where the reader has opened them.
 MOST_PRINTED = 100
+# Models in the table of all cases that have columns for missed and false lesions.
+MOST_WITH_COUNTS = 3
 # Columns of the small table of a case, as far as they were computed.
 CASE_COLUMNS = {
     "paper.dsc": "Dice",
@@ -68,12 +77,14 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
     models = evaluation.models
     with plain_style():
         lesions = {name: lesion_charts(evaluation, name) for name in evaluation.classes}
+        volumes = {name: case_charts(evaluation, name) for name in evaluation.classes}
         curves = training_charts(trainings)
     templates = load_templates()
     templates.globals.update(
         CONVENTIONS=CONVENTIONS,
         LEGEND=LEGEND,
         MOST_PRINTED=MOST_PRINTED,
+        ALL_CASES=ALL_CASES,
         SECTIONS=SECTIONS,
         SHORT_TABLE=SHORT_TABLE,
         palette=palette,
@@ -84,10 +95,18 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         facts=_facts(evaluation),
         arguments=[(name, _shown(value)) for name, value in evaluation.arguments.items()],
         tables=[
-            (table, CAPTIONS.get(table.name, "Mean over the cases"), group_starts(table))
+            (
+                table,
+                CAPTIONS.get(table.name, "Mean over the cases"),
+                group_starts(table),
+                definitions_of(table.name, table.head),
+            )
             for table in evaluation.tables()
         ],
+        volumes=volumes,
         lesions=lesions,
+        all_cases=_all_cases(evaluation),
+        anchors={case.name: f"case{number}" for number, case in enumerate(cases, start=1)},
         cases=[(case, _case_table(evaluation, case.name)) for case in cases],
         trainings=curves,
         version=__version__,
@@ -108,16 +127,20 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("classes", "; ".join(classes)),
         ("cases", str(len(evaluation.cases))),
         ("sizes of lesions in", evaluation.unit_title),
-        ("evaluated", f"{evaluation.date}, with nnunet_ici {evaluation.version}"),
-        ("results in", str(evaluation.folder.resolve())),
+        ("evaluated", f"{evaluation.day}, with nnunet_ici {evaluation.version}"),
+        ("results in the folder", evaluation.folder.resolve().name),
     ]
 
 
 def _shown(value: object) -> str:
+    """An argument for readers elsewhere: of paths only the last part, as all before it is of this machine alone."""
     if isinstance(value, list):
         return ", ".join(map(_shown, value)) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str):
+        name, equals, path = value.rpartition("=")
+        return name + equals + PurePath(path).name if "/" in path or "\\" in path else value
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -129,6 +152,46 @@ def group_starts(table: Table) -> list[int]:
     return least if len(least) < len(table.rows) - 1 else []
 
 
+@dataclass(frozen=True)
+class AllCases:
+    """The table of all cases.
+
+    Attributes:
+        names: titles of the columns of names: case and, of several, class.
+        totals: titles of the columns that belong to the label.
+        models: titles of the columns of each model.
+        rows: the case's name, the class of several, and the values as they are printed.
+    """
+
+    names: list[str]
+    totals: list[str]
+    models: dict[str, list[str]]
+    rows: list[tuple[list[str], list[str]]]
+
+
+def _all_cases(evaluation: Evaluation) -> AllCases:
+    """A row for each case and class, the worst case of the first model first."""
+    several = len(evaluation.classes) > 1
+    with_counts = len(evaluation.models) <= MOST_WITH_COUNTS
+    noun = {"mm3": "volume (ml)", "mm2": "area (mm²)"}.get(evaluation.unit, f"size ({evaluation.unit})")
+    scale = 1000.0 if evaluation.unit == "mm3" else 1.0
+    values = {(row["model"], row["case"], row["class"]): row for row in evaluation.rows}
+    lesions = evaluation.lesions
+    rows = []
+    for _, case in choose_cases(evaluation.rows, len(evaluation.cases)):
+        for name in evaluation.classes:
+            of_label = lesions[evaluation.models[0], case, name]
+            numbers = [str(of_label.label), format_value(of_label.label_size / scale)]
+            for model in evaluation.models:
+                row, counted = values[model, case, name], lesions[model, case, name]
+                numbers += [format_value(row[metric]) for metric in evaluation.scores.values()]  # type: ignore[arg-type]
+                numbers += [str(counted.missed), str(counted.false)] if with_counts else []
+            rows.append(([case, name] if several else [case], numbers))
+    titles = [*evaluation.scores, *(["missed", "false"] if with_counts else [])]
+    names = ["case", "class"] if several else ["case"]
+    return AllCases(names, ["lesions", noun], dict.fromkeys(evaluation.models, titles), rows)
+
+
 def _case_table(evaluation: Evaluation, case: str) -> Table:
     rows = [row for row in evaluation.rows if row["case"] == case]
     titles: dict[str, str] = {}
@@ -137,7 +200,7 @@ def _case_table(evaluation: Evaluation, case: str) -> Table:
             titles[metric] = title
     names = ["model", "class"][: 1 + (len(evaluation.classes) > 1)]
     lines = [
-        [*(Cell(str(row[name])) for name in names), *(Cell(format_value(float(row[metric]))) for metric in titles)]
+        [*(Cell(str(row[name])) for name in names), *(Cell(format_value(row[metric])) for metric in titles)]  # type: ignore[arg-type]
         for row in rows
     ]
     return Table("case", case, len(names), [*names, *titles.values()], lines)

@@ -18,17 +18,40 @@ from nnunet_ici.evaluation.outputs import evaluation_tables
 from nnunet_ici.evaluation.summary import Row, group_rows, read_rows, summarise
 from nnunet_ici.evaluation.tables import Table
 
-__all__ = ["Evaluation", "read_evaluation"]
+__all__ = ["Evaluation", "Lesions", "read_evaluation"]
 
 FILES = ("cases.csv", "instances.csv", "summary.json")
 KEYS = ("model", "case", "class")
 NEEDED = {"cases.csv": KEYS, "instances.csv": (*KEYS, "kind", "size", "touched")}
 
+# What stands for a whole case: of each group the first metric that was computed.
+SCORES = (
+    ("isles.dice", "paper.dsc", "atlas22.dsc"),
+    ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice"),
+)
 UNITS = {"mm3": "mm³", "mm2": "mm²"}
 
 # A line of by_size, and a curve of froc.
 SizeGroups = list[dict[str, float]]
 Curve = dict[str, list[float]]
+
+
+@dataclass
+class Lesions:
+    """The lesions of one case and class, and what one model made of them.
+
+    Attributes:
+        label: number of lesions in the label.
+        missed: number of those that no prediction touches.
+        false: number of predictions that touch no lesion.
+        label_size, predicted_size: sizes of all lesions and of all predictions together, in the evaluation's unit.
+    """
+
+    label: int = 0
+    missed: int = 0
+    false: int = 0
+    label_size: float = 0.0
+    predicted_size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,11 +60,11 @@ class Evaluation:
 
     Attributes:
         folder: where it was read.
-        version, date: of the evaluation.
-        arguments: of its command line, by name.
+        version, date: version of this package and date of the evaluation.
+        arguments: arguments of its command line, by name.
         settings: how the cases were evaluated.
-        unit: of the sizes: "mm3", "mm2" or "voxels".
-        edges: between the sizes.
+        unit: unit of the sizes: "mm3", "mm2" or "voxels".
+        edges: edges between the ranges of sizes.
         rows: the lines of cases.csv.
         instances: the lines of instances.csv.
         cases: the files by case, where they were then.
@@ -61,6 +84,11 @@ class Evaluation:
     froc: dict[tuple[str, str], Curve]
 
     @property
+    def day(self) -> str:
+        """Date and time of the evaluation as readers write them."""
+        return self.date.replace("T", " ").replace("+00:00", " UTC")
+
+    @property
     def models(self) -> list[str]:
         """The models' names, in the order they were given."""
         return list(dict.fromkeys(str(row["model"]) for row in self.rows))
@@ -76,13 +104,42 @@ class Evaluation:
         return self.settings.metrics
 
     @property
+    def scores(self) -> dict[str, str]:
+        """The overlap score and the lesion score of whole cases, as far as they were computed: metric by title."""
+        titles = {metric.name: metric.title for metric in self.metrics}
+        chosen = [next((name for name in group if name in titles), None) for group in SCORES]
+        return {titles[name]: name for name in chosen if name is not None}
+
+    @property
     def unit_title(self) -> str:
         """The unit of the sizes as readers know it."""
         return UNITS.get(self.unit, self.unit)
 
+    def rows_of(self, model: str, of_class: str) -> list[Row]:
+        """The lines of cases.csv of one model and class."""
+        return [row for row in self.rows if row["model"] == model and row["class"] == of_class]
+
     def instances_of(self, model: str, of_class: str) -> list[Row]:
         """The lines of instances.csv of one model and class."""
         return [row for row in self.instances if row["model"] == model and row["class"] == of_class]
+
+    @property
+    def lesions(self) -> dict[tuple[str, str, str], Lesions]:
+        """Numbers and volumes of lesions by model, case and class."""
+        counted: dict[tuple[str, str, str], Lesions] = {
+            (str(row["model"]), str(row["case"]), str(row["class"])): Lesions() for row in self.rows
+        }
+        for row in self.instances:
+            lesions = counted[str(row["model"]), str(row["case"]), str(row["class"])]
+            lonely = not row["touched"]
+            if row["kind"] == "label":
+                lesions.label += 1
+                lesions.missed += lonely
+                lesions.label_size += float(row["size"])
+            else:
+                lesions.false += lonely
+                lesions.predicted_size += float(row["size"])
+        return counted
 
     def sizes(self) -> dict[tuple[str, str], SizeGroups]:
         """Recall and false predictions by size, by model and class."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["data_uri", "load_templates", "plural"]
+__all__ = ["data_uri", "load_templates", "plural", "words"]
+
+# Where a long name may be broken: after a mark between its words, and before the capital of a word of several letters.
+_BETWEEN_WORDS = re.compile(r"(?<=[_.\-])(?=[^_.\-])|(?<=[a-z]{3})(?=[A-Z])")
 
 
 def load_templates() -> Environment:
-    """The templates, with :func:`plural` as a filter; every text is escaped, an unknown name is an error."""
+    """The templates, with the filters :func:`plural` and :func:`words`. Texts are escaped; unknown names are errors."""
     templates = Environment(
         loader=PackageLoader("nnunet_ici.report"),
         autoescape=True,
@@ -18,7 +22,7 @@ def load_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["plural"] = plural
+    templates.filters.update(plural=plural, words=words)
     return templates
 
 
@@ -30,6 +34,16 @@ def plural(number: int, noun: str) -> str:
         ('1 case', '2 cases')
     """
     return f"{number} {noun}" + "s" * (number != 1)
+
+
+def words(name: str) -> list[str]:
+    """The parts of a name between which it may be broken into lines.
+
+    Example:
+        >>> words("nnUNetTrainerICI_5epochs")
+        ['nnUNetTrainer', 'ICI_', '5epochs']
+    """
+    return _BETWEEN_WORDS.split(name)
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -35,7 +35,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "the validation predictions of folds were evaluated (evaluate -tr): these are found",
     )
     parser.add_argument(
-        "--cases", type=positive, default=3, metavar="K", help="number of cases shown, from worst to best (default: 3)"
+        "--cases",
+        type=positive,
+        default=20,
+        metavar="K",
+        help="number of cases drawn as slices, evenly from worst to best; all are in the table (default: 20)",
     )
 
 
@@ -46,7 +50,7 @@ def _run(args: argparse.Namespace) -> None:
     problems += found
     if args.images is not None and not args.images.is_dir():
         problems.append(f"--images cannot be read. Expected: a folder. Got: {args.images}, no such folder")
-    given, found = parse_trainings(args.training)
+    given, found = parse_trainings(args.training, None if evaluation is None else evaluation.models)
     problems += found
     own = find_fold_folders(evaluation.cases.values()) if evaluation is not None else []
     trainings, found = _read_trainings([*given, *own])
@@ -69,7 +73,10 @@ def _run(args: argparse.Namespace) -> None:
         print(turned_note(turned), file=sys.stderr)
     for case in cases:
         if case.missing:
-            print(f"no slices of {case.name}: {'; '.join(case.missing)}", file=sys.stderr)
+            print(
+                f"no slices of {case.name}: {'; '.join(f'{path} is no longer there' for _, path in case.missing)}",
+                file=sys.stderr,
+            )
     print(f"written to {path} ({len(page.encode()) / 1e6:.1f} MB)")
 
 

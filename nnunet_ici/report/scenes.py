@@ -31,14 +31,14 @@ class Scene:
         image: grey values, or RGB; None where there is none.
         label: the ground truth's label map.
         predictions: each model's label map.
-        pixel_aspect: height of a pixel over its width.
+        geometry: how they lie in space.
         turned: predictions that were turned to the axes of the ground truth.
     """
 
     image: Array | None
     label: Array
     predictions: dict[str, Array]
-    pixel_aspect: float = 1.0
+    geometry: Geometry
     turned: list[Path] = field(default_factory=list)
 
 
@@ -88,7 +88,7 @@ def read_scene(case: Case, image_path: Path | None) -> Scene:
         ValueError: if a file cannot be read, or does not lie where the label does.
     """
     label = read_label_map(case.label)
-    geometry = Geometry(label.grid.image_of(label.array))
+    geometry = Geometry(label.grid)
     predictions, turned = {}, []
     for model, path in case.predictions.items():
         prediction = Prediction(np.zeros_like(label.array)) if path is None else read_prediction(path, label)
@@ -98,6 +98,6 @@ def read_scene(case: Case, image_path: Path | None) -> Scene:
         None if image_path is None else geometry.turned(read_background(image_path, label.grid)),
         geometry.turned(label.array),
         predictions,
-        geometry.pixel_aspect,
+        geometry,
         turned,
     )

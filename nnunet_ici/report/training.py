@@ -55,10 +55,14 @@ class Curves:
         return max((max(one) + 1 for one in series if one), default=0)
 
 
-def parse_trainings(arguments: Iterable[str]) -> tuple[list[tuple[str, Path]], list[str]]:
+def parse_trainings(arguments: Iterable[str], models: Sequence[str] | None) -> tuple[list[tuple[str, Path]], list[str]]:
     """Turn NAME=FOLDER arguments into names and folders of folds, and say what is wrong with them.
 
     A trainer's folder stands for all its fold_X. A name may come several times, with several folds.
+
+    Args:
+        arguments: as given.
+        models: models of the evaluation, which the names are taken from; None where they are not known.
     """
     trainings = []
     problems = []
@@ -67,6 +71,11 @@ def parse_trainings(arguments: Iterable[str]) -> tuple[list[tuple[str, Path]], l
         folder = Path(text)
         if not name or not text:
             problems.append(f"--training is malformed. Expected: NAME=FOLDER. Got: {argument}")
+        elif models is not None and name not in models:
+            problems.append(
+                f"--training {argument} names no model of the evaluation. Expected: one of {', '.join(models)}. "
+                f"Got: {name}"
+            )
         elif not folder.is_dir():
             problems.append(f"--training {argument} cannot be read. Expected: a folder. Got: no such folder")
         elif _is_fold(folder):

@@ -1,0 +1,142 @@
+"""Figures of whole cases: the distribution of scores, and predicted against true volumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from nnunet_ici.drawing import model_style
+from nnunet_ici.drawing.style import in_figure
+from nnunet_ici.report.figures import MOST_POINTS, WIDTH_INCHES
+
+__all__ = ["draw_scores", "draw_volumes", "limits_of_agreement"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Limits of agreement lie this many standard deviations from the mean difference.
+DEVIATIONS = 1.96
+# Where a volume of 0 is drawn on a logarithmic axis: below the smallest one.
+BELOW = 3.0
+
+
+def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[float, float, float]:
+    """Mean of predicted - label over the cases, and the limits 1.96 standard deviations below and above it.
+
+    Source: Bland and Altman, The Lancet 1986.
+
+    Returns:
+        The mean, the lower and the upper limit; NaN for the limits of fewer than two cases, for all three of none.
+
+    Example:
+        >>> [round(value, 2) for value in limits_of_agreement([1.0, 2.0, 3.0], [2.0, 2.0, 5.0])]
+        [1.0, -0.96, 2.96]
+    """
+    differences = np.subtract(predicted, label)
+    mean = float(differences.mean()) if differences.size else math.nan
+    spread = DEVIATIONS * float(differences.std(ddof=1)) if differences.size > 1 else math.nan
+    return mean, mean - spread, mean + spread
+
+
+def draw_scores(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """The distribution of scores over the cases: a point for each case, and median and quartiles as a box.
+
+    Args:
+        scores: by title, such as "Dice", and model; between 0 and 1, NaN for a case without a value.
+    """
+    models = list(next(iter(scores.values())))
+    figure = Figure(figsize=(WIDTH_INCHES, 1.1 + 0.55 * len(models)), layout="constrained")
+    axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    random = np.random.default_rng(0)
+    for axis, (title, of_models) in zip(axes, scores.items(), strict=True):
+        for number, (model, values) in enumerate(of_models.items()):
+            known = np.array([value for value in values if not math.isnan(value)])
+            style = model_style(models.index(model))
+            axis.scatter(
+                known,
+                number + random.uniform(-0.3, 0.3, known.size),
+                s=14,
+                color=style["color"],
+                marker=style["marker"],
+                alpha=0.5,
+                linewidths=0,
+                rasterized=known.size * len(models) > MOST_POINTS,
+            )
+            if known.size:
+                low, median, high = np.percentile(known, (25, 50, 75))
+                axis.barh(number, high - low, 0.6, low, facecolor="none", edgecolor="black", linewidth=1)
+                axis.plot([median, median], [number - 0.3, number + 0.3], color="black", linewidth=2.5)
+        axis.set_xlim(-0.03, 1.03)
+        axis.set_xlabel(title)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(models)), [in_figure(model, 32) for model in models])
+    axes[0].set_ylim(len(models) - 0.5, -0.5)
+    return figure
+
+
+def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str, first: int = 0) -> Figure:
+    """A row for each model: predicted against true volume, and their difference against their mean.
+
+    The right plot is that of Bland and Altman (The Lancet 1986), with the mean difference and the limits of agreement.
+
+    Args:
+        volumes: by model the volume of all lesions of each case, of the label and of the prediction.
+        unit: unit of the volumes.
+        first: number of the first model, which decides the colours.
+    """
+    figure = Figure(figsize=(WIDTH_INCHES, 0.4 + 2.75 * len(volumes)), layout="constrained")
+    axes = figure.subplots(len(volumes), 2, squeeze=False)
+    for row, (model, pair) in enumerate(volumes.items()):
+        label, predicted = (np.asarray(values, float) for values in pair)
+        style = model_style(first + row)
+        marks = {"s": 22, "color": style["color"], "marker": style["marker"], "alpha": 0.7, "linewidths": 0}
+        left, right = axes[row]
+        left.set_title(in_figure(model, 100), loc="left", fontsize=10, fontweight="bold")
+        positive = np.concatenate([label, predicted])
+        positive = positive[positive > 0]
+        lowest = float(positive.min()) if positive.size else 1.0
+        highest = float(positive.max()) if positive.size else 1.0
+        limits = lowest / BELOW / 1.5, max(highest, 10 * lowest) * 1.5
+        left.plot(limits, limits, color="#777777", linewidth=1, label="equal")
+        left.scatter(_lifted(label, lowest), _lifted(predicted, lowest), **marks)
+        left.set(xlim=limits, ylim=limits, ylabel=f"predicted ({unit})")
+        _volume_axis(left.xaxis.axes, "x", lowest)
+        _volume_axis(left, "y", lowest)
+        left.grid(color="#dddddd", linewidth=0.6)
+
+        right.scatter(_lifted((label + predicted) / 2, lowest), predicted - label, **marks)
+        right.set(xlim=limits, ylabel=f"predicted - true ({unit})")
+        _volume_axis(right, "x", lowest)
+        right.axhline(0, color="#777777", linewidth=1)
+        mean, low, high = limits_of_agreement(label, predicted)
+        for value, dashes, name in ((mean, "-", "mean"), (high, "--", "+1.96 SD"), (low, "--", "-1.96 SD")):
+            if math.isfinite(value):
+                right.axhline(value, color="black", linewidth=1.2, linestyle=dashes)
+                text = f" {name}\n {value:.3g}"
+                right.annotate(text, (1, value), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+        right.margins(y=0.2)
+    axes[-1][0].set_xlabel(f"true ({unit})")
+    axes[-1][1].set_xlabel(f"mean of predicted and true ({unit})")
+    return figure
+
+
+def _lifted(values: FloatArray, lowest: float) -> FloatArray:
+    """Volumes for a logarithmic axis: 0 is drawn below the lowest one."""
+    return np.where(values > 0, values, lowest / BELOW)
+
+
+def _volume_axis(axis: Axes, which: str, lowest: float) -> None:
+    """A logarithmic axis with a tick for 0 below the lowest volume."""
+    getattr(axis, f"set_{which}scale")("log")
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+    highest = (axis.get_xlim() if which == "x" else axis.get_ylim())[1]
+    powers = LogLocator(numticks=6).tick_values(lowest, highest)
+    ticks.set_ticks([lowest / BELOW, *(power for power in powers if lowest <= power <= highest)])
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: "0" if value < lowest else f"{value:g}"))
+    ticks.set_minor_locator(NullLocator())

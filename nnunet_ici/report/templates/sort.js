@@ -1,0 +1,24 @@
+// Sorts a table by the column whose title is pressed: numbers first from the lowest, then from the highest; "-" last.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const titles = table.tHead.rows[table.tHead.rows.length - 1].cells;
+  Array.from(titles).forEach((title, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...title.childNodes);
+    title.append(button);
+    button.addEventListener("click", () => {
+      const sign = title.ariaSort === "ascending" ? -1 : 1;
+      for (const other of titles) other.removeAttribute("aria-sort");
+      title.ariaSort = sign > 0 ? "ascending" : "descending";
+      const text = (row) => row.cells[column].textContent.trim();
+      const compare = (one, other) => {
+        const a = parseFloat(text(one)), b = parseFloat(text(other));
+        if (column < Number(table.dataset.names)) return sign * text(one).localeCompare(text(other), "en", { numeric: true });
+        if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b);
+        return sign * (a - b);
+      };
+      body.append(...Array.from(body.rows).sort(compare));
+    });
+  });
+}
