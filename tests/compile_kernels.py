@@ -76,8 +76,9 @@ def compiler(arch: int):
 
 def launch_everything(half: torch.dtype) -> None:
     """Every launcher, for data types, modes and shapes that differ in what is compiled."""
-    from nnunet_ici.instances._triton_label import label_triton
     from nnunet_ici.losses.fused import FusedInput, FusedSettings, fused_terms
+
+    from nnunet_ici.instances._triton_label import label_triton
 
     for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
         label_triton(torch.ones(shape, dtype=torch.bool))

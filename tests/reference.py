@@ -56,14 +56,47 @@ def instance_loss(prob, target, mask=None, threshold=0.5, exclude_other_instance
     for images in images_of_classes(prob, target, mask, threshold):
         losses = []
         for image in images:
-            for g in image.labels:
-                inside = image.p[g].sum()
-                wrong = 0.0
-                for q in image.touching_preds(g):
-                    off = q[~image.y[q]] if exclude_other_instances else np.setdiff1d(q, g)
-                    wrong += image.p[off].sum()
-                losses.append(1 - (2 * inside + eps) / (inside + wrong + len(g) + eps))
+            losses += [1 - instance_dice(image, g, exclude_other_instances, eps) for g in image.labels]
         per_class.append(np.mean(losses) if losses else 0.0)
+    return float(np.mean(per_class))
+
+
+def instance_dice(image, g, exclude_other_instances, eps):
+    """D_n: the Dice of one label instance of an image, Eq. 5 or Eq. 3."""
+    inside, wrong = image.p[g].sum(), 0.0
+    for q in image.touching_preds(g):
+        off = q[~image.y[q]] if exclude_other_instances else np.setdiff1d(q, g)
+        wrong += image.p[off].sum()
+    return (2 * inside + eps) / (inside + wrong + len(g) + eps)
+
+
+def false_means(images):
+    """s_m: the mean probability of each predicted instance that touches no label."""
+    return [image.p[q].mean() for image in images for q in image.preds if not image.touching_labels(q)]
+
+
+def lesionwise_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True, eps=1e-5, false_weight=1.0):
+    """Every lesion once: missed, false and found ones."""
+    per_class = []
+    for images in images_of_classes(prob, target, mask, threshold):
+        losses = [1 - instance_dice(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
+        false = false_means(images)
+        lesions = len(losses) + false_weight * len(false)
+        per_class.append((sum(losses) + false_weight * sum(false)) / lesions if lesions else 0.0)
+    return float(np.mean(per_class))
+
+
+def pq_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True, eps=1e-5, false_weight=1.0):
+    """The same counted as an F1."""
+    per_class = []
+    for images in images_of_classes(prob, target, mask, threshold):
+        dice = [instance_dice(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
+        hits = sum(bool(image.touching_preds(g)) for image in images for g in image.labels)
+        false = false_means(images)
+        if dice:
+            per_class.append(1 - (2 * sum(dice) + eps) / (len(dice) + hits + false_weight * sum(false) + eps))
+        else:
+            per_class.append(np.mean(false) if false else 0.0)
     return float(np.mean(per_class))
 
 

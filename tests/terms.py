@@ -9,9 +9,13 @@ import torch
 from nnunet_ici.losses import (
     CenterLoss,
     InstanceLoss,
+    LesionWiseTerm,
+    PQTerm,
     PredictedInstanceLoss,
     center_loss,
     instance_loss,
+    lesionwise_loss,
+    pq_loss,
     predicted_instance_loss,
 )
 from tests import reference
@@ -20,6 +24,8 @@ TERMS = {
     "instance": (instance_loss, InstanceLoss, reference.instance_loss),
     "predicted": (predicted_instance_loss, PredictedInstanceLoss, reference.predicted_instance_loss),
     "center": (center_loss, CenterLoss, reference.center_loss),
+    "lesionwise": (lesionwise_loss, LesionWiseTerm, reference.lesionwise_loss),
+    "pq": (pq_loss, PQTerm, reference.pq_loss),
 }
 by_term = pytest.mark.parametrize("name", TERMS)
 in_2d_and_3d = pytest.mark.parametrize("axes", [2, 3])

@@ -8,13 +8,13 @@ import socket
 import numpy as np
 import pytest
 import torch
+from nnunet_ici.losses.fused import FusedSettings, fused_terms
+from nnunet_ici.losses.network_output import fused_input
 from torch import distributed as dist
 from torch import multiprocessing
 
 from nnunet_ici.instances import components
 from nnunet_ici.losses import BlobLoss, CCDiceCELoss, DICILoss
-from nnunet_ici.losses.fused import FusedSettings, fused_terms
-from nnunet_ici.losses.network_output import fused_input
 
 
 def joined_batch(case):

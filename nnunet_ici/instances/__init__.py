@@ -1,4 +1,7 @@
-"""Connected components and sums over them.
+"""Instances: the connected components of label and prediction, which of them touch, and sums over them.
+
+:func:`find_instances` finds the instances of a mini-batch and sums over their parts, differentiably, in plain torch or
+in Triton. :func:`label_components` labels the components of binary images.
 
 The names are loaded on demand: evaluation and converters label with cc3d alone, and need not wait for torch.
 """
@@ -10,15 +13,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_ici.instances.components import label_components, labelling_backend
-    from nnunet_ici.instances.table import InstanceTable, cell_sums, find_instances
+    from nnunet_ici.instances.find import find_instances
+    from nnunet_ici.instances.parts import Instances, PartSums
+    from nnunet_ici.instances.source import Source
 
-__all__ = ["InstanceTable", "cell_sums", "find_instances", "label_components", "labelling_backend"]
+__all__ = ["Instances", "PartSums", "Source", "find_instances", "label_components", "labelling_backend"]
 
-_PARTS = {"label_components": "components", "labelling_backend": "components"}
+_MODULES = {
+    "Instances": "parts",
+    "PartSums": "parts",
+    "Source": "source",
+    "find_instances": "find",
+    "label_components": "components",
+    "labelling_backend": "components",
+}
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PARTS.get(name, 'table')}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     return globals().setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Drawing cubes at the centers of mass of instances, and counting what each of them covers, in Triton.
+"""Drawing cubes at the centers of instances, and counting what each of them covers, in Triton.
 
 Cubes have an order: over each voxel the one of the highest rank counts. Ranks are 1..I; ``order`` int64 (I,) names the
 cube of each rank, ascending, the Z label instances first (0..Z - 1), then the M predicted ones.
@@ -6,27 +6,26 @@ cube of each rank, ascending, the Z label instances first (0..Z - 1), then the M
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from nnunet_ici.instances._triton_sums import COORDINATE, IMAGE, SIZE
+from nnunet_ici.instances.cubes import Cubes, spread
 
-__all__ = ["COUNT_BITS", "count_kernel", "draw_kernel", "unpack"]
+__all__ = ["LARGEST_CUBE", "cover_counts"]
 
 COUNT_BITS = tl.constexpr(21)  # three numbers of voxels of one cube share an int64
-COUNT_MASK = tl.constexpr(2**21 - 1)
+LARGEST_CUBE = 2**21 - 1  # voxels
+LANES = 1024
 
 
-@triton.jit
-def _center(table_ptr, columns, at, axis: tl.constexpr):
-    """floor(mean + 0.5) of a coordinate of an instance."""
-    size = tl.load(table_ptr + SIZE * columns + at)
-    return ((2 * tl.load(table_ptr + (COORDINATE + axis) * columns + at) + size) // (2 * size)).to(tl.int32)
-
-
-@triton.jit(do_not_specialize=["labels", "preds"])
+@triton.jit(do_not_specialize=["labels"])
 def draw_kernel(
-    label_ptr, pred_ptr, order_ptr, rank_ptr, in_label_ptr, in_pred_ptr, labels, preds, depth, height, width,
+    image_ptr, center_ptr, order_ptr, rank_ptr, in_label_ptr, in_pred_ptr, labels, depth, height, width,
     HALF_Z: tl.constexpr, HALF_Y: tl.constexpr, HALF_X: tl.constexpr, NDIM: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """One cube: its rank into rank int32 (N, S), where none higher is, and 1 into in_label or in_pred uint8 (N, S).
@@ -35,25 +34,17 @@ def draw_kernel(
     """
     rank = tl.program_id(0)
     cube = tl.load(order_ptr + rank)
-    if cube < labels:
-        at = cube + 1
-        columns = tl.full((), 1, tl.int64) * labels + 1
-        table = label_ptr
-        flags = in_label_ptr
-    else:
-        at = cube - labels + 1
-        columns = tl.full((), 1, tl.int64) * preds + 1
-        table = pred_ptr
+    flags = in_label_ptr
+    if cube >= labels:
         flags = in_pred_ptr
-    image = tl.load(table + IMAGE * columns + at)
     z_0 = tl.full((), 0, tl.int32)
     if NDIM == 3:
-        z_0 = _center(table, columns, at, 0)
-    y_0 = _center(table, columns, at, NDIM - 2)
-    x_0 = _center(table, columns, at, NDIM - 1)
+        z_0 = tl.load(center_ptr + cube * NDIM).to(tl.int32)
+    y_0 = tl.load(center_ptr + cube * NDIM + NDIM - 2).to(tl.int32)
+    x_0 = tl.load(center_ptr + cube * NDIM + NDIM - 1).to(tl.int32)
     y_width: tl.constexpr = 2 * HALF_Y + 1
     x_width: tl.constexpr = 2 * HALF_X + 1
-    first = image * voxels_in(depth, height, width)
+    first = tl.load(image_ptr + cube) * voxels_in(depth, height, width)
     for start in range(0, (2 * HALF_Z + 1) * y_width * x_width, LANES):
         lane = start + tl.arange(0, LANES)
         z = z_0 + lane // (y_width * x_width) - HALF_Z
@@ -89,10 +80,42 @@ def count_kernel(rank_ptr, in_label_ptr, in_pred_ptr, count_ptr, size, LANES: tl
     tl.atomic_add(count_ptr + rank, packed, mask=drawn, sem="relaxed")
 
 
-@triton.jit
-def unpack(packed):
-    """float64: the three numbers of :func:`count_kernel`."""
-    elsewhere = packed & COUNT_MASK
-    in_label = (packed >> COUNT_BITS) & COUNT_MASK
-    in_pred = (packed >> (2 * COUNT_BITS)) & COUNT_MASK
-    return elsewhere.to(tl.float64), in_label.to(tl.float64), in_pred.to(tl.float64)
+def cover_counts(
+    images: Sequence[int], labels: Cubes, preds: Cubes, order: Tensor, halves: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The launcher of the kernels: arguments and results are those of
+    :func:`nnunet_ici.instances.cubes.cover_counts`. Cubes have :data:`LARGEST_CUBE` voxels at most."""
+    cubes = labels + preds
+    size = math.prod(images)
+    buffer = torch.zeros(6 * size, dtype=torch.uint8, device=order.device)
+    rank, in_label, in_pred = buffer[: 4 * size].view(torch.int32), buffer[4 * size : 5 * size], buffer[5 * size :]
+    covered = torch.zeros(len(order) + 1, dtype=torch.int64, device=order.device)
+    if len(order):
+        # Very many cubes are drawn as their centers and spread afterwards, which takes the same time for any number.
+        many = len(order) * math.prod(2 * half + 1 for half in halves) > 4 * size
+        z, y, x = (0, *([0] * len(halves) if many else halves))[-3:]
+        draw_kernel[(len(order),)](
+            cubes.image,
+            cubes.center.contiguous(),
+            order,
+            rank,
+            in_label,
+            in_pred,
+            len(labels.image),
+            images[1] if len(halves) == 3 else 1,
+            images[-2],
+            images[-1],
+            HALF_Z=z,
+            HALF_Y=y,
+            HALF_X=x,
+            NDIM=len(halves),
+            LANES=min(512, triton.next_power_of_2((2 * z + 1) * (2 * y + 1) * (2 * x + 1))),
+        )
+        if many:
+            rank = spread(rank.reshape(*images), halves, torch.maximum)
+            in_label = spread(in_label.reshape(*images), halves, torch.bitwise_or)
+            in_pred = spread(in_pred.reshape(*images), halves, torch.bitwise_or)
+        count_kernel[(triton.cdiv(size, LANES),)](rank, in_label, in_pred, covered, size, LANES=LANES)
+    mask = 2**COUNT_BITS.value - 1
+    elsewhere, of_label, of_pred = (covered[1:] >> (shift * COUNT_BITS.value) & mask for shift in range(3))
+    return elsewhere, of_label, of_pred

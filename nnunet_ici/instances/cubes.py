@@ -1,4 +1,4 @@
-"""Cubes around centers, and two ways to draw them: voxel by voxel, or all at once by a moving maximum."""
+"""Cubes at the centers of instances, drawn voxel by voxel, or all at once by a moving maximum."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Cubes", "check_size", "half_widths", "spread"]
+from nnunet_ici.instances.segments import flat_nonzero
 
+__all__ = ["IN_LABEL", "IN_PRED", "Cubes", "cover_counts", "draw_cubes", "half_widths", "rounded_mean", "spread"]
 
-def check_size(size: int | Sequence[int]) -> None:
-    """Raise ValueError unless ``size`` is an odd positive integer, or a sequence of them."""
-    sizes = list(size) if isinstance(size, Sequence) else [size]
-    if not sizes or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % 2 == 0 for s in sizes):
-        raise ValueError(f"size must be an odd positive integer, or one for each axis. Got: {size!r}")
+IN_LABEL, IN_PRED = 1, 2  # bits of a drawn map
 
 
 def half_widths(
@@ -58,6 +55,11 @@ def half_widths(
     return tuple(max(1, math.floor(width / 2)) for width in scaled)
 
 
+def rounded_mean(sums: Tensor, sizes: Tensor) -> Tensor:
+    """``floor(sum / size + 0.5)`` in integers; sums (I, axes), sizes (I,)."""
+    return torch.div(2 * sums + sizes[:, None], 2 * sizes[:, None], rounding_mode="floor")
+
+
 @dataclass(frozen=True)
 class Cubes:
     """Cubes in a batch of images.
@@ -89,6 +91,61 @@ class Cubes:
             view[1 + axis] = along.shape[1]
             index = index * size + along.clamp(0, size - 1).reshape(view)
         return index.flatten(1)
+
+
+def draw_cubes(
+    images: Sequence[int], labels: Cubes, preds: Cubes, order: Tensor, halves: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Draw the cubes of label and predicted instances.
+
+    Args:
+        images: (N, *spatial).
+        labels: centers of the Z label instances.
+        preds: centers of the M predicted instances.
+        order: int64 (Z + M,), the cubes in ascending order: 0..Z - 1 are those of label instances, the others those of
+            predicted ones.
+        halves: half width of the cubes along each spatial axis.
+
+    Returns:
+        uint8 (N, *spatial): :data:`IN_LABEL` in a cube of a label instance, plus :data:`IN_PRED` in one of a predicted
+        instance; and int16 or int32 (N, *spatial): the rank 1..Z + M of the highest cube over a voxel, 0 without one.
+    """
+    cubes = labels + preds
+    # Half the bytes make the moving maxima two to nine times faster on a CPU.
+    small = order.device.type == "cpu" and len(order) < 2**15 - 1
+    dtype = torch.int16 if small else torch.int32
+    rank_of_cube = torch.empty_like(order, dtype=dtype)
+    rank_of_cube[order] = torch.arange(1, len(order) + 1, dtype=dtype, device=order.device)
+    bits = torch.zeros(math.prod(images), dtype=torch.uint8, device=order.device)
+    ranks = torch.zeros(math.prod(images), dtype=dtype, device=order.device)
+    # A few cubes are drawn voxel by voxel; many as their centers, which are spread afterwards.
+    few = len(order) * math.prod(2 * half + 1 for half in halves) < bits.numel() / 8
+    at = cubes.voxels(images[1:], halves if few else [0] * len(halves))
+    at_label, at_pred = (part.reshape(-1) for part in at.split([len(labels.image), len(preds.image)]))
+    bits[at_label] = IN_LABEL
+    bits[at_pred] = bits[at_pred] | IN_PRED
+    ranks.scatter_reduce_(0, at.reshape(-1), rank_of_cube[:, None].expand_as(at).reshape(-1), reduce="amax")
+    bits, ranks = bits.reshape(*images), ranks.reshape(*images)
+    if few:
+        return bits, ranks
+    return spread(bits, halves, torch.bitwise_or), spread(ranks, halves, torch.maximum)
+
+
+def cover_counts(
+    images: Sequence[int], labels: Cubes, preds: Cubes, order: Tensor, halves: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count the voxels over which each cube is the highest; arguments as for :func:`draw_cubes`.
+
+    Returns:
+        Three int64 (Z + M,), in the order of the cubes: how many of these voxels lie in no cube of a label instance, in
+        one of a label instance, and in one of a predicted instance.
+    """
+    bits, ranks = (drawn.reshape(-1) for drawn in draw_cubes(images, labels, preds, order, halves))
+    drawn = flat_nonzero(bits)
+    key = ranks.index_select(0, drawn).to(torch.int32) * 4 + bits.index_select(0, drawn)
+    voxels = torch.bincount(key, minlength=4 * (len(order) + 1)).reshape(-1, 4)[1:]
+    in_both = voxels[:, IN_LABEL | IN_PRED]
+    return voxels[:, IN_PRED], voxels[:, IN_LABEL] + in_both, voxels[:, IN_PRED] + in_both
 
 
 def spread(centers: Tensor, halves: Sequence[int], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

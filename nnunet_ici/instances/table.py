@@ -1,192 +1,142 @@
-"""The table of label and predicted instances: which touch, how large, where, and the sum of p in every part of them.
+"""Instances and sums over them in plain torch, from a table of the parts of instances: on the CPU, on MPS, in float64.
 
 Every voxel of an instance lies in exactly one cell (n, m): inside label instance n (0: none) and inside predicted
-instance m (0: none). All that the losses ask for is a sum over cells, so the voxels are visited once, and the cost
-grows with them, not with the number of instances.
+instance m (0: none). All sums are sums over cells, so the voxels are visited once, and the cost grows with them, not
+with the number of instances.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances.components import label_components
+from nnunet_ici.instances.cubes import rounded_mean
+from nnunet_ici.instances.parts import Instances, PartSums
+from nnunet_ici.instances.segments import flat_nonzero, segment_sum, widest_float
+from nnunet_ici.instances.source import Source
 
-__all__ = ["InstanceTable", "cell_sums", "find_instances", "flat_nonzero", "segment_sum", "widest_float"]
+__all__ = ["TableInstances", "sum_by_region"]
 
 
-@dataclass(frozen=True)
-class InstanceTable:
-    """Label instances 1..Z and predicted instances 1..M of N images, and the cells in which they meet.
+class TableInstances(Instances):
+    """The instances of a source, found and summed in plain torch.
 
-    Attributes:
-        shape: (N, *spatial).
-        voxels: int64 (K,), flat index of each voxel that lies in an instance, ascending.
-        cells: int32 (K,), the cell of each of these voxels.
-        cell_label: int64 (L,), label instance of each cell, 1..Z, or 0.
-        cell_pred: int64 (L,), predicted instance of each cell, 1..M, or 0. First come the Z cells (n, 0), then the M
-            cells (0, m), both also where they hold no voxel, then one cell for each pair that shares a voxel.
-        label_image: int64 (Z,), the image each label instance lies in.
-        pred_image: int64 (M,), the image each predicted instance lies in.
+    Cells are numbered: first the Z cells (n, 0), then the M cells (0, m), both also where they hold no voxel, then one
+    for each pair that shares a voxel.
+
+    Args:
+        source: probabilities or logits, and a target.
+        threshold: predicted instances are the components of ``p >= threshold``; above 1 there are none.
     """
 
-    shape: torch.Size
-    voxels: Tensor
-    cells: Tensor
-    cell_label: Tensor
-    cell_pred: Tensor
-    label_image: Tensor
-    pred_image: Tensor
+    def __init__(self, source: Source, threshold: float) -> None:
+        self.source, prob = source, source.prob
+        with torch.no_grad():
+            predicted = prob >= threshold
+            if source.counted is not None:
+                predicted &= source.counted
+            self._find(source.label.flatten(0, 1), predicted.flatten(0, 1))
+            self.voxels = self._parts(torch.bincount(self._cells, minlength=self._cell_count))
+        sums, self.zero = _CellSums.apply(prob, self._voxels, self._cells, self._cell_count)
+        self.prob = self._parts(sums)
 
-    @property
-    def pair_label(self) -> Tensor:
-        """int64 (T,): the label instance of each touching pair."""
-        return self.cell_label[len(self.label_image) + len(self.pred_image) :]
+    def _find(self, label: Tensor, predicted: Tensor) -> None:
+        """Label both masks, bool (N, *spatial), and number the cells."""
+        label_ids, label_counts = label_components(label)
+        pred_ids, pred_counts = label_components(predicted)
+        voxels = flat_nonzero(label | predicted)
+        # Where the voxels of each image begin; voxels are in ascending order.
+        starts = torch.arange(len(label) + 1, device=label.device) * label[:1].numel()
+        slices = torch.searchsorted(voxels, starts).tolist()
+        of_label = _batch_ids(label_ids, label_counts, voxels, slices)
+        of_pred = _batch_ids(pred_ids, pred_counts, voxels, slices)
+        images = torch.arange(len(label), device=label.device)
+        self.label_image = images.repeat_interleave(label_counts)
+        self.pred_image = images.repeat_interleave(pred_counts)
+        labels, preds = len(self.label_image), len(self.pred_image)
 
-    @property
-    def pair_pred(self) -> Tensor:
-        """int64 (T,): the predicted instance of each touching pair."""
-        return self.cell_pred[len(self.label_image) + len(self.pred_image) :]
+        # Neighbouring voxels mostly share their pair: dropping repeats first leaves little to sort.
+        cells = torch.where(of_pred == 0, of_label - 1, of_pred + (labels - 1))
+        overlap = flat_nonzero((of_label > 0) & (of_pred > 0))
+        key = of_label[overlap].to(torch.int64) * (preds + 1) + of_pred[overlap]
+        runs, run_of_voxel = torch.unique_consecutive(key, return_inverse=True)
+        pairs, pair_of_run = torch.unique(runs, return_inverse=True)
+        cells[overlap] = (labels + preds + pair_of_run).to(torch.int32)[run_of_voxel]
+        self.pair_label, self.pair_pred = pairs // (preds + 1), pairs % (preds + 1)
+        self._voxels, self._cells = voxels, cells  # int64 (K,) flat indices, ascending; int32 (K,) cells
+        self._cell_count = labels + preds + len(pairs)
+
+    def _parts(self, per_cell: Tensor) -> PartSums:
+        """Sums over parts from sums (L, ...) over cells."""
+        labels, preds = len(self.label_image), len(self.pred_image)
+        label_only, pred_only, pairs = per_cell.split([labels, preds, len(self.pair_label)])
+        overlap = segment_sum(pairs, self.pair_label - 1, labels)
+        shared = segment_sum(pairs, self.pair_pred - 1, preds)
+        return PartSums(label_only + overlap, overlap, pred_only + shared, pred_only)
+
+    def sums(self, values: Tensor) -> PartSums:
+        sums, _ = _CellSums.apply(values, self._voxels, self._cells, self._cell_count)
+        return self._parts(sums)
 
     @cached_property
-    def cell_size(self) -> Tensor:
-        """int64 (L,): voxels of each cell."""
-        return torch.bincount(self.cells, minlength=len(self.cell_label))
-
-    @cached_property
-    def label_size(self) -> Tensor:
-        """int64 (Z,): voxels of each label instance."""
-        return self.sum_by_label(self.cell_size)
-
-    @cached_property
-    def pred_size(self) -> Tensor:
-        """int64 (M,): voxels of each predicted instance."""
-        return self.sum_by_pred(self.cell_size)
-
-    @cached_property
-    def label_is_hit(self) -> Tensor:
-        """bool (Z,): whether a predicted instance touches the label instance."""
-        return _flag(self.pair_label, len(self.label_image))
-
-    @cached_property
-    def pred_is_hit(self) -> Tensor:
-        """bool (M,): whether the predicted instance touches a label instance."""
-        return _flag(self.pair_pred, len(self.pred_image))
-
-    @cached_property
-    def _cell_coordinate_sums(self) -> Tensor:
-        """int64 (L, axes): sum of the voxel coordinates of each cell."""
-        *outer, width = self.shape[1:]
-        row = torch.div(self.voxels, max(width, 1), rounding_mode="floor")
-        column = self.voxels - row * width
+    def _coordinates(self) -> PartSums:
+        """int64 (..., axes): sums of the voxel coordinates."""
+        images, *outer, width = self.source.images
+        row = torch.div(self._voxels, max(width, 1), rounding_mode="floor")
+        column = self._voxels - row * width
         # The other coordinates depend on the row alone: looked up in a table of rows. Where their sums fit into 31
         # bits, two share an integer, and so a pass.
-        grid = torch.meshgrid(*(torch.arange(n, device=row.device) for n in (self.shape[0], *outer)), indexing="ij")
+        grid = torch.meshgrid(*(torch.arange(n, device=row.device) for n in (images, *outer)), indexing="ij")
         by_row = [coordinate.reshape(-1) for coordinate in grid[1:]]
-        packed = len(by_row) == 2 and self.shape[1:].numel() * max(outer) < 2**31
+        packed = len(by_row) == 2 and outer[0] * outer[1] * width * max(outer) < 2**31
         if packed:
             by_row = [by_row[0] * 2**32 + by_row[1]]
         values = [*(coordinate.index_select(0, row) for coordinate in by_row), column]
-        sums = [segment_sum(value, self.cells, len(self.cell_label)) for value in values]
+        sums = [segment_sum(value, self._cells, self._cell_count) for value in values]
         if packed:
             sums = [sums[0] >> 32, sums[0] & (2**32 - 1), sums[1]]
-        return torch.stack(sums, dim=1)
+        return self._parts(torch.stack(sums, dim=1))
 
     @cached_property
     def label_center(self) -> Tensor:
-        """int64 (Z, axes): ``floor(mean + 0.5)`` of the coordinates of each label instance, exactly."""
-        return _rounded_mean(self.sum_by_label(self._cell_coordinate_sums), self.label_size)
+        return rounded_mean(self._coordinates.label, self.voxels.label)
 
     @cached_property
     def pred_center(self) -> Tensor:
-        """int64 (M, axes): ``floor(mean + 0.5)`` of the coordinates of each predicted instance, exactly."""
-        return _rounded_mean(self.sum_by_pred(self._cell_coordinate_sums), self.pred_size)
-
-    def sum_by_label(self, per_cell: Tensor) -> Tensor:
-        """Sums (Z, ...) over the cells of each label instance, of values (L, ...)."""
-        return segment_sum(per_cell, self.cell_label, len(self.label_image) + 1)[1:]
-
-    def sum_by_pred(self, per_cell: Tensor) -> Tensor:
-        """Sums (M, ...) over the cells of each predicted instance, of values (L, ...)."""
-        return segment_sum(per_cell, self.cell_pred, len(self.pred_image) + 1)[1:]
+        return rounded_mean(self._coordinates.pred, self.voxels.pred)
 
 
-@torch.no_grad()
-def find_instances(target: Tensor, predicted: Tensor) -> InstanceTable:
-    """Label both masks and make the table of their instances. Nothing here is differentiable.
+def sum_by_region(values: Tensor, voxels: Tensor, regions: Tensor, count: int) -> Tensor:
+    """Sum a voxel map over regions.
 
     Args:
-        target: bool (N, *spatial), 2D or 3D, the label.
-        predicted: bool, the same shape, the thresholded prediction.
+        values: float32 or float64, any shape.
+        voxels: int64 (K,), flat indices of the voxels that lie in a region, each once.
+        regions: int (K,), the region of each of them, 0..count - 1.
+        count: number of regions.
 
     Returns:
-        The table; without any instance, one of no cells.
+        (count,), float64 (float32 on MPS), differentiable.
     """
-    label_ids, label_counts = label_components(target)
-    pred_ids, pred_counts = label_components(predicted)
-    voxels = flat_nonzero(target | predicted)
-    # Where the voxels of each image begin; voxels are in ascending order.
-    starts = torch.arange(len(target) + 1, device=target.device) * target[:1].numel()
-    slices = torch.searchsorted(voxels, starts).tolist()
-    label = _batch_ids(label_ids, label_counts, voxels, slices)
-    pred = _batch_ids(pred_ids, pred_counts, voxels, slices)
-    images = torch.arange(len(target), device=target.device)
-    label_image = images.repeat_interleave(label_counts)
-    pred_image = images.repeat_interleave(pred_counts)
-    labels, preds = len(label_image), len(pred_image)
-
-    # Cells (n, 0) and (0, m) are numbered by their instance, the touching pairs after them. Neighbouring voxels mostly
-    # share their pair: dropping repeats first leaves little to sort.
-    cells = torch.where(pred == 0, label - 1, pred + (labels - 1))
-    overlap = flat_nonzero((label > 0) & (pred > 0))
-    key = label[overlap].to(torch.int64) * (preds + 1) + pred[overlap]
-    runs, run_of_voxel = torch.unique_consecutive(key, return_inverse=True)
-    pairs, pair_of_run = torch.unique(runs, return_inverse=True)
-    cells[overlap] = (labels + preds + pair_of_run).to(torch.int32)[run_of_voxel]
-
-    label_range = torch.arange(1, labels + 1, device=target.device)
-    pred_range = torch.arange(1, preds + 1, device=target.device)
-    return InstanceTable(
-        shape=target.shape,
-        voxels=voxels,
-        cells=cells,
-        cell_label=torch.cat([label_range, torch.zeros_like(pred_range), pairs // (preds + 1)]),
-        cell_pred=torch.cat([torch.zeros_like(label_range), pred_range, pairs % (preds + 1)]),
-        label_image=label_image,
-        pred_image=pred_image,
-    )
-
-
-def cell_sums(prob: Tensor, table: InstanceTable) -> tuple[Tensor, Tensor]:
-    """Sum the probabilities in each cell, differentiably.
-
-    Args:
-        prob: float32 or float64, any shape with as many elements as the table's images.
-        table: the table.
-
-    Returns:
-        The sums (L,), in float64 (float32 on MPS, which has no other), and ``0 * sum(prob)``, a scalar of the same
-        dtype: it keeps the graph alive where there is no instance, and carries a NaN wherever it lies.
-    """
-    sums, zero = _CellSums.apply(prob, table.voxels, table.cells, len(table.cell_label))
-    return sums, zero
+    sums: Tensor = _CellSums.apply(values, voxels, regions, count)[0]
+    return sums
 
 
 class _CellSums(torch.autograd.Function):
-    """Forward: one sum per cell. Backward: every voxel gets the gradient of its cell, one gather."""
+    """Forward: one sum for each cell, and 0 * sum(values). Backward: every voxel gets the gradient of its cell, one
+    gather."""
 
     @staticmethod
-    def forward(ctx: Any, prob: Tensor, voxels: Tensor, cells: Tensor, cell_count: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, values: Tensor, voxels: Tensor, cells: Tensor, cell_count: int) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(voxels, cells)
-        ctx.shape, ctx.dtype = prob.shape, prob.dtype
-        wide = widest_float(prob.device)
-        inside = prob.reshape(-1).index_select(0, voxels).to(wide)
-        return segment_sum(inside, cells, cell_count), 0 * prob.sum().to(wide)
+        ctx.shape, ctx.dtype = values.shape, values.dtype
+        wide = widest_float(values.device)
+        inside = values.reshape(-1).index_select(0, voxels).to(wide)
+        return segment_sum(inside, cells, cell_count), 0 * values.sum().to(wide)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -197,23 +147,6 @@ class _CellSums(torch.autograd.Function):
         return grad.reshape(ctx.shape), None, None, None
 
 
-def widest_float(device: torch.device) -> torch.dtype:
-    """The dtype of sums over many voxels: float64, or float32 on MPS, which has no other."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def flat_nonzero(mask: Tensor) -> Tensor:
-    """int64 (K,): the flat indices of the True elements, ascending."""
-    if mask.device.type == "cpu":  # several times faster than torch.nonzero there
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return torch.nonzero(mask.reshape(-1)).squeeze(1)
-
-
-def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sums (count, ...) of values (K, ...) over the integer segments (K,) they belong to, 0 for an empty one."""
-    return values.new_zeros((count, *values.shape[1:])).index_add(0, segments, values)
-
-
 def _batch_ids(ids: Tensor, counts: Tensor, voxels: Tensor, slices: list[int]) -> Tensor:
     """The ids at the voxels, int32 (K,), counted on from image to image; those of image b begin at slices[b]."""
     inside = ids.reshape(-1).index_select(0, voxels)
@@ -222,15 +155,3 @@ def _batch_ids(ids: Tensor, counts: Tensor, voxels: Tensor, slices: list[int]) -
         of_image = inside[slices[b] : slices[b + 1]]
         of_image += first[b] * (of_image > 0)
     return inside
-
-
-def _flag(instances: Tensor, count: int) -> Tensor:
-    """bool (count,): whether each instance 1..count is named in ``instances``."""
-    flags = torch.zeros(count + 1, dtype=torch.bool, device=instances.device)
-    flags[instances] = True
-    return flags[1:]
-
-
-def _rounded_mean(sums: Tensor, sizes: Tensor) -> Tensor:
-    """``floor(sum / size + 0.5)`` in integers; sums (I, axes), sizes (I,)."""
-    return torch.div(2 * sums + sizes[:, None], 2 * sizes[:, None], rounding_mode="floor")

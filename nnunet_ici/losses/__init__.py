@@ -1,4 +1,7 @@
-"""Instance-aware losses and their rivals: terms as functions, and compounds on what nnU-Net hands to a loss."""
+"""Instance-aware losses and the losses they are compared with.
+
+One loss in each file: a function on probabilities or logits, and a module on what nnU-Net hands to a loss.
+"""
 
 from nnunet_ici.losses.blob import BlobLoss, blob_loss
 from nnunet_ici.losses.boundary import BoundaryLoss, boundary_loss
@@ -8,6 +11,7 @@ from nnunet_ici.losses.dilated_ce import DilatedBalancedCELoss, dilated_balanced
 from nnunet_ici.losses.ici import DICILoss, ICILoss
 from nnunet_ici.losses.instance import InstanceLoss, instance_loss
 from nnunet_ici.losses.inverse_weighting import InverseWeightingLoss, inverse_weighting_loss
+from nnunet_ici.losses.lesion_wise import LesionWiseLoss, LesionWiseTerm, PQLoss, PQTerm, lesionwise_loss, pq_loss
 from nnunet_ici.losses.predicted import PredictedInstanceLoss, predicted_instance_loss
 from nnunet_ici.losses.region_wise import RegionWiseLoss, region_wise_loss
 
@@ -21,6 +25,10 @@ __all__ = [
     "ICILoss",
     "InstanceLoss",
     "InverseWeightingLoss",
+    "LesionWiseLoss",
+    "LesionWiseTerm",
+    "PQLoss",
+    "PQTerm",
     "PredictedInstanceLoss",
     "RegionWiseLoss",
     "blob_loss",
@@ -30,6 +38,8 @@ __all__ = [
     "dilated_balanced_ce_loss",
     "instance_loss",
     "inverse_weighting_loss",
+    "lesionwise_loss",
+    "pq_loss",
     "predicted_instance_loss",
     "region_wise_loss",
 ]

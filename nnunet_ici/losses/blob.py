@@ -7,51 +7,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_ici.instances.table import segment_sum
+from nnunet_ici.instances import Source
+from nnunet_ici.instances.segments import segment_sum, take
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.found import FoundInstances, find
-from nnunet_ici.losses.inner import check_inner, has_dice, has_entropy
-from nnunet_ici.losses.network_output import split_classes
+from nnunet_ici.losses.inner import entropy
 from nnunet_ici.losses.ranks import divisors
+from nnunet_ici.settings import TermSettings, term_settings
 
-__all__ = ["BlobLoss", "blob_loss"]
+__all__ = ["BlobLoss", "blob_loss", "blob_losses"]
 
 NO_PREDICTIONS = 2.0  # a threshold that nothing reaches: only label instances are wanted
 
 
-def _blob_term(found: FoundInstances, smooth: float, inner: str) -> Tensor:
-    """:func:`blob_loss` on the label instances."""
-    table = found.table
-    counted = ~found.target if found.mask is None else ~found.target & found.mask
+def blob_losses(found: FoundInstances, settings: TermSettings) -> Tensor:
+    """(Z,): the inner loss of each label instance over its image without the other label instances."""
+    instances = found.instances
+    source = instances.source
+    counted = ~source.label if source.counted is None else ~source.label & source.counted
     background = counted.flatten(0, 1)
 
     def over_background(values: Tensor) -> Tensor:
-        """(Z,): the sum over the background of the image each label instance lies in."""
-        of_image = torch.where(background, values.flatten(0, 1), 0).flatten(1).sum(1, dtype=found.sums.dtype)
-        return of_image.index_select(0, table.label_image)
+        """(Z,): the sum over the background of the image that each label instance lies in."""
+        of_image = torch.where(background, values.flatten(0, 1), 0).flatten(1).sum(1, dtype=instances.zero.dtype)
+        return take(of_image, instances.label_image)
 
-    loss = torch.zeros_like(table.label_size, dtype=found.sums.dtype)
-    if has_dice(inner):
-        inside = table.sum_by_label(found.sums)
-        top = 2 * inside + smooth
-        loss = loss + 1 - top / (inside + over_background(found.prob) + table.label_size + smooth)
-    if has_entropy(inner):
-        wrong = over_background(found.entropy(inner))
-        voxels = table.label_size + background.flatten(1).sum(1).index_select(0, table.label_image)
-        loss = loss + (table.sum_by_label(found.entropy_sums(inner)) + wrong) / voxels
+    loss = torch.zeros_like(instances.prob.label)
+    if settings.has_dice:
+        inside, size = instances.prob.label, instances.voxels.label
+        wrong = over_background(source.prob)
+        loss = loss + 1 - (2 * inside + settings.smooth) / (inside + wrong + size + settings.smooth)
+    if settings.has_entropy:
+        voxels = instances.voxels.label + background.flatten(1).sum(1)[instances.label_image]
+        wrong = over_background(entropy(source.prob, source.label, settings.inner))
+        loss = loss + (found.entropy_sums(settings.inner).label + wrong) / voxels
+    return loss
 
-    images = table.shape[0]
-    of_image = torch.bincount(table.label_image, minlength=images)
-    means = segment_sum(loss, table.label_image, images) / of_image.clamp(min=1)
+
+def _blob_term(source: Source, settings: TermSettings, over_ranks: bool = False) -> Tensor:
+    """:func:`blob_loss` of a source."""
+    found = find(source, NO_PREDICTIONS, over_ranks)
+    image, images = found.instances.label_image, source.images[0]
+    of_image = segment_sum(torch.ones_like(image), image, images)
+    means = segment_sum(blob_losses(found, settings), image, images) / of_image.clamp(min=1)
     with_instance = (of_image > 0).reshape(-1, found.classes).sum(0)
-    of_class = means.reshape(-1, found.classes).sum(0) / divisors(with_instance, found.over_ranks).to(means.dtype)
-    return (of_class.mean() + found.zero).to(found.dtype)
+    return found.over_classes(means.reshape(-1, found.classes).sum(0) / divisors(with_instance, over_ranks))
 
 
 @torch.compiler.disable
-def blob_loss(
-    prob: Tensor, target: Tensor, mask: Tensor | None = None, *, smooth: float = 1e-5, inner: str = "dice"
-) -> Tensor:
+def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settings: Any) -> Tensor:
     r"""Dice loss of each label instance G_n over the image without the other label instances.
 
     .. math:: L_n = 1 - \frac{2 I_n + \epsilon}{I_n + \sum_{y = 0} p + |G_n| + \epsilon}
@@ -65,15 +69,14 @@ def blob_loss(
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].
         target: bool, the same shape.
         mask: bool (B, 1, *spatial), True = counts.
-        smooth: eps.
-        inner: "dice"; or "bce", "focal" (gamma 2) or "dice_ce" (their sum, with the plain one), of which the
-            cross-entropy is a mean over the same voxels.
+        **settings: ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`. The cross-entropy of an
+            inner loss is a mean over the same voxels.
 
     Returns:
         A scalar, in [0, 1] for the Dice; without label instances 0, with a live graph.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype, shape or inner loss.
+        TypeError, ValueError: a wrong dtype, shape or setting.
 
     Example:
         >>> import torch
@@ -87,8 +90,7 @@ def blob_loss(
         >>> round(loss.item(), 3), bool(prob.grad[0, 0, 1, 1] < 0)
         (0.5, True)
     """
-    check_inner(inner)
-    return _blob_term(find(prob, target, mask, NO_PREDICTIONS), smooth, inner)
+    return _blob_term(Source.of_prob(prob, target, mask), term_settings(["blob"], settings))
 
 
 class BlobLoss(CompoundLoss):
@@ -101,9 +103,9 @@ class BlobLoss(CompoundLoss):
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
         global_weight: alpha.
-        blob_weight: beta.
-        smooth: eps.
+        term_weight: beta.
         inner: the loss of one instance, as for :func:`blob_loss`.
+        smooth: eps.
         **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
     """
 
@@ -111,16 +113,14 @@ class BlobLoss(CompoundLoss):
         self,
         global_loss: GlobalLoss | None,
         global_weight: float = 2.0,
-        blob_weight: float = 1.0,
+        term_weight: float = 1.0,
         *,
-        smooth: float = 1e-5,
-        inner: str = "dice",
+        inner: str = TermSettings.inner,
+        smooth: float = TermSettings.smooth,
         **options: Any,
     ) -> None:
-        check_inner(inner)
-        super().__init__(global_loss, global_weight, {"blob": blob_weight}, **options)
-        self.smooth, self.inner = smooth, inner
+        super().__init__(global_loss, global_weight, {"blob": term_weight}, **options)
+        self.settings = TermSettings(inner=inner, smooth=smooth)
 
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        given = split_classes(net_output, target, self.ignore_label)
-        return {"blob": _blob_term(find(*given, NO_PREDICTIONS, self.over_ranks), self.smooth, self.inner)}, None
+    def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], None]:
+        return {"blob": _blob_term(source, self.settings, self.over_ranks)}, None

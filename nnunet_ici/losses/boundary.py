@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.instances.distance import distance_to
-from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
-from nnunet_ici.losses.problems import check_problem, class_masks, mean_over_problems
+from nnunet_ici.losses.compound import GlobalLoss
+from nnunet_ici.losses.over_classes import OverClassesLoss, check_logits, class_masks
 from nnunet_ici.losses.region_wise import map_loss
 
 __all__ = ["BoundaryLoss", "boundary_loss", "signed_distance_map"]
@@ -58,7 +58,7 @@ def boundary_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> 
         A scalar, of any sign; 0 where no class has a border.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype or shape.
+        TypeError, ValueError: a wrong dtype or shape.
 
     Example:
         >>> import torch
@@ -69,11 +69,11 @@ def boundary_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> 
         >>> bool(logits.grad[0, 1, 7, 7] > logits.grad[0, 1, 5, 5] > 0), bool(logits.grad[0, 1, 3, 3] < 0)
         (True, True)
     """
-    check_problem(logits, label, mask)
+    check_logits(logits, label, mask)
     return map_loss(logits, signed_distance_map(label, mask, logits.shape[1]), mask)
 
 
-class BoundaryLoss(CompoundLoss):
+class BoundaryLoss(OverClassesLoss):
     r"""Boundary loss with a falling weight of the global loss.
 
     .. math:: L = \alpha L_{global} + (1 - \alpha) L_{boundary}
@@ -86,12 +86,20 @@ class BoundaryLoss(CompoundLoss):
     """
 
     LOWEST = 0.01
+    name, function = "boundary", staticmethod(boundary_loss)
 
     def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
-        super().__init__(global_loss, 1.0, {"boundary": 0.0}, **options)
+        super().__init__(global_loss, 1.0, 0.0, **options)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        self.set_progress(min(epoch / max(epochs - 1, 1), 1))
 
     def set_progress(self, progress: float) -> None:
-        """Set alpha from the share of the training that is done, 0 to 1."""
+        """Set alpha from the share of the training that is done, 0 to 1.
+
+        Raises:
+            ValueError: a share outside.
+        """
         if not 0 <= progress <= 1:
             raise ValueError(f"progress must lie in [0, 1]. Got: {progress}")
         alpha = max(1 - progress, self.LOWEST)
@@ -100,6 +108,3 @@ class BoundaryLoss(CompoundLoss):
     @property
     def has_terms(self) -> bool:
         return True  # also at the beginning, when its weight is 0: it is logged
-
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        return {"boundary": mean_over_problems(boundary_loss, net_output, target, self.ignore_label)}, None

@@ -7,27 +7,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_ici.checks import check_case
-from nnunet_ici.instances import label_components
+from nnunet_ici.instances import Source, label_components
 from nnunet_ici.instances.distance import nearest_instance
-from nnunet_ici.instances.table import flat_nonzero, segment_sum, widest_float
+from nnunet_ici.instances.segments import flat_nonzero, segment_sum
+from nnunet_ici.instances.table import sum_by_region
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.inner import entropy
-from nnunet_ici.losses.network_output import split_classes
 from nnunet_ici.losses.ranks import divisors
+from nnunet_ici.settings import SMOOTH
 
 __all__ = ["CCDiceCELoss", "cc_dice_ce_loss"]
 
 
+def _cc_dice_ce_term(source: Source, smooth: float, over_ranks: bool = False) -> Tensor:
+    """:func:`cc_dice_ce_loss` of a source."""
+    prob, label, counted = source.prob, source.label, source.counted
+    with torch.no_grad():
+        ids, counts = label_components(label.flatten(0, 1))
+        region = nearest_instance(ids)
+        # Counted on from image to image; an image without an instance stays 0 everywhere.
+        first = torch.where(counts > 0, counts.cumsum(0) - counts, 0).to(torch.int32)
+        region += first.reshape(-1, *[1] * (ids.ndim - 1))
+        if counted is not None:
+            region = torch.where(counted, region.reshape(prob.shape), 0)
+        region = region.reshape(-1)
+        of_class = torch.arange(len(counts), device=counts.device).repeat_interleave(counts) % source.classes
+        regions = len(of_class) + 1  # region 0: no instance in the image, or ignored
+        everywhere = torch.arange(len(region), device=region.device)
+        on_label = flat_nonzero(label)
+
+    def over(voxels: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum and the number of the voxels of each region that lie among some voxels."""
+        of = region.index_select(0, voxels)
+        return sum_by_region(values, voxels, of, regions)[1:], torch.bincount(of, minlength=regions)[1:]
+
+    inside, labelled = over(on_label, prob)
+    total, voxels = over(everywhere, prob)
+    dice = 1 - (2 * inside + smooth) / (total + labelled + smooth)
+    mean_entropy = over(everywhere, entropy(prob, label, "bce"))[0] / voxels.clamp(min=1)
+    sums = segment_sum(dice + mean_entropy, of_class, source.classes)
+    number = divisors(torch.bincount(of_class, minlength=source.classes), over_ranks)
+    return ((sums / number).mean() + 0 * prob.sum()).to(prob.dtype)
+
+
 @torch.compiler.disable
-def cc_dice_ce_loss(
-    prob: Tensor,
-    target: Tensor,
-    mask: Tensor | None = None,
-    *,
-    smooth: float = 1e-5,
-    over_ranks: bool = False,
-) -> Tensor:
+def cc_dice_ce_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, *, smooth: float = SMOOTH) -> Tensor:
     r"""Dice + cross-entropy in each region R_n of the image, averaged.
 
     .. math::
@@ -47,13 +71,12 @@ def cc_dice_ce_loss(
         target: bool, the same shape.
         mask: bool (B, 1, *spatial), True = counts.
         smooth: eps.
-        over_ranks: count regions over all ranks of a distributed training, each of which has to call.
 
     Returns:
         A scalar; without label instances 0, with a live graph.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype or shape.
+        TypeError, ValueError: a wrong dtype or shape.
 
     Example:
         >>> import torch
@@ -65,38 +88,7 @@ def cc_dice_ce_loss(
         >>> bool(prob.grad[0, 0, 0, 0] < 0), bool(prob.grad[0, 0, 2, 2] > 0)
         (True, True)
     """
-    check_case(prob, target, mask)
-    if mask is not None:
-        target = target & mask
-    if prob.dtype not in (torch.float32, torch.float64):
-        prob = prob.float()
-    classes = prob.shape[1]
-    with torch.no_grad():
-        ids, counts = label_components(target.flatten(0, 1))
-        region = nearest_instance(ids)
-        # Counted on from image to image; an image without an instance stays 0 everywhere.
-        first = torch.where(counts > 0, counts.cumsum(0) - counts, 0).to(torch.int32)
-        region += first.reshape(-1, *[1] * (ids.ndim - 1))
-        if mask is not None:
-            region = torch.where(mask, region.reshape(prob.shape), 0)
-        region = region.reshape(-1)
-        of_class = torch.arange(len(counts), device=counts.device).repeat_interleave(counts) % classes
-    regions = len(of_class) + 1  # region 0: no instance in the image, or ignored
-    wide = widest_float(prob.device)
-
-    def by_region(values: Tensor, of: Tensor) -> Tensor:
-        return segment_sum(values.to(wide), of, regions)[1:]
-
-    flat = prob.reshape(-1)
-    on_label = flat_nonzero(target)
-    inside = by_region(flat.index_select(0, on_label), region[on_label])
-    labelled = torch.bincount(region[on_label], minlength=regions)[1:]
-    dice = 1 - (2 * inside + smooth) / (by_region(flat, region) + labelled + smooth)
-    voxels = torch.bincount(region, minlength=regions)[1:].clamp(min=1)
-    mean_entropy = by_region(entropy(prob, target, "bce").reshape(-1), region) / voxels
-    sums = segment_sum(dice + mean_entropy, of_class, classes)
-    number = divisors(torch.bincount(of_class, minlength=classes), over_ranks).to(wide)
-    return ((sums / number).mean() + 0 * prob.sum()).to(prob.dtype)
+    return _cc_dice_ce_term(Source.of_prob(prob, target, mask), smooth)
 
 
 class CCDiceCELoss(CompoundLoss):
@@ -106,8 +98,8 @@ class CCDiceCELoss(CompoundLoss):
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
-        global_weight: its weight.
-        region_weight: that of :func:`cc_dice_ce_loss`.
+        global_weight: weight of the global loss.
+        term_weight: weight of :func:`cc_dice_ce_loss`.
         smooth: eps.
         **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
     """
@@ -116,14 +108,13 @@ class CCDiceCELoss(CompoundLoss):
         self,
         global_loss: GlobalLoss | None,
         global_weight: float = 1.0,
-        region_weight: float = 1.0,
+        term_weight: float = 1.0,
         *,
-        smooth: float = 1e-5,
+        smooth: float = SMOOTH,
         **options: Any,
     ) -> None:
-        super().__init__(global_loss, global_weight, {"cc_dice_ce": region_weight}, **options)
+        super().__init__(global_loss, global_weight, {"cc_dice_ce": term_weight}, **options)
         self.smooth = smooth
 
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        given = split_classes(net_output, target, self.ignore_label)
-        return {"cc_dice_ce": cc_dice_ce_loss(*given, smooth=self.smooth, over_ranks=self.over_ranks)}, None
+    def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], None]:
+        return {"cc_dice_ce": _cc_dice_ce_term(source, self.smooth, self.over_ranks)}, None

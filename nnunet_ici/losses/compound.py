@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from nnunet_ici.instances import Source
 from nnunet_ici.losses.found import find
-from nnunet_ici.losses.network_output import split_classes
 from nnunet_ici.losses.record import TermRecord
-from nnunet_ici.losses.threshold import VALIDATION_THRESHOLD
+from nnunet_ici.settings import FIXED_THRESHOLD, check_weights
 
 __all__ = ["CompoundLoss", "GlobalLoss"]
 
@@ -28,7 +28,8 @@ class CompoundLoss(nn.Module):
             None with a weight of 0.
         global_weight: its weight.
         weights: those of the terms, by name; a term of weight 0 is not computed.
-        ignore_label: of label targets. Regions carry theirs as one channel more than there are logits.
+        ignore_label: label of ignored voxels in label targets. Regions mark them in one channel more than there are
+            logits.
         reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
         finest_only: compute the terms only for outputs of the ``reference_shape``, the global loss for all.
         over_ranks: count instances over all ranks of a distributed training, each of which has to call.
@@ -52,11 +53,9 @@ class CompoundLoss(nn.Module):
         if finest_only and reference_shape is None:
             raise ValueError("finest_only needs a reference_shape. Got: None")
         weights = {"global": global_weight} | weights
-        wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
-        if wrong or not any(weights.values()):
-            raise ValueError(
-                f"weights must be finite and not negative, and one at least above 0. Got: {wrong or weights}"
-            )
+        check_weights(weights)
+        if not any(weights.values()):
+            raise ValueError(f"weights must be finite and not negative, and one at least above 0. Got: {weights}")
         if global_loss is None and global_weight:
             raise ValueError(f"without a global_loss its weight must be 0. Got: {global_weight}")
         self.global_loss = global_loss
@@ -86,7 +85,7 @@ class CompoundLoss(nn.Module):
         if self.global_loss is not None and self.weights["global"]:
             values["global"] = self.global_loss(net_output, target)
         if self.has_terms and (finest or not self.finest_only):
-            terms, counts = self._terms(net_output, target, finest)
+            terms, counts = self._terms(Source.of_network(net_output, target, self.ignore_label), finest)
             values |= terms
         if finest:
             self.record.add(values, counts)
@@ -98,21 +97,33 @@ class CompoundLoss(nn.Module):
         """Whether there is a term to compute."""
         return any(weight for name, weight in self.weights.items() if name != "global")
 
+    @property
+    def draws(self) -> int:
+        """How many random thresholds were drawn; a loss without them draws none."""
+        return 0
+
+    @draws.setter
+    def draws(self, draws: int) -> None:
+        pass
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare for an epoch of training, 0..epochs - 1: losses whose weights change override this."""
+
     @torch.compiler.disable  # numbers of instances change from call to call: compiled, each would be another graph
-    def _terms(self, net_output: Tensor, target: Tensor, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _terms(self, source: Source, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """:meth:`compute_terms` in full precision; in validation instances are counted for every loss."""
-        with _full_precision(net_output.device):
-            values, counts = self.compute_terms(net_output, target)
+        with _full_precision(source.x.device):
+            values, counts = self.compute_terms(source)
             if counts is None and finest and not self.training:
-                given = split_classes(net_output.detach(), target, self.ignore_label)
-                counts = find(*given, VALIDATION_THRESHOLD).counts
+                with torch.no_grad():
+                    counts = find(source, FIXED_THRESHOLD).instances.counts
         return values, counts
 
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
         """The value of each term with weight, and the int64 (4,) counts of instances where they are known.
 
         Args:
-            net_output, target: as for :meth:`forward`.
+            source: outputs and target, as nnU-Net hands them to a loss.
         """
         raise NotImplementedError
 

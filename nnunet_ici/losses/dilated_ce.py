@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances.dilation import dilate
-from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
-from nnunet_ici.losses.problems import check_problem, class_masks, mean_over_problems
+from nnunet_ici.losses.over_classes import OverClassesLoss, check_logits, class_masks
 from nnunet_ici.losses.weighted_ce import weighted_cross_entropy
+from nnunet_ici.settings import DILATION_RADIUS, check_radius
 
 __all__ = ["DilatedBalancedCELoss", "dilated_balanced_ce_loss", "dilated_weights"]
 
-RADIUS = 3
-
 
 @torch.no_grad()
-def dilated_weights(label: Tensor, mask: Tensor | None, classes: int, radius: int = RADIUS) -> Tensor:
+def dilated_weights(label: Tensor, mask: Tensor | None, classes: int, radius: int = DILATION_RADIUS) -> Tensor:
     """The weight of every voxel: the largest of V / (C |D_c|) over the dilated classes D_c of its image that it lies
     in.
 
@@ -46,7 +43,7 @@ def dilated_weights(label: Tensor, mask: Tensor | None, classes: int, radius: in
 
 @torch.compiler.disable
 def dilated_balanced_ce_loss(
-    logits: Tensor, label: Tensor, mask: Tensor | None = None, *, radius: int = RADIUS
+    logits: Tensor, label: Tensor, mask: Tensor | None = None, *, radius: int = DILATION_RADIUS
 ) -> Tensor:
     r"""Cross-entropy balanced by the inverse frequency of dilated classes.
 
@@ -69,7 +66,7 @@ def dilated_balanced_ce_loss(
         A scalar; 0 where nothing counts.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype, shape or radius.
+        TypeError, ValueError: a wrong dtype, shape or radius.
 
     Example:
         >>> import torch
@@ -81,41 +78,30 @@ def dilated_balanced_ce_loss(
         >>> round(near / far, 2)  # 29 voxels of 256 lie in the dilated class
         8.83
     """
-    check_problem(logits, label, mask)
+    check_logits(logits, label, mask)
     check_radius(radius)
     return weighted_cross_entropy(logits, label, dilated_weights(label, mask, logits.shape[1], radius))
 
 
-def check_radius(radius: int) -> None:
-    """Raise ValueError unless ``radius`` is an integer, 0 or more."""
-    if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
-        raise ValueError(f"radius must be an integer, 0 or more. Got: {radius!r}")
-
-
-class DilatedBalancedCELoss(CompoundLoss):
-    """Dilated balanced cross-entropy, alone unless a global loss, such as Dice, is given a weight.
+class DilatedBalancedCELoss(OverClassesLoss):
+    """:func:`dilated_balanced_ce_loss`, alone unless a global loss, such as Dice, is given a weight.
 
     Args:
-        global_loss: called as ``global_loss(net_output, target)``, or None.
-        global_weight: its weight.
-        dbce_weight: that of :func:`dilated_balanced_ce_loss`. Of regions each is a softmax over two classes.
-        radius: in voxels.
+        *weighted: as of :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`: the global loss and the weights.
+        radius: radius of the dilation in voxels, 0 or more.
         **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+
+    Raises:
+        ValueError: a wrong radius or weight.
     """
 
-    def __init__(
-        self,
-        global_loss: GlobalLoss | None = None,
-        global_weight: float = 0.0,
-        dbce_weight: float = 1.0,
-        *,
-        radius: int = RADIUS,
-        **options: Any,
-    ) -> None:
+    name, function = "dbce", staticmethod(dilated_balanced_ce_loss)
+
+    def __init__(self, *weighted: Any, radius: int = DILATION_RADIUS, **options: Any) -> None:
         check_radius(radius)
-        super().__init__(global_loss, global_weight, {"dbce": dbce_weight}, **options)
+        super().__init__(*weighted, **options)
         self.radius = radius
 
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        loss = partial(dilated_balanced_ce_loss, radius=self.radius)
-        return {"dbce": mean_over_problems(loss, net_output, target, self.ignore_label)}, None
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"radius": self.radius}

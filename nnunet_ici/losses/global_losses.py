@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_ici.losses.compound import GlobalLoss
+from nnunet_ici.settings import GLOBAL_LOSSES
 
-__all__ = ["GLOBAL_LOSSES", "make_global_loss"]
-
-GLOBAL_LOSSES = ("nnunet", "dice", "bce", "focal", "dice_focal", "gdice_focal")
+__all__ = ["make_global_loss"]
 
 
 def make_global_loss(name: str, host_loss: nn.Module, *, regions: bool, ignore_label: int | None) -> GlobalLoss:

@@ -2,73 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from torch import Tensor
+from nnunet_ici.losses.center import CenterLoss
+from nnunet_ici.losses.compound import GlobalLoss
+from nnunet_ici.losses.instance import InstanceLoss
+from nnunet_ici.losses.instance_compound import InstanceCompoundLoss
+from nnunet_ici.losses.predicted import PredictedInstanceLoss
 
-from nnunet_ici.instances.cubes import check_size
-from nnunet_ici.losses.center import center_term
-from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
-from nnunet_ici.losses.found import FoundInstances, find
-from nnunet_ici.losses.fused import TERMS, FusedSettings, fused_terms, is_fused
-from nnunet_ici.losses.inner import check_inner
-from nnunet_ici.losses.instance import instance_term
-from nnunet_ici.losses.network_output import fused_input, split_classes
-from nnunet_ici.losses.predicted import predicted_instance_term
-from nnunet_ici.losses.threshold import Threshold
-
-__all__ = ["DICILoss", "ICILoss", "InstanceCompoundLoss"]
-
-
-class InstanceCompoundLoss(CompoundLoss):
-    """A compound whose terms are functions of the instances of label and prediction, which are found once for all.
-
-    Args:
-        global_loss, global_weight: as for :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-        terms: by name, the weight and the function of each term; a term of weight 0 is not computed.
-        fused: settings with which the terms named in :data:`~nnunet_ici.losses.fused.TERMS` are those of ``terms``, for
-            devices that compute them in one go; None where they are others.
-        threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
-        seed: of the thresholds.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-    """
-
-    def __init__(
-        self,
-        global_loss: GlobalLoss | None,
-        global_weight: float,
-        terms: dict[str, tuple[float, Callable[[FoundInstances], Tensor]]],
-        *,
-        fused: FusedSettings | None,
-        threshold: float | Sequence[float],
-        seed: int,
-        **options: Any,
-    ) -> None:
-        weights = {name: weight for name, (weight, _) in terms.items()}
-        super().__init__(global_loss, global_weight, weights, **options)
-        self.terms = {name: term for name, (weight, term) in terms.items() if weight}
-        self.fused = fused
-        self.threshold = Threshold(threshold, seed)
-
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        threshold = self.threshold(self.training)
-        if self.fused is not None and is_fused(net_output, self.fused):
-            three, counts = fused_terms(fused_input(net_output, target, self.ignore_label), threshold, self.fused)
-            values = dict(zip(TERMS, three.unbind(), strict=True))
-            return {name: value for name, value in values.items() if name in self.terms}, counts
-        found = find(*split_classes(net_output, target, self.ignore_label), threshold, self.over_ranks)
-        return {name: term(found) for name, term in self.terms.items()}, found.counts
-
-    def get_extra_state(self) -> dict[str, int]:
-        return self.threshold.state_dict()
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.threshold.load_state_dict(state)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, threshold={self.threshold}"
+__all__ = ["DICILoss", "ICILoss"]
 
 
 class DICILoss(InstanceCompoundLoss):
@@ -87,16 +29,9 @@ class DICILoss(InstanceCompoundLoss):
         instance_weight: i.
         predicted_weight: p.
         center_weight: c.
-        size: of the center cubes in voxels, odd; or one for each axis.
-        threshold: a number, or a (low, high) range drawn from at each call in training mode; 0.5 in evaluation mode.
-        exclude_other_instances: True for Eq. 5, False for Eq. 3.
-        inner: the loss of one instance, "dice", "bce", "focal" or "dice_ce", for the instance and the predicted term.
-        smooth: eps.
-        ignore_label: of label targets.
-        reference_shape: the full-resolution spatial shape; center cubes shrink along at coarser scales.
-        finest_only: compute the terms only for outputs of the ``reference_shape``.
-        seed: of the thresholds.
-        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
+        **options: ``threshold``, ``seed`` and further options of
+            :class:`~nnunet_ici.losses.instance_compound.InstanceCompoundLoss`; ``size``, ``exclude_other_instances``,
+            ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
 
     Example:
         >>> import torch
@@ -110,6 +45,8 @@ class DICILoss(InstanceCompoundLoss):
         (0.693, 0)
     """
 
+    TERMS = (InstanceLoss, PredictedInstanceLoss, CenterLoss)
+
     def __init__(
         self,
         global_loss: GlobalLoss | None,
@@ -117,42 +54,13 @@ class DICILoss(InstanceCompoundLoss):
         instance_weight: float = 1.0,
         predicted_weight: float = 1.0,
         center_weight: float = 1.0,
-        *,
-        size: int | Sequence[int] = 7,
-        threshold: float | Sequence[float] = (0.1, 0.9),
-        exclude_other_instances: bool = True,
-        inner: str = "dice",
-        smooth: float = 1e-5,
-        ignore_label: int | None = None,
-        reference_shape: Sequence[int] | None = None,
-        finest_only: bool = False,
-        seed: int = 0,
-        over_ranks: bool = False,
+        **options: Any,
     ) -> None:
-        check_size(size)
-        check_inner(inner, exclude_other_instances)
-        settings = FusedSettings(exclude_other_instances, smooth, size, reference_shape, center_weight > 0, over_ranks)
-        instance = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth, inner=inner)
-        center = partial(center_term, size=size, smooth=smooth, reference_shape=reference_shape)
-        super().__init__(
-            global_loss,
-            global_weight,
-            {
-                "instance": (instance_weight, instance),
-                "predicted": (predicted_weight, partial(predicted_instance_term, smooth=smooth, inner=inner)),
-                "center": (center_weight, center),
-            },
-            fused=settings if inner == "dice" else None,
-            threshold=threshold,
-            ignore_label=ignore_label,
-            reference_shape=reference_shape,
-            finest_only=finest_only,
-            seed=seed,
-            over_ranks=over_ranks,
-        )
+        weights = {"instance": instance_weight, "predicted": predicted_weight, "center": center_weight}
+        super().__init__(global_loss, global_weight, weights, **options)
 
 
-class ICILoss(DICILoss):
+class ICILoss(InstanceCompoundLoss):
     r"""The ICI loss.
 
     .. math:: L = g L_{global} + i L_{instance} + c L_{center}
@@ -167,6 +75,8 @@ class ICILoss(DICILoss):
         **options: those of :class:`DICILoss`.
     """
 
+    TERMS = (InstanceLoss, CenterLoss)
+
     def __init__(
         self,
         global_loss: GlobalLoss | None,
@@ -177,5 +87,4 @@ class ICILoss(DICILoss):
     ) -> None:
         if "predicted_weight" in options:
             raise TypeError("ICILoss has no predicted_weight: the loss with that term is DICILoss")
-        super().__init__(global_loss, global_weight, instance_weight, 0.0, center_weight, **options)
-        del self.weights["predicted"]
+        super().__init__(global_loss, global_weight, {"instance": instance_weight, "center": center_weight}, **options)

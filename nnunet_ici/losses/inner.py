@@ -1,5 +1,4 @@
-"""The loss of a single instance: Dice, or cross-entropies over the same voxels, all from sums over the parts of
-instances."""
+"""The cross-entropies that the loss of a single instance may be made of."""
 
 from __future__ import annotations
 
@@ -7,35 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["INNER", "check_inner", "entropy", "has_dice", "has_entropy"]
+__all__ = ["entropy"]
 
-INNER = ("dice", "bce", "focal", "dice_ce")
 FOCAL_GAMMA = 2.0  # Lin et al., 2017
-
-
-def check_inner(inner: str, exclude_other_instances: bool = True) -> None:
-    """Raise ValueError for an unknown inner loss; NotImplementedError for Eq. 3 with another than Dice.
-
-    With Eq. 3 a voxel on another label instance is wrong for one instance and right for the other; a cross-entropy has
-    one value a voxel.
-    """
-    if inner not in INNER:
-        raise ValueError(f"inner must be one of {', '.join(INNER)}. Got: {inner!r}")
-    if inner != "dice" and not exclude_other_instances:
-        raise NotImplementedError(
-            f"Eq. 3 (exclude_other_instances=False) is there for the Dice only, as a cross-entropy knows one truth for "
-            f"every voxel. Got: inner={inner!r}"
-        )
-
-
-def has_dice(inner: str) -> bool:
-    """Whether a Dice is part of it."""
-    return inner in ("dice", "dice_ce")
-
-
-def has_entropy(inner: str) -> bool:
-    """Whether a cross-entropy is part of it."""
-    return inner != "dice"
 
 
 def entropy(prob: Tensor, target: Tensor, inner: str) -> Tensor:
@@ -47,9 +20,10 @@ def entropy(prob: Tensor, target: Tensor, inner: str) -> Tensor:
         inner: "focal" for (1 - p_t)^2 * CE, else the plain one.
 
     Returns:
-        The shape and dtype of ``prob``; at most 100, as torch clamps the logarithm.
+        The shape and dtype of ``prob``; at most 100, as torch clamps the logarithm. NaN where ``prob`` is, which torch
+        would refuse on the CPU, and take for a device error on CUDA.
     """
-    plain = F.binary_cross_entropy(prob, target.to(prob.dtype), reduction="none")
+    plain = F.binary_cross_entropy(prob.nan_to_num(nan=0.5), target.to(prob.dtype), reduction="none") + 0 * prob
     if inner != "focal":
         return plain
     return torch.where(target, 1 - prob, prob) ** FOCAL_GAMMA * plain

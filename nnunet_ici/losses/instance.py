@@ -2,71 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nnunet_ici.losses.found import FoundInstances, InstanceTerm, term_of
-from nnunet_ici.losses.fused import FusedSettings
-from nnunet_ici.losses.inner import check_inner, has_dice, has_entropy
+from nnunet_ici.losses.found import FoundInstances
+from nnunet_ici.losses.term import InstanceTerm, value_of_term
+from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings
 
-__all__ = ["InstanceLoss", "instance_loss", "instance_term"]
+__all__ = ["InstanceLoss", "instance_loss", "instance_term", "losses_of_labels"]
 
 
-def instance_term(
-    found: FoundInstances, exclude_other_instances: bool = True, smooth: float = 1e-5, inner: str = "dice"
-) -> Tensor:
+def instance_term(found: FoundInstances, settings: TermSettings) -> Tensor:
     """:func:`instance_loss` on instances already found."""
-    loss = torch.zeros_like(found.table.label_size, dtype=found.sums.dtype)
-    if has_dice(inner):
-        loss = loss + _dice(found, exclude_other_instances, smooth)
-    if has_entropy(inner):
-        loss = loss + _mean_entropy(found, inner)
-    return found.mean_over_instances(loss, found.table.label_image)
+    return found.mean_over_labels(losses_of_labels(found, settings))
 
 
-def _mean_entropy(found: FoundInstances, inner: str) -> Tensor:
-    """(Z,): the mean over the label instance and the wrong voxels of the predicted instances that touch it."""
-    table, sums = found.table, found.entropy_sums(inner)
-    outside = table.cell_label == 0
-    wrong = _over_touching(found, table.sum_by_pred(torch.where(outside, sums, 0)))
-    wrong_size = _over_touching(found, table.sum_by_pred(torch.where(outside, table.cell_size, 0)))
-    return (table.sum_by_label(sums) + wrong) / (table.label_size + wrong_size)
-
-
-def _dice(found: FoundInstances, exclude_other_instances: bool, smooth: float) -> Tensor:
-    """(Z,): the Dice loss of each label instance."""
-    table = found.table
-    inside = table.sum_by_label(found.sums)
-    if exclude_other_instances:
-        outside_label = torch.where(table.cell_label == 0, found.sums, 0)
-        wrong = _over_touching(found, table.sum_by_pred(outside_label))
-    else:
-        hit_inside = table.sum_by_label(torch.where(table.cell_pred > 0, found.sums, 0))
-        wrong = _over_touching(found, table.sum_by_pred(found.sums)) - hit_inside
-    dice = (2 * inside + smooth) / (inside + wrong + table.label_size + smooth)
-    return 1 - dice
-
-
-def _over_touching(found: FoundInstances, per_pred: Tensor) -> Tensor:
-    """(Z,): for each label instance the sum of values (M,) over the predicted instances that touch it."""
-    table = found.table
-    per_label = per_pred.new_zeros(len(table.label_image))
-    return per_label.index_add(0, table.pair_label - 1, per_pred.index_select(0, table.pair_pred - 1))
+def losses_of_labels(found: FoundInstances, settings: TermSettings) -> Tensor:
+    """(Z,): the inner loss of each label instance and the predicted instances that touch it."""
+    instances = found.instances
+    loss = torch.zeros_like(instances.prob.label)
+    if settings.has_dice:
+        inside, size = instances.prob.label, instances.voxels.label
+        if settings.exclude_other_instances:
+            wrong = instances.over_touching_preds(instances.prob.outside)
+        else:
+            wrong = instances.over_touching_preds(instances.prob.pred) - instances.prob.overlap
+        loss = loss + 1 - (2 * inside + settings.smooth) / (inside + wrong + size + settings.smooth)
+    if settings.has_entropy:
+        entropy = found.entropy_sums(settings.inner)
+        wrong, voxels = (
+            instances.over_touching_preds(outside) for outside in (entropy.outside, instances.voxels.outside)
+        )
+        loss = loss + (entropy.label + wrong) / (instances.voxels.label + voxels)
+    return loss
 
 
 @torch.compiler.disable
 def instance_loss(
-    prob: Tensor,
-    target: Tensor,
-    mask: Tensor | None = None,
-    *,
-    threshold: float = 0.5,
-    exclude_other_instances: bool = True,
-    smooth: float = 1e-5,
-    inner: str = "dice",
+    prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
 ) -> Tensor:
     r"""Dice loss of each label instance G_n against the predicted instances P_m that touch it, averaged.
 
@@ -86,19 +61,17 @@ def instance_loss(
         target: bool, the same shape.
         mask: bool (B, 1, *spatial), True = counts.
         threshold: P_m are the components of ``prob >= threshold``.
-        exclude_other_instances: Eq. 5, which does not punish a P_m for what it covers of other label instances; False:
-            Eq. 3.
-        smooth: eps.
-        inner: "dice"; or "bce", "focal" (gamma 2) or "dice_ce" (their sum, with the plain one), of which the
-            cross-entropy is a mean over the same voxels: G_n, and those of the touching P_m off the label (Appendix J).
+        **settings: ``exclude_other_instances``, ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
+            The cross-entropy of an inner loss is a mean over the same voxels: G_n, and those of the touching P_m off
+            the label (Appendix J).
 
     Returns:
         A scalar, in [0, 1] for the Dice; without label instances 0, with a live graph (the authors' code adds a Dice
         against an empty label there; Eq. 3 does not).
 
     Raises:
-        TypeError, ValueError: for a wrong dtype, shape or inner loss.
-        NotImplementedError: for Eq. 3 with another inner loss than Dice.
+        TypeError, ValueError: a wrong dtype, shape or setting.
+        NotImplementedError: Eq. 3 with another inner loss than Dice.
 
     Example:
         >>> import torch
@@ -110,43 +83,11 @@ def instance_loss(
         >>> round(loss.item(), 4), bool((logits.grad[target] < 0).all())
         (0.787, True)
     """
-    check_inner(inner, exclude_other_instances)
-    settings = FusedSettings(exclude_other_instances, smooth, center=False)
-    term = partial(instance_term, exclude_other_instances=exclude_other_instances, smooth=smooth, inner=inner)
-    return term_of("instance", settings if inner == "dice" else None, term, prob, target, mask, threshold)
+    return value_of_term(InstanceLoss, prob, target, mask, threshold, settings)
 
 
 class InstanceLoss(InstanceTerm):
-    """The module of :func:`instance_loss`.
+    """The module of :func:`instance_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
 
-    Args:
-        exclude_other_instances: True for Eq. 5, False for Eq. 3.
-        smooth: eps.
-        threshold: a number, or a (low, high) range drawn from at each call in training mode (0.5 in evaluation mode).
-        seed: of the draws.
-        inner: the loss of one instance.
-    """
-
-    def __init__(
-        self,
-        exclude_other_instances: bool = True,
-        smooth: float = 1e-5,
-        threshold: float | Sequence[float] = 0.5,
-        seed: int = 0,
-        inner: str = "dice",
-    ) -> None:
-        check_inner(inner, exclude_other_instances)
-        super().__init__(smooth, threshold, seed)
-        self.exclude_other_instances = exclude_other_instances
-        self.inner = inner
-
-    def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
-        return instance_loss(
-            prob,
-            target,
-            mask,
-            threshold=threshold,
-            exclude_other_instances=self.exclude_other_instances,
-            smooth=self.smooth,
-            inner=self.inner,
-        )
+    name = "instance"
+    term = staticmethod(instance_term)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances import label_components
-from nnunet_ici.instances.table import flat_nonzero
-from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
-from nnunet_ici.losses.problems import check_problem, class_masks, mean_over_problems
+from nnunet_ici.instances.segments import flat_nonzero
+from nnunet_ici.losses.over_classes import OverClassesLoss, check_logits, class_masks
 from nnunet_ici.losses.weighted_ce import weighted_cross_entropy
 
 __all__ = ["InverseWeightingLoss", "inverse_weighting_loss", "inverse_weights"]
@@ -68,7 +65,7 @@ def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = 
         A scalar; 0 where nothing counts.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype or shape.
+        TypeError, ValueError: a wrong dtype or shape.
 
     Example:
         >>> import torch
@@ -79,29 +76,12 @@ def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = 
         >>> round((logits.grad[0, 1, 0, 0] / logits.grad[0, 1, 5, 5]).item(), 3)
         16.0
     """
-    check_problem(logits, label, mask)
+    check_logits(logits, label, mask)
     return weighted_cross_entropy(logits, label, inverse_weights(label, mask, logits.shape[1]))
 
 
-class InverseWeightingLoss(CompoundLoss):
-    """Inverse weighting, alone unless a global loss is given a weight.
+class InverseWeightingLoss(OverClassesLoss):
+    """:func:`inverse_weighting_loss`, alone unless a global loss is given a weight; arguments as of
+    :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`."""
 
-    Args:
-        global_loss: called as ``global_loss(net_output, target)``, or None.
-        global_weight: its weight.
-        inverse_weight: that of :func:`inverse_weighting_loss`. Of regions each is a softmax over two classes.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-    """
-
-    def __init__(
-        self,
-        global_loss: GlobalLoss | None = None,
-        global_weight: float = 0.0,
-        inverse_weight: float = 1.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(global_loss, global_weight, {"inverse_weighting": inverse_weight}, **options)
-
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        value = mean_over_problems(inverse_weighting_loss, net_output, target, self.ignore_label)
-        return {"inverse_weighting": value}, None
+    name, function = "inverse_weighting", staticmethod(inverse_weighting_loss)

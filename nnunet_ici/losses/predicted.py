@@ -2,65 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nnunet_ici.losses.found import FoundInstances, InstanceTerm, term_of
-from nnunet_ici.losses.fused import FusedSettings
-from nnunet_ici.losses.inner import check_inner, has_dice, has_entropy
+from nnunet_ici.losses.found import FoundInstances
+from nnunet_ici.losses.term import InstanceTerm, value_of_term
+from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings
 
-__all__ = ["PredictedInstanceLoss", "predicted_instance_loss", "predicted_instance_term"]
+__all__ = ["PredictedInstanceLoss", "losses_of_preds", "predicted_instance_loss", "predicted_instance_term"]
 
 
-def predicted_instance_term(found: FoundInstances, smooth: float = 1e-5, inner: str = "dice") -> Tensor:
+def predicted_instance_term(found: FoundInstances, settings: TermSettings) -> Tensor:
     """:func:`predicted_instance_loss` on instances already found."""
-    loss = torch.zeros_like(found.table.pred_size, dtype=found.sums.dtype)
-    if has_dice(inner):
-        loss = loss + _dice(found, smooth)
-    if has_entropy(inner):
-        loss = loss + _mean_entropy(found, inner)
-    return found.mean_over_instances(loss, found.table.pred_image)
+    return found.mean_over_preds(losses_of_preds(found, settings))
 
 
-def _over_touched(found: FoundInstances, per_label: Tensor) -> Tensor:
-    """(M,): for each predicted instance the sum of values (Z,) over the label instances that it touches."""
-    table = found.table
-    per_pred = per_label.new_zeros(len(table.pred_image))
-    return per_pred.index_add(0, table.pair_pred - 1, per_label.index_select(0, table.pair_label - 1))
-
-
-def _mean_entropy(found: FoundInstances, inner: str) -> Tensor:
-    """(M,): the mean over the predicted instance and all of the label instances that it touches."""
-    table, sums = found.table, found.entropy_sums(inner)
-    outside = table.cell_label == 0
-    wrong = table.sum_by_pred(torch.where(outside, sums, 0))
-    wrong_size = table.sum_by_pred(torch.where(outside, table.cell_size, 0))
-    touched_size = _over_touched(found, table.label_size)
-    return (_over_touched(found, table.sum_by_label(sums)) + wrong) / (touched_size + wrong_size)
-
-
-def _dice(found: FoundInstances, smooth: float) -> Tensor:
-    """(M,): the Dice loss of each predicted instance, or its mean probability."""
-    table = found.table
-    total = table.sum_by_pred(found.sums)
-    true = table.sum_by_pred(torch.where(table.cell_label > 0, found.sums, 0))
-    touched_size = _over_touched(found, table.label_size)
-    touching = 1 - (2 * true + smooth) / (total + touched_size + smooth)
-    return torch.where(table.pred_is_hit, touching, total / table.pred_size)
+def losses_of_preds(found: FoundInstances, settings: TermSettings) -> Tensor:
+    """(M,): the inner loss of each predicted instance and the label instances that it touches. That of a false one is
+    its mean probability, its mean cross-entropy, or their sum."""
+    instances = found.instances
+    loss = torch.zeros_like(instances.prob.pred)
+    touched = instances.over_touching_labels(instances.voxels.label)
+    if settings.has_dice:
+        total, outside = instances.prob.pred, instances.prob.outside
+        touching = 1 - (2 * (total - outside) + settings.smooth) / (total + touched + settings.smooth)
+        loss = loss + torch.where(instances.pred_is_hit, touching, total / instances.voxels.pred)
+    if settings.has_entropy:
+        entropy = found.entropy_sums(settings.inner)
+        sums = instances.over_touching_labels(entropy.label) + entropy.outside
+        loss = loss + sums / (touched + instances.voxels.outside)
+    return loss
 
 
 @torch.compiler.disable
 def predicted_instance_loss(
-    prob: Tensor,
-    target: Tensor,
-    mask: Tensor | None = None,
-    *,
-    threshold: float = 0.5,
-    smooth: float = 1e-5,
-    inner: str = "dice",
+    prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
 ) -> Tensor:
     r"""Dice loss of each predicted instance P_m against the label instances that touch it, averaged.
 
@@ -80,15 +58,14 @@ def predicted_instance_loss(
         target: bool, the same shape.
         mask: bool (B, 1, *spatial), True = counts.
         threshold: P_m are the components of ``prob >= threshold``.
-        smooth: eps.
-        inner: "dice"; or "bce", "focal" (gamma 2) or "dice_ce" (their sum, with the plain one), of which the
-            cross-entropy is a mean over P_m and all of the touched label instances (Appendix J).
+        **settings: ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`. The cross-entropy of an
+            inner loss is a mean over P_m and all of the touched label instances (Appendix J).
 
     Returns:
         A scalar, in [0, 1] for the Dice; without predicted instances 0, with a live graph.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype, shape or inner loss.
+        TypeError, ValueError: a wrong dtype, shape or setting.
 
     Example:
         >>> import torch
@@ -101,28 +78,11 @@ def predicted_instance_loss(
         >>> loss.item(), prob.grad[0, 0, 2, 2].item()
         (0.75, 0.25)
     """
-    check_inner(inner)
-    settings = FusedSettings(smooth=smooth, center=False) if inner == "dice" else None
-    term = partial(predicted_instance_term, smooth=smooth, inner=inner)
-    return term_of("predicted", settings, term, prob, target, mask, threshold)
+    return value_of_term(PredictedInstanceLoss, prob, target, mask, threshold, settings)
 
 
 class PredictedInstanceLoss(InstanceTerm):
-    """The module of :func:`predicted_instance_loss`.
+    """The module of :func:`predicted_instance_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
 
-    Args:
-        smooth: eps.
-        threshold: a number, or a (low, high) range drawn from at each call in training mode (0.5 in evaluation mode).
-        seed: of the draws.
-        inner: the loss of one instance.
-    """
-
-    def __init__(
-        self, smooth: float = 1e-5, threshold: float | Sequence[float] = 0.5, seed: int = 0, inner: str = "dice"
-    ) -> None:
-        check_inner(inner)
-        super().__init__(smooth, threshold, seed)
-        self.inner = inner
-
-    def loss(self, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float) -> Tensor:
-        return predicted_instance_loss(prob, target, mask, threshold=threshold, smooth=self.smooth, inner=self.inner)
+    name = "predicted"
+    term = staticmethod(predicted_instance_term)

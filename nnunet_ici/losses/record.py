@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_ici.instances.table import widest_float
+from nnunet_ici.instances.segments import widest_float
 
 __all__ = ["COUNTS", "TermRecord"]
 

@@ -3,14 +3,11 @@ inside."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from nnunet_ici.instances.distance import distance_to
-from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
-from nnunet_ici.losses.problems import check_problem, class_masks, mean_over_problems
+from nnunet_ici.losses.over_classes import OverClassesLoss, check_logits, class_masks
 
 __all__ = ["RegionWiseLoss", "map_loss", "rectified_map", "region_wise_loss"]
 
@@ -63,7 +60,7 @@ def region_wise_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) 
         A scalar between -1 and 1; 0 where nothing counts.
 
     Raises:
-        TypeError, ValueError: for a wrong dtype or shape.
+        TypeError, ValueError: a wrong dtype or shape.
 
     Example:
         >>> import torch
@@ -75,29 +72,12 @@ def region_wise_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) 
         >>> bool(logits.grad[0, 1, 3, 3] < 0), bool(logits.grad[0, 1, 7, 7] > 0)
         (True, True)
     """
-    check_problem(logits, label, mask)
+    check_logits(logits, label, mask)
     return map_loss(logits, rectified_map(label, mask, logits.shape[1]), mask)
 
 
-class RegionWiseLoss(CompoundLoss):
-    """Region-wise loss with rectified maps, alone unless a global loss is given a weight.
+class RegionWiseLoss(OverClassesLoss):
+    """:func:`region_wise_loss`, alone unless a global loss is given a weight; arguments as of
+    :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`."""
 
-    Args:
-        global_loss: called as ``global_loss(net_output, target)``, or None.
-        global_weight: its weight.
-        region_wise_weight: that of :func:`region_wise_loss`. Of regions each is a softmax over two classes.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-    """
-
-    def __init__(
-        self,
-        global_loss: GlobalLoss | None = None,
-        global_weight: float = 0.0,
-        region_wise_weight: float = 1.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(global_loss, global_weight, {"region_wise": region_wise_weight}, **options)
-
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], None]:
-        value = mean_over_problems(region_wise_loss, net_output, target, self.ignore_label)
-        return {"region_wise": value}, None
+    name, function = "region_wise", staticmethod(region_wise_loss)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["VALIDATION_THRESHOLD", "Threshold"]
+from nnunet_ici.settings import FIXED_THRESHOLD, check_threshold
 
-VALIDATION_THRESHOLD = 0.5
+__all__ = ["Threshold"]
 
 
 class Threshold:
@@ -20,21 +20,16 @@ class Threshold:
 
     Args:
         threshold: a number in (0, 1], or (low, high) with 0 <= low < high <= 1.
-        seed: of the draws.
+        seed: seed of the random thresholds.
 
     Raises:
         ValueError: if the threshold lies outside.
     """
 
     def __init__(self, threshold: float | Sequence[float], seed: int = 0) -> None:
-        if isinstance(threshold, Sequence):
-            if len(threshold) != 2 or not 0 <= threshold[0] < threshold[1] <= 1:
-                raise ValueError(f"a threshold range must be (low, high), 0 <= low < high <= 1. Got: {threshold!r}")
-            self.low, self.high = float(threshold[0]), float(threshold[1])
-        else:
-            if not 0 < threshold <= 1:
-                raise ValueError(f"threshold must lie in (0, 1]. Got: {threshold!r}")
-            self.low = self.high = float(threshold)
+        check_threshold(threshold)
+        low, high = threshold if isinstance(threshold, Sequence) else (threshold, threshold)
+        self.low, self.high = float(low), float(high)
         self.seed = seed
         self.draws = 0
 
@@ -43,7 +38,7 @@ class Threshold:
         if self.low == self.high:
             return self.low
         if not training:
-            return VALIDATION_THRESHOLD
+            return FIXED_THRESHOLD
         generator = np.random.Generator(np.random.Philox(key=self.seed, counter=self.draws))
         self.draws += 1
         return max(float(generator.uniform(self.low, self.high)), float(np.finfo(np.float32).tiny))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnunet_ici.instances.table import widest_float
+from nnunet_ici.instances.segments import widest_float
 
 __all__ = ["weighted_cross_entropy"]
 

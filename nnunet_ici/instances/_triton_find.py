@@ -1,0 +1,232 @@
+"""Instances and sums over them on CUDA: the Triton kernels, their allocations, grids and arguments.
+
+One pass over the outputs tells foreground from background and starts the runs; runs are joined and numbered; the
+numbers of instances are read back, which is the only synchronisation; one pass measures the instances and lists where
+overlaps begin, one keeps each touching pair once; and one pass sums each voxel map. The derivative by the value of a
+voxel is a constant of the instances that it lies in, so the backward of a sum is one pass that gathers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nnunet_ici.instances import _triton_cubes as cubes
+from nnunet_ici.instances import _triton_label as labelling
+from nnunet_ici.instances import _triton_sums as sums
+from nnunet_ici.instances._triton_grid import BLOCK, Grid
+from nnunet_ici.instances._triton_outputs import MODES, classify_kernel, gradient_kernel
+from nnunet_ici.instances.cubes import rounded_mean
+from nnunet_ici.instances.parts import Instances, PartSums
+from nnunet_ici.instances.source import Source
+
+__all__ = ["TritonInstances"]
+
+LANES = 256  # candidates of a program
+PROB_UNIT = 2.0**32  # integers are sums in parts of it: 2^31 voxels of 1 fit into 63 bits
+MAP_UNIT = 2.0**24  # of other voxel maps: 2^31 voxels of 100 fit
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """The labelled images, as the kernels read them: Z label and M predicted instances in N images of S voxels.
+
+    Attributes:
+        grid: grid of the programs.
+        classes: F.
+        bits: uint8 (N, S): 1 on the label, 2 in the prediction.
+        parent: int32 (2, N, S), numbered.
+        labels, preds: Z and M.
+    """
+
+    grid: Grid
+    classes: int
+    bits: Tensor
+    parent: Tensor
+    labels: int
+    preds: int
+
+    def table(self, rows: int) -> tuple[Tensor, Tensor]:
+        """int64 (rows, Z + 1) and (rows, M + 1), zero."""
+        counts = (self.labels + 1, self.preds + 1)
+        label, pred = self.bits.new_zeros(rows * sum(counts), dtype=torch.int64).split([rows * n for n in counts])
+        return label.reshape(rows, -1), pred.reshape(rows, -1)
+
+
+class TritonInstances(Instances):
+    """The instances of a source on CUDA.
+
+    Args:
+        source: probabilities or logits, and a target; :func:`~nnunet_ici.instances.find.uses_kernels` must hold.
+        threshold: predicted instances are the components of ``p >= threshold``; above 1 there are none.
+        block: voxels of a tile, a power of 2.
+    """
+
+    def __init__(self, source: Source, threshold: float, block: int = BLOCK) -> None:
+        self.source = source
+        with torch.cuda.device_of(source.x), torch.no_grad():
+            end, nan, candidates = self._label(threshold, block)
+            self._measure(end, candidates)
+        found, mode = self._labelled, MODES[source.activation]
+        *parts, self.zero = _Sums.apply(source.x, found, mode, PROB_UNIT, nan)
+        self.prob = PartSums(*parts)
+
+    def _label(self, threshold: float, block: int) -> tuple[Tensor, Tensor, int]:
+        """Tell the foreground, label it, and read the numbers of instances back.
+
+        Returns:
+            int64 (3, N, tiles), of :func:`~nnunet_ici.instances._triton_label.number_roots`; int32 (1,), 1 if there is
+            a NaN among the probabilities; and the number of places where an overlap begins.
+        """
+        source = self.source
+        x, target = source.x.contiguous(), source.target.contiguous()
+        images, *spatial = source.images
+        grid = Grid(images, tuple(spatial), block)
+        bits = torch.empty((images, grid.voxels), dtype=torch.uint8, device=x.device)
+        parent = torch.empty((2, *bits.shape), dtype=torch.int32, device=x.device)
+        nan = torch.zeros(1, dtype=torch.int32, device=x.device)
+        mask = None if source.mask is None else source.mask.contiguous().view(torch.uint8)
+        classify_kernel[(len(x) * grid.tiles,)](
+            x,
+            target.view(torch.uint8) if target.dtype == torch.bool else target,
+            bits if mask is None else mask,
+            bits,
+            parent,
+            nan,
+            threshold,
+            -1 if source.ignore_label is None else source.ignore_label,
+            images,
+            **grid.options,
+            MODE=MODES[source.activation],
+            CLASSES=source.classes,
+            BY_CLASS=source.by_class,
+            TARGETS=target.shape[1],
+            HAS_MASK=mask is not None,
+            HAS_IGNORE=source.ignore_label is not None,
+        )
+        end = labelling.number_roots(bits, parent, grid, masks=2, per_image=False)
+        last = end[:, -1, -1]
+        labels, preds, candidates = last.diff(prepend=last.new_zeros(1)).tolist()  # the synchronisation
+        self._labelled = _Labelled(grid, source.classes, bits, parent, labels, preds)
+        return end, nan, candidates
+
+    def _measure(self, end: Tensor, candidates: int) -> None:
+        """Sizes, centers and images of the instances, and the pairs that touch."""
+        found = self._labelled
+        grid, device = found.grid, found.bits.device
+        self._label_table, self._pred_table = found.table(sums.IMAGE.value + 1)
+        pairs = torch.empty((2, candidates), dtype=torch.int32, device=device)
+        if found.labels + found.preds:
+            sums.measure_kernel[(grid.images * grid.tiles,)](
+                found.bits,
+                found.parent,
+                end,
+                self._label_table,
+                self._pred_table,
+                pairs,
+                found.labels,
+                found.preds,
+                candidates,
+                grid.images,
+                **grid.options,
+                NDIM=len(grid.shape),
+            )
+        if candidates:
+            capacity = triton.next_power_of_2(2 * candidates + 1)
+            seen = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
+            grid_of_pairs = (triton.cdiv(candidates, LANES),)
+            sums.pairs_kernel[grid_of_pairs](pairs, seen, found.preds, candidates, capacity, LANES=LANES)
+        self.pair_label, self.pair_pred = pairs
+        self.label_image, self.pred_image = self._rows(sums.IMAGE.value)
+        self.voxels = PartSums(*(table[row, 1:] for table in (self._label_table, self._pred_table) for row in range(2)))
+
+    def _rows(self, row: int) -> tuple[Tensor, Tensor]:
+        return self._label_table[row, 1:], self._pred_table[row, 1:]
+
+    def sums(self, values: Tensor) -> PartSums:
+        nan = torch.zeros(1, dtype=torch.int32, device=values.device)
+        return PartSums(*_Sums.apply(values, self._labelled, MODES["none"], MAP_UNIT, nan)[:4])
+
+    @cached_property
+    def label_center(self) -> Tensor:
+        return self._center(self._label_table)
+
+    @cached_property
+    def pred_center(self) -> Tensor:
+        return self._center(self._pred_table)
+
+    def _center(self, table: Tensor) -> Tensor:
+        first = sums.COORDINATE.value
+        axes = len(self._labelled.grid.shape)
+        return rounded_mean(table[first : first + axes, 1:].T, table[sums.WHOLE.value, 1:])
+
+    def cover_counts(self, order: Tensor, halves: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        if prod(2 * half + 1 for half in halves) > cubes.LARGEST_CUBE:
+            return super().cover_counts(order, halves)
+        with torch.cuda.device_of(order):
+            return cubes.cover_counts(self.source.images, self.label_cubes, self.pred_cubes, order, halves)
+
+
+class _Sums(torch.autograd.Function):
+    """Sums of x over the parts of instances, float64 as :class:`PartSums` has them, and 0 or NaN, as ``nan`` says."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, found: _Labelled, mode: int, unit: float, nan: Tensor) -> tuple[Tensor, ...]:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        ctx.found, ctx.mode = found, mode
+        label, pred = found.table(2)
+        if found.labels + found.preds:
+            with torch.cuda.device_of(x):
+                sums.sums_kernel[(found.grid.images * found.grid.tiles,)](
+                    x,
+                    found.bits,
+                    found.parent,
+                    label,
+                    pred,
+                    found.labels,
+                    found.preds,
+                    found.grid.images,
+                    **found.grid.options,
+                    MODE=mode,
+                    CLASSES=found.classes,
+                    UNIT=unit,
+                )
+        of_label, of_pred = (table[:, 1:].double() / unit for table in (label, pred))
+        zero = torch.where(nan[0] > 0, torch.nan, 0.0).double()
+        return of_label[0], of_label[1], of_pred[0], of_pred[1], zero
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (x,), found = ctx.saved_tensors, ctx.found
+        if found.labels + found.preds == 0:
+            return torch.zeros_like(x), None, None, None, None
+        by_label, by_pred = (
+            torch.nn.functional.pad(torch.stack(pair).float(), (1, 0)) for pair in (grads[:2], grads[2:4])
+        )
+        grad = torch.empty_like(x)
+        with torch.cuda.device_of(x):
+            gradient_kernel[(len(x) * found.grid.tiles,)](
+                x,
+                found.bits,
+                found.parent,
+                by_label,
+                by_pred,
+                grad,
+                found.labels,
+                found.preds,
+                found.grid.images,
+                **found.grid.options,
+                MODE=ctx.mode,
+                CLASSES=found.classes,
+            )
+        return grad, None, None, None, None

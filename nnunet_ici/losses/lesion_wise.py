@@ -1,0 +1,220 @@
+"""Two losses in which every lesion counts once: the lesion-wise Dice and a panoptic quality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunet_ici.losses.compound import GlobalLoss
+from nnunet_ici.losses.found import FoundInstances
+from nnunet_ici.losses.instance import losses_of_labels
+from nnunet_ici.losses.instance_compound import InstanceCompoundLoss
+from nnunet_ici.losses.predicted import losses_of_preds
+from nnunet_ici.losses.term import InstanceTerm, value_of_term
+from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings
+
+__all__ = [
+    "LesionWiseLoss",
+    "LesionWiseTerm",
+    "PQLoss",
+    "PQTerm",
+    "lesionwise_loss",
+    "lesionwise_parts",
+    "pq_loss",
+    "pq_parts",
+]
+
+
+def lesionwise_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """The parts of the lesion-wise loss: the loss of each label instance (Z,); the weighted loss of each predicted
+    instance (M,), 0 where it touches a label; and what their sum is divided by, for each class (C,)."""
+    instances = found.instances
+    of_labels = losses_of_labels(found, settings)
+    weights = settings.false_weight * (~instances.pred_is_hit).to(of_labels.dtype)
+    of_false = weights * losses_of_preds(found, settings)
+    lesions = found.total_by_class(torch.ones_like(of_labels), instances.label_image)
+    return of_labels, of_false, lesions + found.total_by_class(weights, instances.pred_image)
+
+
+def lesionwise_term(found: FoundInstances, settings: TermSettings) -> Tensor:
+    """:func:`lesionwise_loss` on instances already found."""
+    of_labels, of_false, lesions = lesionwise_parts(found, settings)
+    total = found.total_by_class(of_labels, found.instances.label_image)
+    total = total + found.total_by_class(of_false, found.instances.pred_image)
+    return found.over_classes(total / torch.where(lesions > 0, lesions, 1))
+
+
+def pq_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The parts of the PQ loss: the Dice of each label instance (Z,); the weighted mean probability of each predicted
+    instance (M,), 0 where it touches a label; and for each class (C,) the denominator without eps and the number of
+    label instances."""
+    instances = found.instances
+    dice = 1 - losses_of_labels(found, settings)
+    false = settings.false_weight * (~instances.pred_is_hit).to(dice.dtype) * losses_of_preds(found, settings)
+    lesions = found.total_by_class(torch.ones_like(dice), instances.label_image)
+    hits = found.total_by_class(instances.label_is_hit.to(dice.dtype), instances.label_image)
+    return dice, false, lesions + hits + found.total_by_class(false, instances.pred_image), lesions
+
+
+def pq_term(found: FoundInstances, settings: TermSettings) -> Tensor:
+    """:func:`pq_loss` on instances already found."""
+    instances = found.instances
+    dice, _, denominator, lesions = pq_parts(found, settings)
+    total = found.total_by_class(dice, instances.label_image)
+    quality = (2 * total + settings.smooth) / (denominator + settings.smooth)
+    # Without lesions: the mean over the false instances of their mean probability.
+    is_false = (~instances.pred_is_hit).to(dice.dtype)
+    means = is_false * losses_of_preds(found, settings)
+    sums, counts = (found.total_by_class(values, instances.pred_image) for values in (means, is_false))
+    return found.over_classes(torch.where(lesions > 0, 1 - quality, sums / counts.clamp(min=1)))
+
+
+@torch.compiler.disable
+def lesionwise_loss(
+    prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
+) -> Tensor:
+    r"""One minus the lesion-wise Dice: every missed, false and found lesion counts once, whatever its size.
+
+    .. math::
+        L = \frac{\sum_n (1 - D_n) + f \sum_{m\ false} s_m}{Z + f F}
+
+    with D_n the Dice of label instance G_n, one minus its part in :func:`~nnunet_ici.losses.instance_loss`; s_m the
+    mean probability of a predicted instance P_m that touches no label; Z the number of label instances and F that of
+    false predicted ones in the mini-batch, for each class; classes are averaged. f is ``false_weight``.
+
+    Source: ours. On binary predictions, with f = 1, this is one minus the lesion-wise Dice in the way of the BraTS
+    challenges since 2023 (Dice of the lesions, summed over TP + FN + FP), without their dilation and smallest volume;
+    with Eq. 5 a predicted instance that covers several lesions is not punished for the voxels of the others.
+
+    Args:
+        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, the same shape.
+        mask: bool (B, 1, *spatial), True = counts.
+        threshold: P_m are the components of ``prob >= threshold``.
+        **settings: ``exclude_other_instances``, ``inner``, ``false_weight`` and ``smooth`` of
+            :class:`~nnunet_ici.settings.TermSettings`. With another inner loss than Dice, 1 - D_n is that loss of G_n,
+            and s_m that of P_m.
+
+    Returns:
+        A scalar, in [0, 1] for the Dice; without any instance 0, with a live graph.
+
+    Raises:
+        TypeError, ValueError: a wrong dtype, shape or setting.
+        NotImplementedError: Eq. 3 with another inner loss than Dice.
+
+    Example:
+        >>> import torch
+        >>> target = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+        >>> target[0, 0, 1:3, 1:3] = target[0, 0, 5, 5] = True  # four voxels, one voxel
+        >>> prob = torch.zeros(1, 1, 8, 8)
+        >>> prob[0, 0, 1:3, 1:3] = 1  # the large one is found
+        >>> prob[0, 0, 1:3, 6] = 0.75  # false
+        >>> _ = prob.requires_grad_()
+        >>> loss = lesionwise_loss(prob, target)
+        >>> loss.backward()
+        >>> round(loss.item(), 3)  # (0 + 1 + 0.75) / 3
+        0.583
+        >>> bool(prob.grad[0, 0, 5, 5] < 0), bool(prob.grad[0, 0, 1, 6] > 0)
+        (True, True)
+    """
+    return value_of_term(LesionWiseTerm, prob, target, mask, threshold, settings)
+
+
+@torch.compiler.disable
+def pq_loss(
+    prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
+) -> Tensor:
+    r"""One minus a panoptic quality with the Dice: lesions counted as an F1 counts them.
+
+    .. math::
+        L = 1 - \frac{2 \sum_n D_n + \epsilon}{Z + H + f \sum_{m\ false} s_m + \epsilon}
+        \quad\text{or, where } Z = 0,\quad L = \mathrm{mean}_m\, s_m
+
+    with D_n, s_m, Z and f as in :func:`lesionwise_loss`, and H the number of label instances that a predicted one
+    touches, a count without gradient. A false lesion weighs (1 - L) / 2 of a missed one, as in the F1. Sums run over
+    the mini-batch, for each class; classes are averaged.
+
+    Source: ours, after the panoptic quality of Kirillov et al., CVPR 2019, with the Dice instead of the IoU.
+
+    Args:
+        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, the same shape.
+        mask: bool (B, 1, *spatial), True = counts.
+        threshold: P_m are the components of ``prob >= threshold``.
+        **settings: ``exclude_other_instances``, ``false_weight`` and ``smooth`` of
+            :class:`~nnunet_ici.settings.TermSettings`. There is no choice of an inner loss, as a quality needs a number
+            in [0, 1].
+
+    Returns:
+        A scalar in [0, 1]; without any instance 0, with a live graph.
+
+    Raises:
+        TypeError, ValueError: a wrong dtype, shape or setting.
+
+    Example:
+        >>> import torch
+        >>> target = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+        >>> target[0, 0, 1:3, 1:3] = target[0, 0, 5, 5] = True
+        >>> prob = torch.zeros(1, 1, 8, 8)
+        >>> prob[0, 0, 1:3, 1:3] = 1  # one found, one missed
+        >>> round(pq_loss(prob, target).item(), 3)  # 1 - 2 / (2 + 1)
+        0.333
+        >>> prob[0, 0, 1:3, 6] = 1  # and one false
+        >>> round(pq_loss(prob, target).item(), 3)  # 1 - 2 / (2 + 1 + 1)
+        0.5
+    """
+    return value_of_term(PQTerm, prob, target, mask, threshold, settings)
+
+
+class LesionWiseTerm(InstanceTerm):
+    """The module of :func:`lesionwise_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+
+    name, term = "lesionwise", staticmethod(lesionwise_term)
+
+
+class PQTerm(InstanceTerm):
+    """The module of :func:`pq_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+
+    name, term = "pq", staticmethod(pq_term)
+
+
+class LesionWiseLoss(InstanceCompoundLoss):
+    r"""A global loss plus :func:`lesionwise_loss`.
+
+    .. math:: L = g L_{global} + w L_{lesionwise}
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``.
+        global_weight: g.
+        term_weight: w.
+        **options: those of :class:`~nnunet_ici.losses.instance_compound.InstanceCompoundLoss`, and the settings that
+            the term reads.
+
+    Example:
+        >>> import torch
+        >>> loss = LesionWiseLoss(lambda z, y: torch.nn.functional.cross_entropy(z, y[:, 0].long()), false_weight=0.5)
+        >>> target = torch.zeros(1, 1, 16, 16, dtype=torch.int16)
+        >>> target[0, 0, 4:6, 4:6] = 1
+        >>> logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
+        >>> loss(logits, target).backward()
+        >>> bool(logits.grad[0, 1, 4, 4] < 0)
+        True
+    """
+
+    TERMS = (LesionWiseTerm,)
+
+    def __init__(
+        self, global_loss: GlobalLoss | None, global_weight: float = 1.0, term_weight: float = 1.0, **options: Any
+    ) -> None:
+        super().__init__(global_loss, global_weight, {self.TERMS[0].name: term_weight}, **options)
+
+
+class PQLoss(LesionWiseLoss):
+    r"""A global loss plus :func:`pq_loss`; arguments as of :class:`LesionWiseLoss`.
+
+    .. math:: L = g L_{global} + w L_{pq}
+    """
+
+    TERMS = (PQTerm,)
