@@ -76,26 +76,29 @@ def compiler(arch: int):
 
 def launch_everything(half: torch.dtype) -> None:
     """Every launcher, for data types, modes and shapes that differ in what is compiled."""
-    from nnunet_ici.losses.fused import FusedInput, FusedSettings, fused_terms
-
+    from nnunet_ici.instances import Source
+    from nnunet_ici.instances._triton_find import TritonInstances
     from nnunet_ici.instances._triton_label import label_triton
 
     for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
-        label_triton(torch.ones(shape, dtype=torch.bool))
+        for faces in (False, True):
+            label_triton(torch.ones(shape, dtype=torch.bool), faces)
     for spatial in ((40, 40), (40, 40, 40), (1, 1, 1), (3, 5, 7)):
-        for activation, channels, by_class, target_channels, dtype, eq3, center in (
-            ("softmax", 2, False, 1, torch.float16, False, True),
-            ("softmax", 4, False, 1, half, True, True),
-            ("sigmoid", 2, True, 3, torch.float32, False, False),
-            ("none", 1, True, 1, torch.float32, True, False),
+        for activation, channels, by_class, target_channels, dtype in (
+            ("softmax", 2, False, 1, torch.float16),
+            ("softmax", 4, False, 1, half),
+            ("sigmoid", 2, True, 3, torch.float32),
+            ("none", 1, True, 1, torch.float32),
         ):
             x = torch.ones(2, channels, *spatial, dtype=dtype, requires_grad=True)
             target = torch.ones(2, target_channels, *spatial, dtype=torch.bool if by_class else torch.int16)
             mask = torch.ones(2, 1, *spatial, dtype=torch.bool) if activation == "none" else None
-            given = FusedInput(x, target, activation, by_class, mask, None if by_class else channels)
-            settings = FusedSettings(exclude_other_instances=not eq3, center=center)
-            values, _ = fused_terms(given, 0.5, settings)
-            values.sum().backward()
+            source = Source(x, target, activation, by_class, mask, None if by_class else channels)
+            found = TritonInstances(source, 0.5)
+            map_sums = found.sums(torch.ones(source.images, requires_grad=True))
+            (found.prob.label.sum() + map_sums.pred.sum()).backward()
+            order = torch.zeros(len(found.label_image) + len(found.pred_image), dtype=torch.int64)
+            found.cover_counts(order, [3] * len(spatial))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,15 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from nnunet_ici.losses import DICILoss, ICILoss, center_loss, instance_loss, predicted_instance_loss
+from nnunet_ici.losses import (
+    DICILoss,
+    ICILoss,
+    LesionWiseLoss,
+    PQLoss,
+    center_loss,
+    instance_loss,
+    predicted_instance_loss,
+)
 
 DICE = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
 
@@ -184,14 +192,29 @@ def test_the_record_counts_missed_and_false_instances():
     assert "predicted" not in taken and loss.record.take() == {}
 
 
-@pytest.mark.parametrize("fill", [float("nan"), float("inf")])
-def test_broken_logits_do_not_crash(fill):
+@pytest.mark.parametrize("make", [DICILoss, LesionWiseLoss, PQLoss])
+@pytest.mark.parametrize("fill", [float("nan"), float("inf"), -float("inf")])
+def test_a_broken_logit_makes_the_loss_nan(make, fill):
+    """inf - inf is not a number in a softmax, but its difference to a finite logit is: only the latter is survived."""
     logits, target = torch.randn(2, 2, 12, 12), labels(shape=(2, 1, 12, 12))
-    logits[0, 1, 3, 3] = fill
-    loss = DICILoss(dice_and_ce())(logits.requires_grad_(), target)
+    logits[0, :, 3, 3] = fill
+    loss = make(dice_and_ce())(logits.requires_grad_(), target)
     loss.backward()
-    assert loss.isnan() or (fill == float("inf") and not loss.isnan())
-    assert torch.isnan(DICILoss(no_loss, 0)(torch.full((1, 2, 8, 8), float("nan")), labels(shape=(1, 1, 8, 8))))
+    assert loss.isnan()
+    assert make(no_loss, 0)(torch.full((1, 2, 8, 8), fill), labels(shape=(1, 1, 8, 8))).isnan()
+
+
+@pytest.mark.parametrize("make", [DICILoss, LesionWiseLoss, PQLoss])
+@pytest.mark.parametrize(("fill", "prob"), [(float("inf"), 1.0), (-float("inf"), 0.0)])
+def test_one_infinite_logit_is_a_sure_voxel(make, fill, prob):
+    logits, target = torch.randn(2, 2, 12, 12), labels(shape=(2, 1, 12, 12))
+    sure = logits.clone()
+    logits[0, 1, 3, 3], sure[0, 1, 3, 3] = fill, 100 * (2 * prob - 1)
+    loss = make(no_loss, 0, threshold=0.5)
+    value = loss(logits.requires_grad_(), target)
+    value.backward()
+    assert value.isfinite() and value.item() == pytest.approx(loss(sure, target).item(), abs=1e-6)
+    assert logits.grad[1].isfinite().all()
 
 
 @pytest.mark.parametrize("fill", [-30.0, 30.0])

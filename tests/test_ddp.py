@@ -8,13 +8,14 @@ import socket
 import numpy as np
 import pytest
 import torch
-from nnunet_ici.losses.fused import FusedSettings, fused_terms
-from nnunet_ici.losses.network_output import fused_input
 from torch import distributed as dist
 from torch import multiprocessing
 
-from nnunet_ici.instances import components
-from nnunet_ici.losses import BlobLoss, CCDiceCELoss, DICILoss
+from nnunet_ici.instances import Source, components
+from nnunet_ici.losses import BlobLoss, CATMILLoss, CCDiceCELoss, DICILoss, LesionWiseLoss, PQLoss
+from nnunet_ici.losses.found import FoundInstances
+from nnunet_ici.settings import TermSettings
+from tests.terms import TERMS
 
 
 def joined_batch(case):
@@ -40,15 +41,19 @@ def losses_for(over_ranks):
         "focal": DICILoss(global_loss, inner="focal", threshold=0.4, **options),
         "blob": BlobLoss(global_loss, inner="dice_ce", **options),
         "cc": CCDiceCELoss(global_loss, **options),
+        "lesionwise": LesionWiseLoss(global_loss, threshold=0.5, false_weight=0.5, **options),
+        "pq": PQLoss(global_loss, 0.5, 2, threshold=0.5, **options),
+        "catmil": CATMILLoss(global_loss, **options),
     }
     if components.HAS_TRITON:
-        settings = FusedSettings(over_ranks=over_ranks)
+        from nnunet_ici.instances._triton_find import TritonInstances
 
-        def fused(z, y):
-            values, _ = fused_terms(fused_input(z.float(), y, None), 0.5, settings)
-            return (values * torch.tensor([1.0, 2.0, 1.5])).sum()
+        def by_kernels(z, y):
+            found = FoundInstances(TritonInstances(Source.of_network(z.float(), y, None), 0.5), over_ranks)
+            terms = [module.term(found, TermSettings()) for _, module, _ in TERMS.values()]
+            return sum(weight * term for weight, term in enumerate(terms, start=1))
 
-        losses["fused"] = fused
+        losses["kernels"] = by_kernels
     return losses
 
 

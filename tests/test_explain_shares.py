@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from nnunet_ici.explain.shares import LOSSES, explain
-from nnunet_ici.losses import blob_loss, center_loss, instance_loss, predicted_instance_loss
+from nnunet_ici.losses import (
+    blob_loss,
+    center_loss,
+    instance_loss,
+    lesionwise_loss,
+    pq_loss,
+    predicted_instance_loss,
+)
 from tests import reference
 from tests.terms import in_2d_and_3d, random_case
 
@@ -32,6 +39,8 @@ def test_shares_add_up_to_the_losses(rng, axes, binary):
             "instance": instance_loss(*given, threshold=threshold),
             "predicted": predicted_instance_loss(*given, threshold=threshold),
             "center": center_loss(*given, threshold=threshold, size=size),
+            "lesionwise": lesionwise_loss(*given, threshold=threshold),
+            "pq": pq_loss(*given, threshold=threshold),
             "blob": blob_loss(*given),
         }
         for term, value in expected.items():
@@ -40,7 +49,8 @@ def test_shares_add_up_to_the_losses(rng, axes, binary):
         naive = reference.center_loss(prob[None, None], target[None, None], threshold=threshold, size=size)
         assert share_sum(explained, "center") == pytest.approx(naive, abs=1e-5)
         for side in (explained.label, explained.predicted):
-            assert all((shares >= -1e-12).all() for shares in side.shares.values())
+            # In the PQ loss a lesion just under the threshold is not hit, and its Dice may exceed a half.
+            assert all((shares >= -1e-12).all() for term, shares in side.shares.items() if term != "pq" or binary)
 
 
 def test_instances_by_hand():
@@ -57,6 +67,12 @@ def test_instances_by_hand():
     assert explained.label.shares["instance"] == pytest.approx(np.array([1 / 2, 1 / 3, 1]) / 3, abs=1e-5)
     # Eq. 6: 1 - 2 * 2 / (3 + 3), 1; over two.
     assert explained.predicted.shares["predicted"] == pytest.approx(np.array([1 / 3, 1]) / 2, abs=1e-5)
+    # Lesion-wise: the same losses of the lesions, and one false; over four lesions.
+    assert explained.label.shares["lesionwise"] == pytest.approx(np.array([1 / 2, 1 / 3, 1]) / 4, abs=1e-5)
+    assert explained.predicted.shares["lesionwise"] == pytest.approx([0, 1 / 4], abs=1e-5)
+    # PQ: 3 lesions, 2 hits, 1 false; (1 + 1 - 2 D) / 6 for a hit, 1 / 6 for the missed and the false one.
+    assert explained.label.shares["pq"] == pytest.approx(np.array([2 - 1, 2 - 4 / 3, 1]) / 6, abs=1e-5)
+    assert explained.predicted.shares["pq"] == pytest.approx([0, 1 / 6], abs=1e-5)
     # Blob loss: one false voxel more, P2, for everyone.
     assert explained.label.shares["blob"] == pytest.approx(np.array([1 - 2 / 5, 1 - 2 / 4, 1]) / 3, abs=1e-5)
     # Centers of the labels: 1 (0.5 rounded up), 3, 5; of the predictions: 2, 7. No two of these five meet.
@@ -92,8 +108,8 @@ def test_empty_label_and_prediction(axes):
     both = explain(nothing, zero)
     assert set(both.terms.values()) == {0.0} and len(both.label) == len(both.predicted) == 0
     assert explain(something, zero).terms == pytest.approx(
-        {"dice": 1, "instance": 1, "predicted": 0, "center": 1, "blob": 1}, abs=2e-5
+        {"dice": 1, "instance": 1, "predicted": 0, "center": 1, "lesionwise": 1, "pq": 1, "blob": 1}, abs=4e-5
     )
     assert explain(nothing, something.astype(np.float32)).terms == pytest.approx(
-        {"dice": 1, "instance": 0, "predicted": 1, "center": 1, "blob": 0}, abs=2e-5
+        {"dice": 1, "instance": 0, "predicted": 1, "center": 1, "lesionwise": 1, "pq": 1, "blob": 0}, abs=4e-5
     )

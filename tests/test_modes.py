@@ -177,9 +177,8 @@ def test_options_in_the_name_reach_the_loss(make_trainer):
     trainer = make_trainer(trainers.nnUNetTrainerDICI_g0p25_p2_c0p5_size5_tau0p4_finest_focal_globalDice)
     loss = trainer._build_loss().loss
     assert loss.weights == {"global": 0.25, "instance": 1, "predicted": 2, "center": 0.5}
-    assert loss.threshold(True) == 0.4 and loss.finest_only and loss.fused is None
-    assert loss.terms["center"].keywords["size"] == 5
-    assert loss.terms["instance"].keywords["inner"] == "focal"
+    assert loss.threshold(True) == 0.4 and loss.finest_only
+    assert loss.settings.size == 5 and loss.settings.inner == "focal"
     assert loss.global_loss.weight_ce == 0 and loss.global_loss.weight_dice == 1
 
 

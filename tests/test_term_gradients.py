@@ -9,9 +9,6 @@ import pytest
 import torch
 from scipy import ndimage
 
-from nnunet_ici.losses import (
-    instance_loss,
-)
 from tests.terms import TERMS, by_term, in_2d_and_3d
 
 
@@ -59,7 +56,7 @@ def apart(rng, count=6, spacing=12):
     return ids
 
 
-@pytest.mark.parametrize("name", ["instance", "center"])
+@pytest.mark.parametrize("name", ["instance", "center", "lesionwise", "pq"])
 def test_every_missed_lesion_is_pulled_up(name, rng):
     for _ in range(20):
         ids = apart(rng)
@@ -68,7 +65,7 @@ def test_every_missed_lesion_is_pulled_up(name, rng):
         assert (prob.grad[torch.from_numpy(ids > 0)] < 0).all()  # every voxel of every lesion
 
 
-@pytest.mark.parametrize("name", ["predicted", "center"])
+@pytest.mark.parametrize("name", ["predicted", "center", "lesionwise", "pq"])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_every_false_component_is_pushed_down(name, labelled, rng):
     for _ in range(20):
@@ -79,11 +76,12 @@ def test_every_false_component_is_pushed_down(name, labelled, rng):
         assert (prob.grad[torch.from_numpy(ids > 1)] > 0).all()
 
 
-def test_every_hesitant_voxel_of_a_lesion_is_pulled_up(rng):
+@pytest.mark.parametrize("name", ["instance", "lesionwise", "pq"])
+def test_every_hesitant_voxel_of_a_lesion_is_pulled_up(name, rng):
     for _ in range(20):
         target = torch.from_numpy(ndimage.gaussian_filter(rng.standard_normal((2, 1, 24, 24)), (0, 0, 2, 2)) > 0.1)
         prob = torch.rand(target.shape, dtype=torch.float64).requires_grad_()
-        instance_loss(prob, target).backward()
+        TERMS[name][0](prob, target).backward()
         under = target & (prob.detach() < 0.5)
         assert under.any() and (prob.grad[under] < 0).all()
 

@@ -18,7 +18,7 @@ def labelled(mask: np.ndarray, block: int) -> tuple[np.ndarray, list[int]]:
     from nnunet_ici.instances._triton_label import label_triton
 
     # A tile holds a voxel for each thread at least; the interpreter has none.
-    ids, counts = label_triton(torch.from_numpy(mask).to(DEVICE), block if DEVICE == "cpu" else max(block, 128))
+    ids, counts = label_triton(torch.from_numpy(mask).to(DEVICE), block=block if DEVICE == "cpu" else max(block, 128))
     return ids.cpu().numpy(), counts.tolist()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +12,16 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from nnunet_ici.instances import InstanceTable
-from nnunet_ici.instances.cubes import Cubes, check_size, half_widths, spread
-from nnunet_ici.instances.table import segment_sum
-from nnunet_ici.losses import blob_loss
-from nnunet_ici.losses.center import center_term
+from nnunet_ici.instances import Source, label_components
+from nnunet_ici.instances.cubes import IN_LABEL, IN_PRED, draw_cubes, half_widths
+from nnunet_ici.instances.segments import segment_sum
+from nnunet_ici.losses.blob import blob_losses
+from nnunet_ici.losses.center import center_term, values_of_cubes
 from nnunet_ici.losses.found import FoundInstances, find
-from nnunet_ici.losses.instance import instance_term
-from nnunet_ici.losses.predicted import predicted_instance_term
+from nnunet_ici.losses.instance import losses_of_labels
+from nnunet_ici.losses.lesion_wise import lesionwise_parts, lesionwise_term, pq_parts, pq_term
+from nnunet_ici.losses.predicted import losses_of_preds
+from nnunet_ici.settings import FIXED_THRESHOLD, SMOOTH, TermSettings
 
 __all__ = ["LOSSES", "Explained", "Side", "explain"]
 
@@ -25,9 +29,13 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 # The terms of each loss, beside its global loss, with the default weight of 1.
-LOSSES = {"ICI": ("instance", "center"), "DICI": ("instance", "predicted", "center"), "blob": ("blob",)}
-SMOOTH = 1e-5
-WHOLE_IMAGE = 0.0  # a threshold that every voxel reaches
+LOSSES = {
+    "ICI": ("instance", "center"),
+    "DICI": ("instance", "predicted", "center"),
+    "LesionWise": ("lesionwise",),
+    "PQ": ("pq",),
+    "blob": ("blob",),
+}
 
 IN_LABEL_CUBE, IN_HIT_CUBE, IN_FALSE_CUBE = 1, 2, 4
 
@@ -70,9 +78,9 @@ class Explained:
     """A label and a prediction as the losses see them.
 
     Attributes:
-        terms: the values of the soft Dice loss ("dice"), "instance", "predicted", "center" and "blob".
-        label: the label's instances, with shares in instance, center and blob.
-        predicted: the predicted instances, with shares in predicted and center.
+        terms: values of the soft Dice loss ("dice"), "instance", "predicted", "center", "lesionwise", "pq" and "blob".
+        label: the label's instances, with shares in instance, center, lesionwise, pq and blob.
+        predicted: the predicted instances, with shares in predicted, center, lesionwise and pq.
         label_ids: int32, shape of the image, 0 = background.
         predicted_ids: the same of the prediction.
         cubes: uint8, shape of the image: 1 in the cube of a label instance, plus 2 in that of a predicted one that
@@ -93,29 +101,19 @@ class Explained:
         return sum(self.terms[term] for term in LOSSES[loss])
 
 
-class _WithoutMean(FoundInstances):
-    """Makes a term return what each instance adds to its mean, in the place of the mean: float64 (I,)."""
-
-    def mean_over_instances(self, per_instance: Tensor, image: Tensor) -> Tensor:
-        return per_instance / len(per_instance)
-
-
-def _find(prob: Tensor, target: Tensor, threshold: float) -> _WithoutMean:
-    found = find(prob, target, None, threshold)
-    return _WithoutMean(found.table, found.classes, found.sums, found.zero, found.prob, found.target)
-
-
 def explain(
     label: npt.NDArray[np.bool_],
     prob: npt.NDArray[np.floating],
-    threshold: float = 0.5,
-    center_size: int | tuple[int, ...] = 7,
+    threshold: float = FIXED_THRESHOLD,
+    center_size: int | Sequence[int] = TermSettings.size,
 ) -> Explained:
     r"""The terms of a label and a prediction, and what each instance adds to them.
 
     The shares of a term add up to it. In the instance term (Eq. 5) and in blob loss a label instance has the share
-    L_n / Z, in the predicted term (Eq. 6) a predicted one L_m / M. Blob loss is the instance term with the whole image
-    as one predicted instance that touches every label, so it asks the same function, with a threshold of 0.
+    L_n / Z, in the predicted term (Eq. 6) a predicted one L_m / M. In the lesion-wise term a label instance has the
+    share (1 - D_n) / (Z + F), a false predicted one s_m / (Z + F). In the PQ loss, with h_n = 1 for a label instance
+    that is hit, the shares are (1 + h_n - 2 D_n) / N and s_m / N, where N is the denominator; without label instances
+    s_m / F.
 
     For the center term (Eq. 4), a sum of errors over voxels, the share is our definition: the error 1 - O of a voxel in
     label cubes is split equally among the label instances whose cubes it lies in, the error O of one outside of them
@@ -129,9 +127,10 @@ def explain(
 
     Returns:
         Terms and shares as of :func:`~nnunet_ici.losses.instance_loss`,
-        :func:`~nnunet_ici.losses.predicted_instance_loss`, :func:`~nnunet_ici.losses.center_loss` and
+        :func:`~nnunet_ici.losses.predicted_instance_loss`, :func:`~nnunet_ici.losses.center_loss`,
+        :func:`~nnunet_ici.losses.lesionwise_loss`, :func:`~nnunet_ici.losses.pq_loss` and
         :func:`~nnunet_ici.losses.blob_loss`. Without label instances the instance term and blob loss are 0, without
-        predicted ones the predicted term, without any the center term and the Dice loss.
+        predicted ones the predicted term, without any all terms and the Dice loss.
 
     Raises:
         TypeError, ValueError: for a wrong dtype, shape or size.
@@ -149,41 +148,65 @@ def explain(
         >>> round(explained.terms["center"], 3)  # one voxel wrong, 2 + 1 voxels in cubes
         0.333
     """
-    check_size(center_size)
-    values, target = torch.from_numpy(prob)[None, None], torch.from_numpy(label)[None, None]
-    found = _find(values, target, threshold)
-    table = found.table
-    cubes, error, label_center, predicted_center = _center_shares(found, center_size)
-    pairs = torch.stack([table.pair_label, table.pair_pred], dim=1).numpy()
+    settings = TermSettings(size=center_size)
+    source = Source.of_prob(torch.from_numpy(prob)[None, None], torch.from_numpy(label)[None, None])
+    found = find(source, threshold)
+    instances = found.instances
+    labels, preds = len(instances.label_image), len(instances.pred_image)
+    cubes, error, label_center, predicted_center = _center_shares(found, settings)
+    of_labels, of_false, lesions = lesionwise_parts(found, settings)
+    missed, false = _pq_shares(found, settings)
     of_label = {
-        "instance": instance_term(found).numpy(),
+        "instance": losses_of_labels(found, settings).numpy() / max(labels, 1),
         "center": label_center,
-        "blob": instance_term(_find(values, target, WHOLE_IMAGE)).numpy(),
+        "lesionwise": (of_labels / lesions.clamp(min=1)).numpy(),
+        "pq": missed.numpy(),
+        "blob": blob_losses(found, settings).numpy() / max(labels, 1),
     }
-    of_predicted = {"predicted": predicted_instance_term(found).numpy(), "center": predicted_center}
+    of_predicted = {
+        "predicted": losses_of_preds(found, settings).numpy() / max(preds, 1),
+        "center": predicted_center,
+        "lesionwise": (of_false / lesions.clamp(min=1)).numpy(),
+        "pq": false.numpy(),
+    }
     terms = {
-        "dice": _soft_dice(found),
+        "dice": _soft_dice(source),
         "instance": float(of_label["instance"].sum()),
         "predicted": float(of_predicted["predicted"].sum()),
-        "center": float(center_term(found, center_size)),
-        "blob": float(blob_loss(values, target)),
+        "center": float(center_term(found, settings)),
+        "lesionwise": float(lesionwise_term(found, settings)),
+        "pq": float(pq_term(found, settings)),
+        "blob": float(of_label["blob"].sum()),
     }
+    kept = instances.pair_label > 0
+    pairs = torch.stack([instances.pair_label, instances.pair_pred], dim=1)[kept].numpy()
+    label_ids, predicted_ids = (label_components(mask[0])[0][0] for mask in (source.label, source.prob >= threshold))
     return Explained(
         terms,
-        Side("L", table.label_size.numpy(), _touched(pairs, len(table.label_size)), of_label),
-        Side("P", table.pred_size.numpy(), _touched(pairs[:, ::-1], len(table.pred_size)), of_predicted),
-        _ids(table, table.cell_label),
-        _ids(table, table.cell_pred),
+        Side("L", instances.voxels.label.numpy(), _touched(pairs, labels), of_label),
+        Side("P", instances.voxels.pred.numpy(), _touched(pairs[:, ::-1], preds), of_predicted),
+        label_ids.numpy(),
+        predicted_ids.numpy(),
         cubes,
         error,
     )
 
 
-def _soft_dice(found: FoundInstances) -> float:
+def _soft_dice(source: Source) -> float:
     """The Dice loss of the image as a whole; 0 where label and prediction are empty."""
-    inside = float(found.prob[found.target].sum(dtype=torch.float64))
-    total = float(found.prob.sum(dtype=torch.float64) + found.target.sum())
+    inside = float(source.prob[source.label].sum(dtype=torch.float64))
+    total = float(source.prob.sum(dtype=torch.float64) + source.label.sum())
     return 1 - (2 * inside + SMOOTH) / (total + SMOOTH)
+
+
+def _pq_shares(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor]:
+    """The shares of label and predicted instances in the PQ loss."""
+    dice, false, denominator, _ = pq_parts(found, settings)
+    hit = found.instances.label_is_hit.to(dice.dtype)
+    if len(dice) == 0:
+        return dice, false / max(int((~found.instances.pred_is_hit).sum()), 1)
+    whole = denominator + settings.smooth
+    return (1 + hit - 2 * dice) / whole, false / whole
 
 
 def _touched(pairs: IntArray, count: int) -> list[list[int]]:
@@ -193,53 +216,35 @@ def _touched(pairs: IntArray, count: int) -> list[list[int]]:
     return touched
 
 
-def _ids(table: InstanceTable, of_cell: Tensor) -> npt.NDArray[np.int32]:
-    ids = torch.zeros(table.shape.numel(), dtype=torch.int32)
-    ids[table.voxels] = of_cell[table.cells].to(torch.int32)
-    return ids.reshape(table.shape[1:]).numpy()
-
-
 def _center_shares(
-    found: FoundInstances, size: int | tuple[int, ...]
+    found: FoundInstances, settings: TermSettings
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], FloatArray, FloatArray]:
     """``cubes`` and ``center_error`` of :class:`Explained`, and the shares of label and predicted instances."""
-    table, shape = found.table, tuple(found.table.shape[1:])
-    halves = half_widths(size, shape)
-    at_label, at_pred = (
-        Cubes(image, center).voxels(shape, [0] * len(shape))[:, 0]
-        for image, center in ((table.label_image, table.label_center), (table.pred_image, table.pred_center))
-    )
-
-    def centers(dtype: torch.dtype) -> Tensor:
-        return torch.zeros(table.shape.numel(), dtype=dtype)
-
-    bits = centers(torch.uint8)
-    for at, bit in (
-        (at_label, IN_LABEL_CUBE),
-        (at_pred[table.pred_is_hit], IN_HIT_CUBE),
-        (at_pred[~table.pred_is_hit], IN_FALSE_CUBE),
-    ):
-        bits[at] |= bit
-    cubes = spread(bits.reshape(table.shape), halves, torch.bitwise_or)[0].numpy()
-
-    # O: a predicted cube counts with 1, or with the mean probability where it is false; a label cube with the mean
-    # probability where it is missed.
-    label_value = torch.where(table.label_is_hit, 0, table.sum_by_label(found.sums) / table.label_size)
-    pred_value = torch.where(table.pred_is_hit, 1, table.sum_by_pred(found.sums) / table.pred_size)
-    highest = centers(found.sums.dtype)
-    highest.scatter_reduce_(0, torch.cat([at_label, at_pred]), torch.cat([label_value, pred_value]), reduce="amax")
-    output = spread(highest.reshape(table.shape), halves, torch.maximum)[0].numpy()
-    in_label, in_pred = (cubes & IN_LABEL_CUBE) > 0, (cubes & (IN_HIT_CUBE | IN_FALSE_CUBE)) > 0
+    instances = found.instances
+    shape = instances.source.images[1:]
+    halves = half_widths(settings.size, shape)
+    value, order = values_of_cubes(found)
+    labels, preds = instances.label_cubes, instances.pred_cubes
+    bits, ranks = (drawn[0] for drawn in draw_cubes(instances.source.images, labels, preds, order, halves))
+    output = torch.cat([value.new_zeros(1), value[order]])[ranks.to(torch.int64)].numpy()
+    in_label, in_pred = (bits & IN_LABEL).bool().numpy(), (bits & IN_PRED).bool().numpy()
     error = np.where(in_label, 1 - output, output)
+    nothing = labels[:0]
+    in_hit, in_false = (
+        (draw_cubes(instances.source.images, nothing, preds[which], torch.arange(int(which.sum())), halves)[0][0] > 0)
+        for which in (instances.pred_is_hit, ~instances.pred_is_hit)
+    )
+    cubes = in_label * IN_LABEL_CUBE + in_hit.numpy() * IN_HIT_CUBE + in_false.numpy() * IN_FALSE_CUBE
 
-    denominator = np.count_nonzero(in_label) + np.count_nonzero(in_pred) + SMOOTH
+    denominator = np.count_nonzero(in_label) + np.count_nonzero(in_pred) + settings.smooth
     shares = []
-    for at, caused in ((at_label, in_label), (at_pred, in_pred & ~in_label)):
-        number = segment_sum(torch.ones(len(at), dtype=torch.float64), at, table.shape.numel())
+    for centers, caused in ((labels, in_label), (preds, in_pred & ~in_label)):
+        at = centers.voxels(shape, [0] * len(shape))[:, 0]
+        number = segment_sum(torch.ones(len(at), dtype=torch.float64), at, math.prod(shape))
         covering = np.rint(_box_sum(number.reshape(shape).numpy(), halves))
         split = np.divide(error, covering, out=np.zeros_like(error), where=caused)
         shares.append(_box_sum(split, halves).reshape(-1)[at.numpy()] / denominator)
-    return cubes, error.astype(np.float32), shares[0], shares[1]
+    return cubes.astype(np.uint8), error.astype(np.float32), shares[0], shares[1]
 
 
 def _box_sum(values: FloatArray, halves: tuple[int, ...]) -> FloatArray:

@@ -10,8 +10,8 @@ from torch import Tensor
 __all__ = ["compact_ids", "label_union_find"]
 
 
-def label_union_find(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Label the components of a batch of binary images on the device they lie on, with full connectivity.
+def label_union_find(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
+    """Label the components of a batch of binary images on the device they lie on.
 
     Every foreground voxel is a node, every pair of foreground neighbours an edge. Roots are hooked to the smallest root
     they share an edge with, trees are flattened by pointer jumping, and edges inside one tree are dropped, until
@@ -19,6 +19,7 @@ def label_union_find(mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         mask: bool (B, *spatial), 2D or 3D.
+        faces: connect voxels that share a face (an edge in 2D), and no others; else with full connectivity.
 
     Returns:
         int32 ids (B, *spatial), 0 = background, 1..n in raster order of the first voxel of each component, per image;
@@ -27,7 +28,7 @@ def label_union_find(mask: Tensor) -> tuple[Tensor, Tensor]:
     voxels = torch.nonzero(mask.reshape(-1)).squeeze(1)
     node = torch.full((mask.numel(),), -1, dtype=torch.int64, device=mask.device)
     node[voxels] = torch.arange(len(voxels), device=mask.device)
-    source, target = _edges(node.reshape(mask.shape))
+    source, target = _edges(node.reshape(mask.shape), faces)
 
     parent = torch.arange(len(voxels), device=mask.device)
     while len(source):
@@ -47,11 +48,13 @@ def label_union_find(mask: Tensor) -> tuple[Tensor, Tensor]:
     return compact_ids(roots.reshape(mask.shape), mask, mask[0].numel() if len(mask) else 0)
 
 
-def _edges(node: Tensor) -> tuple[Tensor, Tensor]:
+def _edges(node: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
     """The pairs of neighbouring nodes of node (B, *spatial), -1 where there is none; each pair once."""
     sources, targets = [], []
     for offset in product((-1, 0, 1), repeat=node.ndim - 1):
         if offset <= (0,) * len(offset):  # the opposite offset finds the same pairs
+            continue
+        if faces and sum(map(abs, offset)) > 1:
             continue
         # Along an axis moved by +1: [:-1] against [1:]; by -1 the other way round; by 0: all of it.
         here = (slice(None), *(slice(max(0, -o), -o if o > 0 else None) for o in offset))

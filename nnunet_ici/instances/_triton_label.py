@@ -85,9 +85,11 @@ def _unite(parent_ptr, a, b, active):
 
 @triton.jit
 def _join_row(
-    bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size, MASKS: tl.constexpr
-):
-    """Join the voxels of a row with the three of another row that each of them touches, other - 1 to other + 1."""
+    bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size,
+    MASKS: tl.constexpr, FACES: tl.constexpr,
+):  # fmt: skip
+    """Join the voxels of a row with the three of another row that each of them touches, other - 1 to other + 1; with
+    FACES with the middle one alone."""
     straight = tl.load(bits_ptr + other, mask=there, other=0).to(tl.int32)
     before = tl.load(bits_ptr + other - 1, mask=there & (x > 0), other=0).to(tl.int32)
     after = tl.load(bits_ptr + other + 1, mask=there & (x < width - 1), other=0).to(tl.int32)
@@ -98,16 +100,18 @@ def _join_row(
     for k in tl.static_range(MASKS):
         parents = parent_ptr + (k * images + image) * size
         _unite(parents, voxel, other, ((joins_straight >> k) & 1) != 0)
-        _unite(parents, voxel, other - 1, ((joins_before >> k) & 1) != 0)
-        _unite(parents, voxel, other + 1, ((joins_after >> k) & 1) != 0)
+        if not FACES:
+            _unite(parents, voxel, other - 1, ((joins_before >> k) & 1) != 0)
+            _unite(parents, voxel, other + 1, ((joins_after >> k) & 1) != 0)
 
 
 @triton.jit
 def union_kernel(
     bits_ptr, parent_ptr, images, tiles, chunks, height, rows, width,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr, NDIM: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr, NDIM: tl.constexpr, FACES: tl.constexpr,
 ):  # fmt: skip
-    """Join each run with the runs it touches in the 1 (2D) or 4 (3D) rows before its own, and across tile borders."""
+    """Join each run with the runs it touches in the 1 (2D) or 4 (3D; 2 with FACES) rows before its own, and across tile
+    borders."""
     image, _, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -126,16 +130,19 @@ def union_kernel(
     y = row % height
     row_before = some & (y > 0)
     _join_row(
-        bits_ptr, parent_ptr, voxel, voxel - width, row_before, bits, left, right, x, images, image, width, size, MASKS
-    )
+        bits_ptr, parent_ptr, voxel, voxel - width, row_before, bits, left, right, x, images, image, width, size,
+        MASKS, FACES,
+    )  # fmt: skip
     if NDIM == 3:
         slice_before = some & (row >= height)
-        for dy in tl.static_range(-1, 2):
+        reach: tl.constexpr = 0 if FACES else 1
+        for dy in tl.static_range(-reach, reach + 1):
             there = slice_before & (y + dy >= 0) & (y + dy < height)
             other = voxel + (dy - height) * width
             _join_row(
-                bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size, MASKS
-            )
+                bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size,
+                MASKS, FACES,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -220,7 +227,7 @@ def ids_kernel(
     tl.store(ids_ptr + image * size + voxel, ids, mask=exists)
 
 
-def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image: bool) -> Tensor:
+def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image: bool, faces: bool = False) -> Tensor:
     """Join runs, flatten, and number the components. Nothing is read back to the host.
 
     Args:
@@ -229,6 +236,7 @@ def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image
         grid: of the images.
         masks: K.
         per_image: number the components of each image from 1, or those of all images of a mask.
+        faces: connect voxels that share a face, and no others.
 
     Returns:
         int64 (K, N, tiles), with K + 1 rows for two masks: the inclusive sums, over all of the table in its order, of
@@ -237,20 +245,21 @@ def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image
     n = (grid.images * grid.tiles,)
     fixed = {**grid.options, "MASKS": masks}
     count = torch.empty((3 if masks == 2 else 1, grid.images, grid.tiles), dtype=torch.int32, device=bits.device)
-    union_kernel[n](bits, parent, grid.images, **fixed, NDIM=len(grid.shape))
+    union_kernel[n](bits, parent, grid.images, **fixed, NDIM=len(grid.shape), FACES=faces)
     flatten_kernel[n](bits, parent, count, grid.images, **fixed)
     end = count.reshape(-1).cumsum(0).reshape(count.shape)
     number_kernel[n](bits, parent, count, end, grid.images, **fixed, PER_IMAGE=per_image)
     return end
 
 
-def label_triton(mask: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
-    """Label the components of a batch of binary images on a CUDA device, with full connectivity.
+def label_triton(mask: Tensor, faces: bool = False, block: int = BLOCK) -> tuple[Tensor, Tensor]:
+    """Label the components of a batch of binary images on a CUDA device.
 
     The same ids come out at every run: they follow the first voxels of the components, tile by tile.
 
     Args:
         mask: bool (B, H, W) or (B, D, H, W), at least one voxel.
+        faces: connect voxels that share a face (an edge in 2D), and no others; else with full connectivity.
         block: voxels of a tile, a power of 2.
 
     Returns:
@@ -266,7 +275,7 @@ def label_triton(mask: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     n = (grid.images * grid.tiles,)
     with torch.cuda.device_of(mask):
         init_kernel[n](bits, parent, grid.images, **grid.options, MASKS=1)
-        end = number_roots(bits, parent, grid, masks=1, per_image=True)
+        end = number_roots(bits, parent, grid, masks=1, per_image=True, faces=faces)
         ids_kernel[n](bits, parent, ids, **grid.options)
     last = end[0, :, -1]
     return ids, last.diff(prepend=last.new_zeros(1))

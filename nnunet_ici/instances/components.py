@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
@@ -17,26 +18,27 @@ HAS_KORNIA = sys.version_info >= (3, 11)  # for older ones there is no version w
 HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
 
 
-def labelling_backend(device: torch.device | str, spatial_ndim: int) -> str:
+def labelling_backend(device: torch.device | str, spatial_ndim: int, faces: bool = False) -> str:
     """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA, and where Triton is missing, or on other
-    devices, "kornia" in 2D (from Python 3.11 on) and "torch"."""
+    devices, "kornia" in 2D (from Python 3.11 on; not for ``faces``) and "torch"."""
     device_type = torch.device(device).type
     if device_type == "cpu":
         return "cc3d"
     if device_type == "cuda" and HAS_TRITON:
         return "triton"
-    return "kornia" if spatial_ndim == 2 and HAS_KORNIA else "torch"
+    return "kornia" if spatial_ndim == 2 and HAS_KORNIA and not faces else "torch"
 
 
-def label_components(mask: Tensor) -> tuple[Tensor, Tensor]:
+def label_components(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
     """Label the connected components of each image of a batch, exactly, at any size and shape.
 
     Args:
         mask: bool (B, H, W) or (B, D, H, W), on any device. B and the spatial axes may be 0.
+        faces: connect voxels that share a face (an edge in 2D), and no others.
 
     Returns:
         ids: int32, the shape and device of ``mask``; 0 = background, 1..n consecutive within each image. Components are
-            8-connected in 2D and 26-connected in 3D, never connected across images.
+            8-connected in 2D and 26-connected in 3D (with ``faces`` 4- and 6-connected), never connected across images.
         counts: int64 (B,), n of each image, on the device of ``mask``; 0 for an image without foreground.
 
     Raises:
@@ -52,18 +54,18 @@ def label_components(mask: Tensor) -> tuple[Tensor, Tensor]:
             torch.zeros(mask.shape, dtype=torch.int32, device=mask.device),
             torch.zeros(len(mask), dtype=torch.int64, device=mask.device),
         )
-    return _BACKENDS[labelling_backend(mask.device, mask.ndim - 1)](mask)
+    return _BACKENDS[labelling_backend(mask.device, mask.ndim - 1, faces)](mask, faces)
 
 
-def _label_cc3d(mask: Tensor) -> tuple[Tensor, Tensor]:
+def _label_cc3d(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
     ids = torch.empty(mask.shape, dtype=torch.int32)
     counts = torch.empty(len(mask), dtype=torch.int64)
     for image, image_ids, count in zip(mask.numpy(), ids.numpy(), counts.numpy()[:, None], strict=True):
-        image_ids[...], count[...] = label_array(image)
+        image_ids[...], count[...] = label_array(image, faces)
     return ids, counts
 
 
-def _label_kornia(mask: Tensor) -> tuple[Tensor, Tensor]:
+def _label_kornia(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
     from kornia.contrib import connected_components_union_find
 
     labels = connected_components_union_find(mask[:, None])[:, 0]
@@ -71,10 +73,15 @@ def _label_kornia(mask: Tensor) -> tuple[Tensor, Tensor]:
     return compact_ids(labels - 1, mask, blocks)
 
 
-def _label_triton(mask: Tensor) -> tuple[Tensor, Tensor]:
+def _label_triton(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
     from nnunet_ici.instances._triton_label import label_triton
 
-    return label_triton(mask)
+    return label_triton(mask, faces)
 
 
-_BACKENDS = {"cc3d": _label_cc3d, "kornia": _label_kornia, "torch": label_union_find, "triton": _label_triton}
+_BACKENDS: dict[str, Callable[[Tensor, bool], tuple[Tensor, Tensor]]] = {
+    "cc3d": _label_cc3d,
+    "kornia": _label_kornia,
+    "torch": label_union_find,
+    "triton": _label_triton,
+}

@@ -72,7 +72,7 @@ class Cubes:
     image: Tensor
     center: Tensor
 
-    def __getitem__(self, index: Tensor) -> Cubes:
+    def __getitem__(self, index: Tensor | slice) -> Cubes:
         """The cubes at the indices, or where a mask is True."""
         return Cubes(self.image[index], self.center[index])
 

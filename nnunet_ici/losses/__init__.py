@@ -5,6 +5,7 @@ One loss in each file: a function on probabilities or logits, and a module on wh
 
 from nnunet_ici.losses.blob import BlobLoss, blob_loss
 from nnunet_ici.losses.boundary import BoundaryLoss, boundary_loss
+from nnunet_ici.losses.catmil import CATMILLoss, cat_loss, mil_loss
 from nnunet_ici.losses.cc_dice_ce import CCDiceCELoss, cc_dice_ce_loss
 from nnunet_ici.losses.center import CenterLoss, center_loss
 from nnunet_ici.losses.dilated_ce import DilatedBalancedCELoss, dilated_balanced_ce_loss
@@ -18,6 +19,7 @@ from nnunet_ici.losses.region_wise import RegionWiseLoss, region_wise_loss
 __all__ = [
     "BlobLoss",
     "BoundaryLoss",
+    "CATMILLoss",
     "CCDiceCELoss",
     "CenterLoss",
     "DICILoss",
@@ -33,12 +35,14 @@ __all__ = [
     "RegionWiseLoss",
     "blob_loss",
     "boundary_loss",
+    "cat_loss",
     "cc_dice_ce_loss",
     "center_loss",
     "dilated_balanced_ce_loss",
     "instance_loss",
     "inverse_weighting_loss",
     "lesionwise_loss",
+    "mil_loss",
     "pq_loss",
     "predicted_instance_loss",
     "region_wise_loss",

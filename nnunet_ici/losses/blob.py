@@ -13,10 +13,11 @@ from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.found import FoundInstances, find
 from nnunet_ici.losses.inner import entropy
 from nnunet_ici.losses.ranks import divisors
-from nnunet_ici.settings import TermSettings, term_settings
+from nnunet_ici.settings import LOSSES, TermSettings, term_settings
 
 __all__ = ["BlobLoss", "blob_loss", "blob_losses"]
 
+WEIGHTS = LOSSES["nnUNetTrainerBlob"].weights
 NO_PREDICTIONS = 2.0  # a threshold that nothing reaches: only label instances are wanted
 
 
@@ -112,8 +113,8 @@ class BlobLoss(CompoundLoss):
     def __init__(
         self,
         global_loss: GlobalLoss | None,
-        global_weight: float = 2.0,
-        term_weight: float = 1.0,
+        global_weight: float = WEIGHTS["global_weight"],
+        term_weight: float = WEIGHTS["term_weight"],
         *,
         inner: str = TermSettings.inner,
         smooth: float = TermSettings.smooth,

@@ -14,9 +14,11 @@ from nnunet_ici.instances.table import sum_by_region
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.inner import entropy
 from nnunet_ici.losses.ranks import divisors
-from nnunet_ici.settings import SMOOTH
+from nnunet_ici.settings import LOSSES, SMOOTH
 
 __all__ = ["CCDiceCELoss", "cc_dice_ce_loss"]
+
+WEIGHTS = LOSSES["nnUNetTrainerCCDiceCE"].weights
 
 
 def _cc_dice_ce_term(source: Source, smooth: float, over_ranks: bool = False) -> Tensor:
@@ -107,8 +109,8 @@ class CCDiceCELoss(CompoundLoss):
     def __init__(
         self,
         global_loss: GlobalLoss | None,
-        global_weight: float = 1.0,
-        term_weight: float = 1.0,
+        global_weight: float = WEIGHTS["global_weight"],
+        term_weight: float = WEIGHTS["term_weight"],
         *,
         smooth: float = SMOOTH,
         **options: Any,

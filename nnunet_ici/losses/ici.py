@@ -9,8 +9,11 @@ from nnunet_ici.losses.compound import GlobalLoss
 from nnunet_ici.losses.instance import InstanceLoss
 from nnunet_ici.losses.instance_compound import InstanceCompoundLoss
 from nnunet_ici.losses.predicted import PredictedInstanceLoss
+from nnunet_ici.settings import LOSSES
 
 __all__ = ["DICILoss", "ICILoss"]
+
+WEIGHTS = LOSSES["nnUNetTrainerDICI"].weights  # those of ICI are the same, without the predicted term
 
 
 class DICILoss(InstanceCompoundLoss):
@@ -50,10 +53,10 @@ class DICILoss(InstanceCompoundLoss):
     def __init__(
         self,
         global_loss: GlobalLoss | None,
-        global_weight: float = 1.0,
-        instance_weight: float = 1.0,
-        predicted_weight: float = 1.0,
-        center_weight: float = 1.0,
+        global_weight: float = WEIGHTS["global_weight"],
+        instance_weight: float = WEIGHTS["instance_weight"],
+        predicted_weight: float = WEIGHTS["predicted_weight"],
+        center_weight: float = WEIGHTS["center_weight"],
         **options: Any,
     ) -> None:
         weights = {"instance": instance_weight, "predicted": predicted_weight, "center": center_weight}
@@ -80,9 +83,9 @@ class ICILoss(InstanceCompoundLoss):
     def __init__(
         self,
         global_loss: GlobalLoss | None,
-        global_weight: float = 1.0,
-        instance_weight: float = 1.0,
-        center_weight: float = 1.0,
+        global_weight: float = WEIGHTS["global_weight"],
+        instance_weight: float = WEIGHTS["instance_weight"],
+        center_weight: float = WEIGHTS["center_weight"],
         **options: Any,
     ) -> None:
         if "predicted_weight" in options:

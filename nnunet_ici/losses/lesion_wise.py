@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from nnunet_ici.losses.instance import losses_of_labels
 from nnunet_ici.losses.instance_compound import InstanceCompoundLoss
 from nnunet_ici.losses.predicted import losses_of_preds
 from nnunet_ici.losses.term import InstanceTerm, value_of_term
-from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings
+from nnunet_ici.settings import FIXED_THRESHOLD, LOSSES, TermSettings
 
 __all__ = [
     "LesionWiseLoss",
@@ -25,6 +25,8 @@ __all__ = [
     "pq_loss",
     "pq_parts",
 ]
+
+WEIGHTS = LOSSES["nnUNetTrainerLesionWise"].weights  # those of PQ are the same
 
 
 def lesionwise_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,7 +150,9 @@ def pq_loss(
             in [0, 1].
 
     Returns:
-        A scalar in [0, 1]; without any instance 0, with a live graph.
+        A scalar, in [0, 1] on binary predictions; without any instance 0, with a live graph. Lesions just under the
+        threshold can take it below 0, as they count in the numerator but not in H: a single one with p = 0.49
+        everywhere, cut at 0.5, gives -0.315.
 
     Raises:
         TypeError, ValueError: a wrong dtype, shape or setting.
@@ -203,10 +207,14 @@ class LesionWiseLoss(InstanceCompoundLoss):
         True
     """
 
-    TERMS = (LesionWiseTerm,)
+    TERMS: ClassVar[tuple[type[InstanceTerm], ...]] = (LesionWiseTerm,)
 
     def __init__(
-        self, global_loss: GlobalLoss | None, global_weight: float = 1.0, term_weight: float = 1.0, **options: Any
+        self,
+        global_loss: GlobalLoss | None,
+        global_weight: float = WEIGHTS["global_weight"],
+        term_weight: float = WEIGHTS["term_weight"],
+        **options: Any,
     ) -> None:
         super().__init__(global_loss, global_weight, {self.TERMS[0].name: term_weight}, **options)
 

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from nnunet_ici.instances import Source
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.settings import LOSSES
 
 __all__ = ["OverClassesLoss", "check_logits", "class_masks"]
+
+WEIGHTS = LOSSES["nnUNetTrainerRRW"].weights  # the others that stand alone have the same
 
 
 class OverClassesLoss(CompoundLoss):
@@ -37,8 +40,8 @@ class OverClassesLoss(CompoundLoss):
     def __init__(
         self,
         global_loss: GlobalLoss | None = None,
-        global_weight: float = 0.0,
-        term_weight: float = 1.0,
+        global_weight: float = WEIGHTS["global_weight"],
+        term_weight: float = WEIGHTS["term_weight"],
         **options: Any,
     ) -> None:
         super().__init__(global_loss, global_weight, {self.name: term_weight}, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,9 +13,7 @@ from nnunet_ici.losses.found import FoundInstances, find
 from nnunet_ici.losses.threshold import Threshold
 from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings, term_settings
 
-__all__ = ["InstanceTerm", "Term", "value_of_term"]
-
-Term = Callable[[FoundInstances, TermSettings], Tensor]
+__all__ = ["InstanceTerm", "value_of_term"]
 
 
 class InstanceTerm(nn.Module):
@@ -29,11 +27,13 @@ class InstanceTerm(nn.Module):
 
     Attributes:
         name: name of the term, one of :data:`~nnunet_ici.settings.TERM_SETTINGS`.
-        term: its value from instances already found.
     """
 
     name: ClassVar[str]
-    term: ClassVar[Term]
+
+    @staticmethod
+    def term(found: FoundInstances, settings: TermSettings) -> Tensor:
+        raise NotImplementedError
 
     def __init__(self, threshold: float | Sequence[float] = FIXED_THRESHOLD, seed: int = 0, **settings: Any) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class InstanceTerm(nn.Module):
             ValueError: a wrong shape.
         """
         found = find(Source.of_prob(prob, target, mask), self.threshold(self.training))
-        return type(self).term(found, self.settings)
+        return self.term(found, self.settings)
 
     def get_extra_state(self) -> dict[str, int]:
         return self.threshold.state_dict()

@@ -35,8 +35,9 @@ def __getattr__(name: str) -> type:
             print(f"nnunet_ici: {error}", file=sys.stderr)
         raise AttributeError(str(error)) from None
     if name == parsed.loss:
-        part = "ici" if name in ("nnUNetTrainerICI", "nnUNetTrainerDICI", "nnUNetTrainerDual") else "rivals"
-        trainer: type = getattr(importlib.import_module(f"{__name__}.{part}"), name)
+        from nnunet_ici.trainers.mixin import make_trainer
+
+        trainer = make_trainer(name)
     else:
         bases: tuple[type, ...] = (__getattr__(parsed.loss),)
         if parsed.base:

@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from nnunet_ici.command import Command, Problems
-from nnunet_ici.trainers.names import LOSSES, OPTIONS, default, options_of, parse
+from nnunet_ici.settings import LOSSES, OPTIONS
+from nnunet_ici.trainers.names import default, options_of, parse
 
 __all__ = ["main"]
 
@@ -18,11 +19,12 @@ def _shown(value: Any) -> str:
 
 
 def _list() -> str:
-    lines = ["nnUNetTrainer<Loss>[_<option>...]; options in the order given, those that say the default left out.", ""]
+    lines = ["nnUNetTrainer<Loss>[_<option>...]; options in the order given here; leave out defaults.", ""]
     for name, loss in LOSSES.items():
         lines += [name, f"  {loss.summary}", f"  options: {' '.join(OPTIONS[key].shown for key in options_of(name))}"]
-        defaults = (f"{attribute} {_shown(value)}" for attribute, value in loss.defaults.items())
-        lines += [f"  defaults: {', '.join(defaults)}"] if loss.defaults else []
+        attributes = dict.fromkeys(OPTIONS[key].attribute for key in loss.options)
+        defaults = [f"{attribute} {_shown(default(name, attribute))}" for attribute in attributes]
+        lines += [f"  defaults: {', '.join(defaults)}"] if defaults else []
         lines.append("")
     width = max(len(option.shown) for option in OPTIONS.values())
     lines += [f"  _{option.shown:<{width}}  {option.meaning}" for option in OPTIONS.values()]

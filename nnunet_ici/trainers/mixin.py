@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
-from nnunet_ici.losses.boundary import BoundaryLoss
+from nnunet_ici import losses
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.global_losses import make_global_loss
-from nnunet_ici.losses.ici import DICILoss
+from nnunet_ici.settings import COMMON_DEFAULTS, LOSSES
 from nnunet_ici.trainers.history import TermHistory
 
 if TYPE_CHECKING:
@@ -19,17 +18,19 @@ if TYPE_CHECKING:
 else:
     _Host = object
 
-__all__ = ["CompoundLossMixin", "InstanceLossMixin"]
+__all__ = ["CompoundLossMixin", "make_trainer"]
 
 
 class CompoundLossMixin(_Host):
     """Adds terms to the loss of the nnU-Net trainer it is mixed into.
 
     Planning, sampling, augmentation, network, optimizer and inference stay the host's. Options are class attributes, to
-    be set in a subclass: ``class MyTrainer(nnUNetTrainerICI): center_size = 5``. Subclasses say what the terms are
-    with :meth:`term_weights` and :meth:`build_compound`.
+    be set in a subclass: ``class MyTrainer(nnUNetTrainerICI): center_size = 5``. A trainer has those of its loss, see
+    :data:`~nnunet_ici.settings.LOSSES`, and these.
 
     Attributes:
+        loss_name: key of the loss in :data:`~nnunet_ici.settings.LOSSES`. A trainer with another loss overrides
+            :meth:`term_weights` and :meth:`build_compound` instead.
         global_weight: weight of the global loss. The sum is that of the deep-supervision scales, as the host weighs
             them.
         global_loss: "nnunet", "dice", "bce", "focal", "dice_focal" or "gdice_focal"; see
@@ -38,10 +39,11 @@ class CompoundLossMixin(_Host):
         epochs: length of the training, or None for the host's.
     """
 
+    loss_name: ClassVar[str]
     global_weight: ClassVar[float] = 1.0
-    global_loss: ClassVar[str] = "nnunet"
-    finest_scale_only: ClassVar[bool] = False
-    epochs: ClassVar[int | None] = None
+    global_loss: ClassVar[str] = COMMON_DEFAULTS["global_loss"]
+    finest_scale_only: ClassVar[bool] = COMMON_DEFAULTS["finest_scale_only"]
+    epochs: ClassVar[int | None] = COMMON_DEFAULTS["epochs"]
 
     # nnU-Net reads the names of these parameters and stores them in its checkpoints: no others may be added.
     def __init__(
@@ -60,7 +62,8 @@ class CompoundLossMixin(_Host):
     @classmethod
     def term_weights(cls) -> dict[str, float]:
         """The weights of the terms besides the global loss, by name."""
-        raise NotImplementedError
+        of_one = getattr(cls, "term_weight", 1.0)
+        return {term: getattr(cls, f"{term}_weight", of_one) for term in LOSSES[cls.loss_name].terms}
 
     @classmethod
     def logged_terms(cls) -> list[str]:
@@ -72,9 +75,12 @@ class CompoundLossMixin(_Host):
 
         Args:
             global_loss: what is computed at each scale besides the terms, called as ``global_loss(net_output,
-            target)``. **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+                target)``.
+            **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
         """
-        raise NotImplementedError
+        chosen = LOSSES[self.loss_name]
+        loss: CompoundLoss = getattr(losses, chosen.loss)(global_loss, **chosen.arguments(self), **options)
+        return loss
 
     def _wrap(self, host_loss: nn.Module) -> CompoundLoss:
         labels = self.label_manager
@@ -101,8 +107,7 @@ class CompoundLossMixin(_Host):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        if isinstance(self._compound, BoundaryLoss):
-            self._compound.set_progress(min(self.current_epoch / max(self.num_epochs - 1, 1), 1))
+        self._compound.start_epoch(self.current_epoch, self.num_epochs)
         self._compound.train()
         self._compound.record.take()
 
@@ -118,13 +123,9 @@ class CompoundLossMixin(_Host):
         super().on_validation_epoch_end(val_outputs)
         self._history.add_validation(self._compound.record.take())
 
-    @property
-    def _draws(self) -> int:
-        return self._compound.threshold.draws if isinstance(self._compound, DICILoss) else 0
-
     def on_epoch_end(self) -> None:
         # Before the host's: that writes the checkpoint and counts the epoch.
-        line = self._history.log_epoch(self.current_epoch, self._draws)
+        line = self._history.log_epoch(self.current_epoch, self._compound.draws)
         self.print_to_log_file(line)
         super().on_epoch_end()
         if self.local_rank == 0:
@@ -133,48 +134,13 @@ class CompoundLossMixin(_Host):
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
         self._history.pad(self.current_epoch)
-        if isinstance(self._compound, DICILoss):
-            self._compound.threshold.draws = self._history.draws
+        self._compound.draws = self._history.draws
 
 
-class InstanceLossMixin(CompoundLossMixin):
-    """The instance, predicted and center terms.
+def make_trainer(name: str) -> type:
+    """The trainer of one of :data:`~nnunet_ici.settings.LOSSES`, on nnU-Net's own."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    Attributes:
-        instance_weight, predicted_weight, center_weight: weights of the terms.
-        center_size: edge of the center cubes in voxels at full resolution, odd; smaller scales get smaller ones, 3 at
-            least.
-        threshold: of the predicted instances: a number, or a range that every call of the loss draws from. Validation
-            uses 0.5 in the place of a range.
-        threshold_seed: of the draws. Their position is checkpointed; every rank draws the same.
-        exclude_other_instances: True for Eq. 5 of the paper, False for Eq. 3.
-        inner: the loss of one instance, "dice", "bce", "focal" or "dice_ce".
-    """
-
-    instance_weight: ClassVar[float] = 1.0
-    predicted_weight: ClassVar[float] = 0.0
-    center_weight: ClassVar[float] = 1.0
-    center_size: ClassVar[int | Sequence[int]] = 7
-    threshold: ClassVar[float | Sequence[float]] = (0.1, 0.9)
-    threshold_seed: ClassVar[int] = 0
-    exclude_other_instances: ClassVar[bool] = True
-    inner: ClassVar[str] = "dice"
-
-    @classmethod
-    def term_weights(cls) -> dict[str, float]:
-        return {"instance": cls.instance_weight, "predicted": cls.predicted_weight, "center": cls.center_weight}
-
-    def build_compound(self, global_loss: GlobalLoss, **options: Any) -> CompoundLoss:
-        return DICILoss(
-            global_loss,
-            self.global_weight,
-            self.instance_weight,
-            self.predicted_weight,
-            self.center_weight,
-            size=self.center_size,
-            threshold=self.threshold,
-            exclude_other_instances=self.exclude_other_instances,
-            inner=self.inner,
-            seed=self.threshold_seed,
-            **options,
-        )
+    chosen = LOSSES[name]
+    fixed = {"loss_name": name, "__module__": "nnunet_ici.trainers", "__doc__": f"{chosen.summary}."}
+    return type(name, (CompoundLossMixin, nnUNetTrainer), chosen.defaults | fixed)

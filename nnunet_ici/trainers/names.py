@@ -6,173 +6,19 @@ This module knows neither torch nor nnU-Net; classes are built in :mod:`nnunet_i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LOSSES", "OPTIONS", "TRAINERS", "Option", "Parsed", "TrainerNameError", "parse"]
+from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
 
-HOST_EPOCHS = 1000
-_NUMBER = r"(?:0|[1-9]\d*)(?:p\d*[1-9])?"
-_COUNT = r"[1-9]\d*"
+__all__ = ["TRAINERS", "Parsed", "TrainerNameError", "default", "options_of", "parse"]
+
+HOST_EPOCHS = 1000  # nnU-Net's own length of a training
+TRAINERS = tuple(LOSSES)
 
 
 class TrainerNameError(ValueError):
     """A name that begins like one of our trainers' and is none; the message says why."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a trainer's name.
-
-    Attributes:
-        pattern: how it is written, a regular expression with the value as its only group, if it has one.
-        shown: how it is shown to users.
-        attribute: the class attribute it sets; "" for nnU-Net's own bases.
-        value: the attribute's value from what the group matched.
-        meaning: for the list.
-    """
-
-    pattern: str
-    shown: str
-    attribute: str
-    value: Callable[[str], Any]
-    meaning: str
-
-
-def _number(text: str) -> float:
-    return float(text.replace("p", "."))
-
-
-# In the order in which they are to be written.
-OPTIONS: dict[str, Option] = {
-    "g": Option(rf"g({_NUMBER})", "g0p5", "global_weight", _number, "weight of the global loss"),
-    "i": Option(rf"i({_NUMBER})", "i0p5", "instance_weight", _number, "weight of the instance term"),
-    "p": Option(rf"p({_NUMBER})", "p0p5", "predicted_weight", _number, "weight of the term over predicted instances"),
-    "c": Option(rf"c({_NUMBER})", "c0p5", "center_weight", _number, "weight of the center term"),
-    "w": Option(rf"w({_NUMBER})", "w0p5", "term_weight", _number, "weight of the loss's own term"),
-    "size": Option(rf"size({_COUNT})", "size5", "center_size", int, "edge of the center cubes in voxels, odd"),
-    "radius": Option(r"radius(0|[1-9]\d*)", "radius5", "radius", int, "of the ball classes are dilated by, in voxels"),
-    "tau": Option(
-        rf"tau({_NUMBER}|Random)",
-        "tau0p5",
-        "threshold",
-        lambda text: (0.1, 0.9) if text == "Random" else _number(text),
-        "a fixed threshold of the predicted instances; tauRandom draws from 0.1 to 0.9 at every call",
-    ),
-    "finest": Option("finest", "finest", "finest_scale_only", bool, "terms on the finest scale only"),
-    "eq3": Option(
-        "eq3", "eq3", "exclude_other_instances", lambda _: False, "Eq. 3, with other instances' true positives"
-    ),
-    "inner": Option(
-        "(bce|focal|diceCE)",
-        "focal",
-        "inner",
-        {"bce": "bce", "focal": "focal", "diceCE": "dice_ce"}.__getitem__,
-        "loss of a single instance: bce, focal or diceCE in the place of Dice",
-    ),
-    "global": Option(
-        "global(Dice|BCE|Focal|DiceFocal|GDiceFocal)",
-        "globalDiceFocal",
-        "global_loss",
-        {
-            "Dice": "dice",
-            "BCE": "bce",
-            "Focal": "focal",
-            "DiceFocal": "dice_focal",
-            "GDiceFocal": "gdice_focal",
-        }.__getitem__,
-        "global loss: Dice, BCE, Focal, DiceFocal or GDiceFocal in the place of nnU-Net's",
-    ),
-    "base": Option(
-        "(NoMirroring|DA5|probOversampling)",
-        "NoMirroring",
-        "",
-        str,
-        "nnU-Net's variant it is built on: NoMirroring, DA5 or probOversampling",
-    ),
-    # As nnU-Net spells it: 1epoch, 2epochs.
-    "epochs": Option(
-        r"(1(?=epoch$)|(?:[2-9]|[1-9]\d+)(?=epochs$))epochs?", "250epochs", "epochs", int, "length of the training"
-    ),
-}
-_EVERYWHERE = ("finest", "global", "base", "epochs")
-
-
-@dataclass(frozen=True)
-class Loss:
-    """One of our losses, by its trainer.
-
-    Attributes:
-        summary: one line for the list.
-        options: the options it knows, besides those of every loss.
-        defaults: of the class attributes that options set.
-    """
-
-    summary: str
-    options: tuple[str, ...]
-    defaults: dict[str, Any]
-
-
-_TERMS = {
-    "threshold": (0.1, 0.9),
-    "center_size": 7,
-    "inner": "dice",
-    "exclude_other_instances": True,
-    "global_weight": 1.0,
-    "instance_weight": 1.0,
-}
-_COMMON = {"finest_scale_only": False, "epochs": HOST_EPOCHS, "global_loss": "nnunet"}
-
-LOSSES: dict[str, Loss] = {
-    "nnUNetTrainerICI": Loss(
-        "global + instance + center term (Rachmadi et al., 2023, Eq. 1)",
-        ("g", "i", "c", "size", "tau", "eq3", "inner"),
-        _TERMS | {"center_weight": 1.0},
-    ),
-    "nnUNetTrainerDICI": Loss(
-        "global + instance + predicted + center term (Rachmadi et al., 2023, Eq. 6)",
-        ("g", "i", "p", "c", "size", "tau", "eq3", "inner"),
-        _TERMS | {"predicted_weight": 1.0, "center_weight": 1.0},
-    ),
-    "nnUNetTrainerDual": Loss(
-        "global + instance + predicted term (ours)",
-        ("g", "i", "p", "tau", "eq3", "inner"),
-        _TERMS | {"predicted_weight": 1.0},
-    ),
-    "nnUNetTrainerBlob": Loss(
-        "2 x global + blob loss (Kofler et al., 2022)",
-        ("g", "w", "inner"),
-        {"global_weight": 2.0, "term_weight": 1.0, "inner": "dice"},
-    ),
-    "nnUNetTrainerCCDiceCE": Loss(
-        "global + Dice and CE in each Voronoi region (Bouteille et al., 2025)",
-        ("g", "w"),
-        {"global_weight": 1.0, "term_weight": 1.0},
-    ),
-    "nnUNetTrainerRRW": Loss(
-        "region-wise loss, rectified maps (Valverde & Tohka, 2023)",
-        ("g", "w"),
-        {"global_weight": 0.0, "term_weight": 1.0},
-    ),
-    "nnUNetTrainerBoundary": Loss("global + boundary loss, in turn (Kervadec et al., 2019)", (), {}),
-    "nnUNetTrainerDBCE": Loss(
-        "dilated balanced cross-entropy (Hosseini & Baghshah, 2024)",
-        ("g", "w", "radius"),
-        {"global_weight": 0.0, "term_weight": 1.0, "radius": 3},
-    ),
-    "nnUNetTrainerDiceDBCE": Loss(
-        "Dice + dilated balanced cross-entropy",
-        ("g", "w", "radius"),
-        {"global_weight": 1.0, "term_weight": 1.0, "radius": 3, "global_loss": "dice"},
-    ),
-    "nnUNetTrainerIW": Loss(
-        "inverse weighting (Shirokikh et al., 2020)",
-        ("g", "w"),
-        {"global_weight": 0.0, "term_weight": 1.0},
-    ),
-}
-TRAINERS = tuple(LOSSES)
 
 
 @dataclass(frozen=True)
@@ -194,15 +40,15 @@ class Parsed:
 
 def options_of(loss: str) -> list[str]:
     """The names of the options that a trainer knows, in their order."""
-    known = {*LOSSES[loss].options, *_EVERYWHERE}
-    if LOSSES[loss].defaults.get("global_loss", "nnunet") != "nnunet":
-        known.discard("global")
-    return [name for name in OPTIONS if name in known]
+    chosen = LOSSES[loss]
+    # What a loss sets otherwise than all others is no option of its name.
+    everywhere = [name for name in EVERYWHERE if OPTIONS[name].attribute not in chosen.settings]
+    return [name for name in OPTIONS if name in (*chosen.options, *everywhere)]
 
 
 def default(loss: str, attribute: str) -> Any:
-    """The default of a class attribute."""
-    return (_COMMON | LOSSES[loss].defaults).get(attribute)
+    """The default of a class attribute, or None if the trainer has no such attribute."""
+    return HOST_EPOCHS if attribute == "epochs" else LOSSES[loss].defaults.get(attribute)
 
 
 def parse(name: str) -> Parsed:
@@ -264,15 +110,16 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
     for (trainer, attribute, value), other in same.items():
         if loss == trainer and attributes.get(attribute) == value:
             raise TrainerNameError(f"{name}: that is another name for {other}, with its options")
-    if "size" in found and attributes.get("center_weight") == 0:
+    weights = {attribute: attributes.get(attribute, value) for attribute, value in LOSSES[loss].weights.items()}
+    if "size" in found and not weights["center_weight"]:
         raise TrainerNameError(f"{name}: {found['size']!r} without a center term")
-    instances = [key for key in ("instance_weight", "predicted_weight") if default(loss, key) is not None]
-    if "inner" in found and instances and not any(attributes.get(key, 1) for key in instances):
-        raise TrainerNameError(f"{name}: {found['inner']!r} without a term it is for")
-    letters = [key for key in ("g", "i", "p", "c", "w") if key in options_of(loss)]
-    if letters and not any(attributes.get(OPTIONS[k].attribute, default(loss, OPTIONS[k].attribute)) for k in letters):
+    if weights and not any(weights.values()):
         raise TrainerNameError(f"{name}: all weights are 0")
-    if "global" in found and not attributes.get("global_weight", default(loss, "global_weight") or letters == []):
+    readers = {"inner": ("instance_weight", "predicted_weight", "term_weight"), "f": ("term_weight",)}
+    for key, of_terms in readers.items():
+        if key in found and not any(weights.get(attribute) for attribute in of_terms):
+            raise TrainerNameError(f"{name}: {found[key]!r} without a term it is for")
+    if "global" in found and not weights.get("global_weight", 1):
         raise TrainerNameError(f"{name}: {found['global']!r} without a weight: add _g1")
 
 

@@ -1,7 +1,4 @@
-"""Settings of losses and trainers in one place: defaults, checks, and the options that trainers' names carry.
-
-This module knows neither torch nor nnU-Net. The losses, the trainers, their names and ``nnunet_ici explain`` read it.
-"""
+"""Settings of terms: their defaults and checks."""
 
 from __future__ import annotations
 
@@ -11,10 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 __all__ = [
+    "CAT_WEIGHT",
     "DILATION_RADIUS",
     "FIXED_THRESHOLD",
     "GLOBAL_LOSSES",
     "INNER_LOSSES",
+    "MIL_WEIGHT",
     "RANDOM_THRESHOLD",
     "SMOOTH",
     "TERM_SETTINGS",
@@ -29,6 +28,7 @@ __all__ = [
 SMOOTH = 1e-5  # eps; 1 would make a missed lesion of three voxels cost 0.75 instead of 1
 FIXED_THRESHOLD = 0.5  # of a term on its own, and of validation
 RANDOM_THRESHOLD = (0.1, 0.9)  # range of the thresholds of a loss in training
+CAT_WEIGHT, MIL_WEIGHT = 0.1, 0.2  # of CATMIL's terms
 DILATION_RADIUS = 3  # voxels, of the dilated balanced cross-entropy
 INNER_LOSSES = ("dice", "bce", "focal", "dice_ce")
 GLOBAL_LOSSES = ("nnunet", "dice", "bce", "focal", "dice_focal", "gdice_focal")

@@ -1,0 +1,165 @@
+"""CATMIL: a Tversky loss whose voxels weigh by the size of their lesion, and the best voxel of every lesion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunet_ici.instances import Source, label_components
+from nnunet_ici.instances.segments import segment_sum, take
+from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.settings import LOSSES, SMOOTH
+
+__all__ = ["CATMILLoss", "cat_loss", "mil_loss"]
+
+WEIGHTS = LOSSES["nnUNetTrainerCATMIL"].weights
+FALSE_COST, MISSED_COST = 0.3, 0.7  # of the Tversky index
+SIZE_OFFSET, BACKGROUND_WEIGHT = 5, 0.01  # voxel weights are 1 / (|G_n| + 5) in a lesion
+LOWEST_PROB = 1e-6
+WARM_UP = 50  # epochs over which the weight of the Tversky loss rises
+
+
+class _Lesions:
+    """The face-connected lesions of a source.
+
+    Attributes:
+        at: int64 (K,), flat indices of the lesions' voxels in images (N, *spatial).
+        lesion: int64 (K,), the lesion 0..L - 1 of each of these voxels.
+        image: int64 (L,), the image of each lesion.
+    """
+
+    def __init__(self, source: Source) -> None:
+        with torch.no_grad():
+            ids, counts = label_components(source.label.flatten(0, 1), faces=True)
+            images = torch.arange(len(counts), device=ids.device)
+            self.image = images.repeat_interleave(counts)
+            self.at = torch.nonzero(ids.reshape(-1)).squeeze(1)
+            first = counts.cumsum(0) - counts
+            of_image = torch.div(self.at, max(ids[:1].numel(), 1), rounding_mode="floor")
+            self.lesion = ids.reshape(-1)[self.at].to(torch.int64) - 1 + first[of_image]
+            self.has_lesion = (counts > 0).to(source.prob.dtype)
+
+
+def _mean(per_image: Tensor, source: Source) -> Tensor:
+    """The mean over the images, with a graph that a NaN reaches."""
+    return per_image.mean() + 0 * source.prob.sum() if per_image.numel() else 0 * source.prob.sum()
+
+
+def _cat_term(source: Source, lesions: _Lesions) -> Tensor:
+    """:func:`cat_loss` of a source."""
+    prob, label = source.prob.flatten(0, 1).flatten(1), source.label.flatten(0, 1).flatten(1)
+    with torch.no_grad():
+        size = segment_sum(torch.ones_like(lesions.lesion), lesions.lesion, len(lesions.image))
+        weight = torch.full(label.shape, BACKGROUND_WEIGHT, dtype=prob.dtype, device=prob.device)
+        weight.view(-1)[lesions.at] = 1 / (size + SIZE_OFFSET).to(prob.dtype)[lesions.lesion]
+        if source.counted is not None:
+            weight *= source.counted.expand(source.label.shape).flatten(0, 1).flatten(1)
+    weighted = weight * prob
+    true = torch.where(label, weighted, 0).sum(1)
+    false, missed = weighted.sum(1) - true, torch.where(label, weight, 0).sum(1) - true
+    index = (true + SMOOTH) / (true + FALSE_COST * false + MISSED_COST * missed + SMOOTH)
+    return _mean(lesions.has_lesion * (1 - index), source)
+
+
+def _mil_term(source: Source, lesions: _Lesions) -> Tensor:
+    """:func:`mil_loss` of a source."""
+    best = source.prob.new_zeros(len(lesions.image))
+    best = best.scatter_reduce(0, lesions.lesion, take(source.prob.reshape(-1), lesions.at), "amax")
+    costs = -best.clamp(min=LOWEST_PROB).log()
+    number = segment_sum(torch.ones_like(lesions.image), lesions.image, len(lesions.has_lesion))
+    return _mean(segment_sum(costs, lesions.image, len(number)) / number.clamp(min=1), source)
+
+
+@torch.compiler.disable
+def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Tversky loss with voxel weights by the size of the lesion.
+
+    .. math::
+        L = 1 - \frac{TP + \epsilon}{TP + 0.3\, FP + 0.7\, FN + \epsilon}, \quad TP = \sum_v w\, p\, y,\quad
+        FP = \sum_v w\, p\, (1 - y),\quad FN = \sum_v w\, (1 - p)\, y
+
+    with w = 1 / (\|G_n\| + 5) in lesion G_n and 0.01 outside. Lesions are face-connected: 4 neighbours in 2D, 6 in 3D.
+
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015); weights from the trainers that its authors published. Theirs is
+    binary, here each class counts on its own.
+
+    Args:
+        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, the same shape.
+        mask: bool (B, 1, *spatial), True = counts.
+
+    Returns:
+        A scalar in [0, 1]: the mean over images and classes. An image without a lesion counts as 0, with a live graph.
+
+    Raises:
+        TypeError, ValueError: a wrong dtype or shape.
+    """
+    source = Source.of_prob(prob, target, mask)
+    return _cat_term(source, _Lesions(source))
+
+
+@torch.compiler.disable
+def mil_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Cross-entropy of the best voxel of each lesion.
+
+    .. math:: L = \mathrm{mean}_n \left[ -\log \max_{v \in G_n} p \right]
+
+    over the face-connected lesions of an image, with p not below 1e-6. Source and arguments as of :func:`cat_loss`.
+
+    Returns:
+        A scalar: the mean over images and classes. An image without a lesion counts as 0, with a live graph.
+
+    Raises:
+        TypeError, ValueError: a wrong dtype or shape.
+
+    Example:
+        >>> import torch
+        >>> target = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+        >>> target[0, 0, 0, 0] = target[0, 0, 1, 1] = True  # two lesions, as they share no face
+        >>> prob = torch.full((1, 1, 4, 4), 0.5)
+        >>> prob[0, 0, 1, 1] = 1
+        >>> round(mil_loss(prob, target).item(), 3)  # (log 2 + 0) / 2
+        0.347
+    """
+    source = Source.of_prob(prob, target, mask)
+    return _mil_term(source, _Lesions(source))
+
+
+class CATMILLoss(CompoundLoss):
+    r"""CATMIL on top of a global loss, at the finest scale only.
+
+    .. math:: L = L_{global} + \lambda(t) L_{cat} + 0.2 L_{mil}
+
+    lambda rises linearly from 0 to 0.1 over the first 50 epochs.
+
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015).
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``.
+        global_weight: weight of the global loss.
+        cat_weight: weight of :func:`cat_loss` from epoch 50 on.
+        mil_weight: weight of :func:`mil_loss`.
+        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+
+    ``start_epoch`` sets lambda; before its first call it is ``cat_weight``.
+    """
+
+    def __init__(
+        self,
+        global_loss: GlobalLoss | None,
+        global_weight: float = WEIGHTS["global_weight"],
+        cat_weight: float = WEIGHTS["cat_weight"],
+        mil_weight: float = WEIGHTS["mil_weight"],
+        **options: Any,
+    ) -> None:
+        super().__init__(global_loss, global_weight, {"cat": cat_weight, "mil": mil_weight}, **options)
+        self.cat_weight = cat_weight
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        self.weights["cat"] = self.cat_weight * min(epoch / WARM_UP, 1)
+
+    def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], None]:
+        lesions = _Lesions(source)
+        return {"cat": _cat_term(source, lesions), "mil": _mil_term(source, lesions)}, None
