@@ -44,7 +44,7 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
         views = [whole_image(canvas.label_ids.shape)]
     else:
         views = choose_views(canvas.explained, canvas.label_ids, canvas.predicted_ids, count, canvas.pixel_aspect)
-    columns, lines = (3, 2) if flat else (6, len(views))
+    columns, lines = (4, 2) if flat else (8, len(views))
     width, height = _panel_inches(canvas, views[0]) if flat else (SLICE, SLICE)
     left, between = (GAP, TITLE) if flat else (1.05, GAP)
     size = (left + columns * (width + GAP) + BAR, HEAD + TITLE + lines * height + (lines - 1) * between + LEGEND)
@@ -103,12 +103,18 @@ def _largest_share(explained: Explained) -> float:
 
 
 def _contents(explained: Explained, norm: Normalize) -> dict[str, Callable[[Panel], None]]:
-    """The six panels by title."""
+    """The panels by title."""
 
     def shares(loss: str) -> Callable[[Panel], None]:
         return lambda panel: panel.draw_shares(loss, COLOURS, norm)
 
-    titles = {"ICI": "ICI (instance + center)", "DICI": "DICI (and predicted)", "blob": "blob loss"}
+    titles = {
+        "ICI": "ICI (instance + center)",
+        "DICI": "DICI (and predicted)",
+        "LesionWise": "lesion-wise",
+        "PQ": "PQ",
+        "blob": "blob loss",
+    }
     return {
         "label instances": Panel.draw_label,
         "predicted instances, pairs": Panel.draw_prediction,

@@ -8,7 +8,7 @@ from nnunet_ici.explain.shares import LOSSES, Explained, Side
 
 __all__ = ["as_json", "as_table"]
 
-SHARED_TERMS = ("instance", "predicted", "center", "blob")
+SHARED_TERMS = ("instance", "predicted", "center", "lesionwise", "pq", "blob")
 MOST_NAMES = 6  # of touched instances in a line of the table
 
 
@@ -21,7 +21,7 @@ def as_table(explained: Explained) -> str:
         for loss, terms in LOSSES.items()
         if len(terms) > 1
     ]
-    lines += ["", f"| id | voxels | touches | {' | '.join(SHARED_TERMS)} |", "|---|---:|---|" + "---:|" * 4]
+    lines += ["", f"| id | voxels | touches | {' | '.join(SHARED_TERMS)} |", "|---|---:|---|" + "---:|" * len(SHARED_TERMS)]
     for side, other in ((explained.label, explained.predicted), (explained.predicted, explained.label)):
         for number, size, touched in _rows(side):
             names = [other.name(one) for one in touched[:MOST_NAMES]]

@@ -12,6 +12,7 @@ from typing import Any
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
+from nnunet_ici.instances import Source
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.trainers import nnUNetTrainerDual, nnUNetTrainerICI
 from nnunet_ici.trainers.mixin import CompoundLossMixin
@@ -27,8 +28,8 @@ class PublishedICILoss(CompoundLoss):
         super().__init__(global_loss, 1.0, {"published": 1.0}, **options)
         self._published = ici_terms(label_by_scipy)
 
-    def compute_terms(self, net_output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        return {"published": self._published(net_output, target)}, None
+    def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
+        return {"published": self._published(source.x, source.target)}, None
 
 
 class nnUNetTrainerPublishedICI(CompoundLossMixin, nnUNetTrainer):
