@@ -7,6 +7,7 @@ integers and mask bool (B, *spatial) or None.
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from tests.reference import components, images_of_classes
 
@@ -182,3 +183,23 @@ def inverse_weighting_loss(logits, label, mask=None):
         for part in parts:
             weight[b].reshape(-1)[part] = counts.sum() / (len(parts) * max(len(part), 1))
     return weighted(logits, label, weight)
+
+
+def cat_and_mil(prob, target, mask=None, eps=1e-5):
+    """CATMIL's two losses: the weighted Tversky loss, and the cross-entropy of the best voxel of each lesion."""
+    cat, mil = [], []
+    for b, c in np.ndindex(prob.shape[:2]):
+        counts = np.ones(prob.shape[2:], bool) if mask is None else mask[b, 0]
+        y, p = target[b, c] & counts, prob[b, c].astype(np.float64)
+        ids, lesions = ndimage.label(y)  # by faces
+        if not lesions:
+            cat.append(0.0), mil.append(0.0)
+            continue
+        w, costs = np.where(counts, 0.01, 0.0), []
+        for n in range(1, lesions + 1):
+            w[ids == n] = 1 / ((ids == n).sum() + 5)
+            costs.append(-np.log(max(p[ids == n].max(), 1e-6)))
+        true, false, missed = (w * p * y).sum(), (w * p * ~y).sum(), (w * (1 - p) * y).sum()
+        cat.append(1 - (true + eps) / (true + 0.3 * false + 0.7 * missed + eps))
+        mil.append(np.mean(costs))
+    return float(np.mean(cat)), float(np.mean(mil))

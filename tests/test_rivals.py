@@ -12,16 +12,19 @@ from nnunet_ici.instances.distance import nearest_instance
 from nnunet_ici.losses import (
     BlobLoss,
     BoundaryLoss,
+    CATMILLoss,
     CCDiceCELoss,
     DICILoss,
     DilatedBalancedCELoss,
     InverseWeightingLoss,
     RegionWiseLoss,
     blob_loss,
+    cat_loss,
     cc_dice_ce_loss,
     dilated_balanced_ce_loss,
     instance_loss,
     inverse_weighting_loss,
+    mil_loss,
     predicted_instance_loss,
 )
 from tests import reference_rivals as naive
@@ -32,6 +35,7 @@ OVER_CLASSES = ["region_wise_loss", "boundary_loss", "dilated_balanced_ce_loss",
 COMPOUNDS = {
     "blob": lambda g, **k: BlobLoss(g, **k),
     "cc_dice_ce": lambda g, **k: CCDiceCELoss(g, **k),
+    "catmil": lambda g, **k: CATMILLoss(g, **k),
     "region_wise": lambda g, **k: RegionWiseLoss(g, 0.5, **k),
     "dbce": lambda g, **k: DilatedBalancedCELoss(g, 0.5, **k),
     "inverse_weighting": lambda g, **k: InverseWeightingLoss(g, 0.5, **k),
@@ -52,6 +56,7 @@ def terms_alone(name, **options):
     cls = {
         "blob": BlobLoss,
         "cc_dice_ce": CCDiceCELoss,
+        "catmil": CATMILLoss,
         "region_wise": RegionWiseLoss,
         "dbce": DilatedBalancedCELoss,
         "inverse_weighting": InverseWeightingLoss,
@@ -120,12 +125,44 @@ def test_cc_dice_ce_equals_the_loops_on_regions_that_are_voronois(axes, rng):
 
 
 @in_2d_and_3d
+def test_catmil_equals_the_loops(axes, rng):
+    for _ in range(15):
+        prob, target, mask = random_case(rng, axes, binary=rng.random() < 0.2)
+        expected = naive.cat_and_mil(prob, target, mask)
+        given = tensors(prob, target, mask)
+        assert (cat_loss(*given).item(), mil_loss(*given).item()) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_the_weight_of_catmils_tversky_loss_rises(rng):
+    logits = torch.from_numpy(rng.standard_normal((2, 2, 9, 9)))
+    target = torch.from_numpy((rng.random((2, 1, 9, 9)) < 0.1).astype(np.int16))
+    prob, y = torch.softmax(logits, 1)[:, 1:], target == 1
+    loss = CATMILLoss(global_loss)
+    for epoch, weight in ((0, 0), (10, 0.02), (50, 0.1), (80, 0.1)):
+        loss.start_epoch(epoch, 100)
+        expected = global_loss(logits, target) + weight * cat_loss(prob, y) + 0.2 * mil_loss(prob, y)
+        assert loss(logits, target).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("name", COMPOUNDS)
+def test_a_nan_among_the_logits_is_a_nan_loss(name):
+    logits, target = torch.randn(2, 2, 9, 8), torch.zeros(2, 1, 9, 8, dtype=torch.int16)
+    target[..., 2:4, 2:4] = 1
+    logits[0, 1, 7, 7] = float("nan")
+    value = terms_alone(name)(logits.requires_grad_(), target)
+    value.backward()
+    assert value.isnan()
+
+
+@in_2d_and_3d
 def test_gradients(axes, rng):
     shape = (2, 2, 5, 4) if axes == 2 else (1, 2, 3, 4, 4)
     prob = torch.from_numpy(rng.uniform(0.05, 0.95, shape)).requires_grad_()
     target = torch.from_numpy(rng.random(shape) < 0.25)
     for loss in (
         lambda p: cc_dice_ce_loss(p, target),
+        lambda p: cat_loss(p, target),
+        lambda p: mil_loss(p, target),
         *(lambda p, inner=inner: blob_loss(p, target, inner=inner) for inner in INNER),
         *(lambda p, inner=inner: instance_loss(p, target, inner=inner) for inner in INNER),
         *(lambda p, inner=inner: predicted_instance_loss(p, target, inner=inner) for inner in INNER),

@@ -21,7 +21,11 @@ def as_table(explained: Explained) -> str:
         for loss, terms in LOSSES.items()
         if len(terms) > 1
     ]
-    lines += ["", f"| id | voxels | touches | {' | '.join(SHARED_TERMS)} |", "|---|---:|---|" + "---:|" * len(SHARED_TERMS)]
+    lines += [
+        "",
+        f"| id | voxels | touches | {' | '.join(SHARED_TERMS)} |",
+        "|---|---:|---|" + "---:|" * len(SHARED_TERMS),
+    ]
     for side, other in ((explained.label, explained.predicted), (explained.predicted, explained.label)):
         for number, size, touched in _rows(side):
             names = [other.name(one) for one in touched[:MOST_NAMES]]

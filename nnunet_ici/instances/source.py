@@ -84,13 +84,14 @@ class Source:
     @cached_property
     def prob(self) -> Tensor:
         """(B, F, *spatial), differentiable: the probability of each class, float32, or float64 for float64 ``x``."""
-        x = self.x if self.x.dtype in (torch.float32, torch.float64) else self.x.float()
-        if self.activation == "none":
-            return x
-        if self.activation == "sigmoid":
-            return torch.sigmoid(x)
-        prob: Tensor = _BinarySoftmax.apply(x) if self.classes == 1 else torch.softmax(x, 1)[:, 1:]
-        return prob
+        with torch.enable_grad():  # it is kept, whoever asks first
+            x = self.x if self.x.dtype in (torch.float32, torch.float64) else self.x.float()
+            if self.activation == "none":
+                return x
+            if self.activation == "sigmoid":
+                return torch.sigmoid(x)
+            prob: Tensor = _BinarySoftmax.apply(x) if self.classes == 1 else torch.softmax(x, 1)[:, 1:]
+            return prob
 
     @cached_property
     def counted(self) -> Tensor | None:

@@ -34,14 +34,14 @@ class TableInstances(Instances):
     """
 
     def __init__(self, source: Source, threshold: float) -> None:
-        self.source, prob = source, source.prob
+        self.source = source
         with torch.no_grad():
-            predicted = prob >= threshold
+            predicted = source.prob >= threshold
             if source.counted is not None:
                 predicted &= source.counted
             self._find(source.label.flatten(0, 1), predicted.flatten(0, 1))
             self.voxels = self._parts(torch.bincount(self._cells, minlength=self._cell_count))
-        sums, self.zero = _CellSums.apply(prob, self._voxels, self._cells, self._cell_count)
+        sums, self.zero = _CellSums.apply(source.prob, self._voxels, self._cells, self._cell_count)
         self.prob = self._parts(sums)
 
     def _find(self, label: Tensor, predicted: Tensor) -> None:

@@ -1,0 +1,110 @@
+"""The losses that count every lesion once: by hand, their settings, and the metric they are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nnunet_ici.losses import LesionWiseLoss, PQLoss, lesionwise_loss, pq_loss
+from tests import reference
+from tests import reference_rivals as rivals
+from tests.terms import in_2d_and_3d, random_case, tensors
+
+
+def scene():
+    """Two lesions of 4 and 1 voxels, of which the large one is found, and one false component of 2 voxels, p = 0.75."""
+    target, prob = torch.zeros(1, 1, 12, 12, dtype=torch.bool), torch.zeros(1, 1, 12, 12, dtype=torch.float64)
+    target[0, 0, 1:3, 1:3] = target[0, 0, 6, 6] = True
+    prob[0, 0, 1:3, 1:3], prob[0, 0, 9, 9:11] = 1, 0.75
+    return prob, target
+
+
+def test_values_by_hand():
+    prob, target = scene()
+    assert lesionwise_loss(prob, target).item() == pytest.approx((0 + 1 + 0.75) / 3, abs=1e-5)
+    assert pq_loss(prob, target).item() == pytest.approx(1 - 2 * 1 / (2 + 1 + 0.75), abs=1e-5)
+    nothing = torch.zeros_like(target)
+    for loss in (lesionwise_loss, pq_loss):
+        assert loss(prob, nothing).item() == pytest.approx((1 + 0.75) / 2, abs=1e-5)  # two false, of p 1 and 0.75
+        assert loss(torch.zeros_like(prob), target).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_missed_lesion_weighs_as_much_as_a_false_one_whatever_their_sizes():
+    """Binary predictions: one more missed lesion, or one more false one, of any size, adds the same."""
+    prob, target = torch.zeros(1, 1, 32, 32, dtype=torch.float64), torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    target[0, 0, 1:5, 1:5], prob[0, 0, 1:5, 1:5] = True, 1
+    values = []
+    for size in (1, 3, 9):
+        missed, false = target.clone(), prob.clone()
+        missed[0, 0, 16 : 16 + size, 16 : 16 + size] = True
+        false[0, 0, 16 : 16 + size, 16 : 16 + size] = 1
+        values += [lesionwise_loss(prob, missed).item(), lesionwise_loss(false, target).item()]
+    assert values == pytest.approx([0.5] * 6, abs=1e-4)
+
+
+@in_2d_and_3d
+def test_settings_equal_the_naive_loops(axes, rng):
+    for _ in range(20):
+        case = random_case(rng, axes)
+        for fast, naive in ((lesionwise_loss, reference.lesionwise_loss), (pq_loss, reference.pq_loss)):
+            for exclude, weight, eps in ((False, 1.0, 1e-5), (True, 0.3, 0.1), (True, 0.0, 1e-5)):
+                options = {"exclude_other_instances": exclude, "false_weight": weight}
+                actual = fast(*tensors(*case), smooth=eps, **options).item()
+                assert actual == pytest.approx(naive(*case, eps=eps, **options), abs=1e-10)
+
+
+@in_2d_and_3d
+@pytest.mark.parametrize("inner", ["bce", "focal", "dice_ce"])
+def test_another_inner_loss_is_that_of_lesions_and_false_instances(axes, inner, rng):
+    for _ in range(10):
+        prob, target, mask = random_case(rng, axes)
+        prob, target = prob[:, :1], target[:, :1]
+        images = next(reference.images_of_classes(prob, target, mask, 0.4))
+        labels, false = sum(len(i.labels) for i in images), len(reference.false_means(images))
+        # The losses of the two terms, of which that of the predictions is taken where they are false.
+        total = labels * rivals.instance_loss(prob, target, mask, 0.4, inner)
+        for image in images:
+            for q in image.preds:
+                if not image.touching_labels(q):
+                    total += rivals.inner_loss(image, image.p[q].mean(), [], q, inner)
+        actual = lesionwise_loss(*tensors(prob, target, mask), threshold=0.4, inner=inner).item()
+        assert actual == pytest.approx(total / max(labels + false, 1), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(("make", "term"), [(LesionWiseLoss, lesionwise_loss), (PQLoss, pq_loss)])
+def test_the_compound_is_a_weighted_sum(make, term, rng):
+    logits = torch.from_numpy(rng.standard_normal((2, 3, 14, 14)))
+    target = torch.from_numpy(rng.integers(0, 3, (2, 1, 14, 14)) * (rng.random((2, 1, 14, 14)) < 0.2))
+    classes = torch.cat([target == 1, target == 2], 1)
+    value = term(logits.softmax(1)[:, 1:], classes, threshold=0.4, false_weight=0.5)
+    loss = make(lambda z, y: z.square().mean(), 0.25, 3, threshold=0.4, false_weight=0.5)
+    assert loss(logits, target).item() == pytest.approx((0.25 * logits.square().mean() + 3 * value).item())
+    assert loss.record.take()[make.TERMS[0].name] == pytest.approx(value.item())
+
+
+@pytest.mark.parametrize("loss", [lesionwise_loss, pq_loss])
+def test_the_false_weight_turns_the_balance(loss):
+    prob, target = scene()
+    pulls = []
+    for weight in (1.0, 0.25):
+        leaf = prob.clone().requires_grad_()
+        loss(leaf, target, false_weight=weight).backward()
+        pulls.append(leaf.grad[0, 0, 9, 9] / -leaf.grad[0, 0, 6, 6])
+    assert 0 < pulls[1] < pulls[0]
+
+
+def test_errors_name_what_was_expected_and_got():
+    prob, target = scene()
+    with pytest.raises(TypeError, match=r"Expected: exclude_other_instances, smooth, false_weight\. Got: inner"):
+        pq_loss(prob, target, inner="bce")
+    with pytest.raises(ValueError, match=r"weights must be finite and not negative\. Got: \{'false': -1\}"):
+        lesionwise_loss(prob, target, false_weight=-1)
+    with pytest.raises(NotImplementedError, match=r"Eq\. 3 .* Dice only.* Got: inner='bce'"):
+        LesionWiseLoss(None, 0, exclude_other_instances=False, inner="bce")
+
+
+def test_a_lesion_just_under_the_threshold_takes_pq_below_0():
+    """As its docstring says."""
+    target = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    target[0, 0, 2:5, 2:5] = True
+    assert pq_loss(0.49 * target.double(), target).item() == pytest.approx(-0.315, abs=1e-3)
