@@ -77,8 +77,10 @@ def compiler(arch: int):
 def launch_everything(half: torch.dtype) -> None:
     """Every launcher, for data types, modes and shapes that differ in what is compiled."""
     from nnunet_ici.instances import Source
+    from nnunet_ici.instances._triton_cubes import cover_counts
     from nnunet_ici.instances._triton_find import TritonInstances
     from nnunet_ici.instances._triton_label import label_triton
+    from nnunet_ici.instances.cubes import Cubes
 
     for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
         for faces in (False, True):
@@ -97,8 +99,8 @@ def launch_everything(half: torch.dtype) -> None:
             found = TritonInstances(source, 0.5)
             map_sums = found.sums(torch.ones(source.images, requires_grad=True))
             (found.prob.label.sum() + map_sums.pred.sum()).backward()
-            order = torch.zeros(len(found.label_image) + len(found.pred_image), dtype=torch.int64)
-            found.cover_counts(order, [3] * len(spatial))
+            one = Cubes(torch.zeros(1, dtype=torch.int64), torch.zeros(1, len(spatial), dtype=torch.int64))
+            cover_counts(source.images, one, one, torch.arange(2), [3] * len(spatial))
 
 
 if __name__ == "__main__":
