@@ -110,18 +110,20 @@ class TableInstances(Instances):
         return rounded_mean(self._coordinates.pred, self.voxels.pred)
 
 
-def sum_by_region(values: Tensor, voxels: Tensor, regions: Tensor, count: int) -> Tensor:
+def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | None = None) -> Tensor:
     """Sum a voxel map over regions.
 
     Args:
         values: float32 or float64, any shape.
-        voxels: int64 (K,), flat indices of the voxels that lie in a region, each once.
-        regions: int (K,), the region of each of them, 0..count - 1.
+        regions: int (K,), the region of each voxel, 0..count - 1.
         count: number of regions.
+        voxels: int64 (K,), flat indices of the voxels that lie in a region, each once; None: all voxels of the map.
 
     Returns:
         (count,), float64 (float32 on MPS), differentiable.
     """
+    if voxels is None:
+        return segment_sum(values.reshape(-1).to(widest_float(values.device)), regions, count)
     sums: Tensor = _CellSums.apply(values, voxels, regions, count)[0]
     return sums
 

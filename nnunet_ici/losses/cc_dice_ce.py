@@ -35,18 +35,13 @@ def _cc_dice_ce_term(source: Source, smooth: float, over_ranks: bool = False) ->
         region = region.reshape(-1)
         of_class = torch.arange(len(counts), device=counts.device).repeat_interleave(counts) % source.classes
         regions = len(of_class) + 1  # region 0: no instance in the image, or ignored
-        everywhere = torch.arange(len(region), device=region.device)
         on_label = flat_nonzero(label)
+        of_label = region.index_select(0, on_label)
+        labelled, voxels = (torch.bincount(of, minlength=regions)[1:] for of in (of_label, region))
 
-    def over(voxels: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum and the number of the voxels of each region that lie among some voxels."""
-        of = region.index_select(0, voxels)
-        return sum_by_region(values, voxels, of, regions)[1:], torch.bincount(of, minlength=regions)[1:]
-
-    inside, labelled = over(on_label, prob)
-    total, voxels = over(everywhere, prob)
-    dice = 1 - (2 * inside + smooth) / (total + labelled + smooth)
-    mean_entropy = over(everywhere, entropy(prob, label, "bce"))[0] / voxels.clamp(min=1)
+    inside = sum_by_region(prob, of_label, regions, on_label)[1:]
+    dice = 1 - (2 * inside + smooth) / (sum_by_region(prob, region, regions)[1:] + labelled + smooth)
+    mean_entropy = sum_by_region(entropy(prob, label, "bce"), region, regions)[1:] / voxels.clamp(min=1)
     sums = segment_sum(dice + mean_entropy, of_class, source.classes)
     number = divisors(torch.bincount(of_class, minlength=source.classes), over_ranks)
     return ((sums / number).mean() + 0 * prob.sum()).to(prob.dtype)

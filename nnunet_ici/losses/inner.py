@@ -20,10 +20,10 @@ def entropy(prob: Tensor, target: Tensor, inner: str) -> Tensor:
         inner: "focal" for (1 - p_t)^2 * CE, else the plain one.
 
     Returns:
-        The shape and dtype of ``prob``; at most 100, as torch clamps the logarithm. NaN where ``prob`` is, which torch
-        would refuse on the CPU, and take for a device error on CUDA.
+        The shape and dtype of ``prob``; at most 100, as torch clamps the logarithm. A NaN counts as 0.5 here, as torch
+        would raise on the CPU and stop the device on CUDA; the losses carry it by ``0 * sum(p)``.
     """
-    plain = F.binary_cross_entropy(prob.nan_to_num(nan=0.5), target.to(prob.dtype), reduction="none") + 0 * prob
+    plain = F.binary_cross_entropy(prob.nan_to_num(nan=0.5), target.to(prob.dtype), reduction="none")
     if inner != "focal":
         return plain
     return torch.where(target, 1 - prob, prob) ** FOCAL_GAMMA * plain
