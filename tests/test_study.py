@@ -135,17 +135,11 @@ def test_the_published_form_gives_a_missed_lesion_no_gradient():
     assert gradient[2:4, 2:4].abs().min() > 0 and gradient[8:10, 8:10].abs().max() == 0
 
 
-# On their way to the package: remove a name here when its trainer is there.
-AWAITED = ("nnUNetTrainerLesionWise", "nnUNetTrainerPQ", "nnUNetTrainerCATMIL")
-
-
 def test_every_trainer_of_the_rows_exists():
     from nnunet_ici import trainers
 
     names = {name for row in ROWS.values() for name in row.trainers} - {BASELINE}
-    ours = {name for name in names if not name.startswith(AWAITED)}
-    assert all(name in ABLATIONS or isinstance(getattr(trainers, name), type) for name in ours)
-    assert not any(hasattr(trainers, name) for name in AWAITED)
+    assert all(name in ABLATIONS or isinstance(getattr(trainers, name), type) for name in names)
     assert ABLATIONS["nnUNetTrainerDualTau3to7"].threshold == (0.3, 0.7)
 
 
