@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,8 +19,8 @@ from nnunet_ici.trainers import TRAINERS
 __all__ = ["Finding", "diagnose", "main"]
 
 OLDEST_NNUNET = (2, 8)
-PACKAGES = ("nnunetv2", "torch", "triton", "connected-components-3d", "kornia", "numpy", "SimpleITK")
-OPTIONAL_PACKAGES = ("triton",) if sys.version_info >= (3, 11) else ("triton", "kornia")
+PACKAGES = ("nnunetv2", "torch", "triton", "connected-components-3d", "numpy", "SimpleITK")
+OPTIONAL_PACKAGES = ("triton",)
 FOLDERS = {
     "nnUNet_raw": "data sets as nnU-Net reads them",
     "nnUNet_preprocessed": "preprocessed data",
@@ -106,7 +105,7 @@ def _labelling() -> Iterator[Finding]:
             mask[(slice(None),) + (corner,) * axes] = True
         count = int(label_components(mask)[1])
         right = count == 2
-        found = labelling_backend(device, axes)
+        found = labelling_backend(device)
         yield Finding(
             f"labelling in {axes}D",
             found if right else f"{found}, wrong: {count} components in the place of 2",

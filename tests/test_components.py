@@ -12,13 +12,11 @@ from nnunet_ici.instances._cc3d import label_array
 from tests.conftest import comb, corners, snake, spiral
 
 NEEDS_TRITON = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
-NEEDS_KORNIA = pytest.mark.skipif(not components.HAS_KORNIA, reason="kornia's union-find needs Python 3.11")
 BACKENDS = [
     ("cc3d", 2),
     ("cc3d", 3),
     ("torch", 2),
     ("torch", 3),
-    pytest.param("kornia", 2, marks=NEEDS_KORNIA),
     pytest.param("triton", 2, marks=NEEDS_TRITON),
     pytest.param("triton", 3, marks=NEEDS_TRITON),
 ]
@@ -33,14 +31,14 @@ def _large_tiles_in_the_interpreter(monkeypatch):
         monkeypatch.setattr(_triton_label.label_triton, "__defaults__", (2**15,))
 
 
-def assert_same_as_scipy(backend: str, mask: np.ndarray) -> torch.Tensor:
+def assert_same_as_scipy(backend: str, mask: np.ndarray, faces: bool = False) -> torch.Tensor:
     """mask (B, *spatial): same partition as SciPy's, ids 1..n per image, int32, counts int64. Returns the counts."""
-    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
-    ids, counts = (found.cpu() for found in components._BACKENDS[backend](torch.from_numpy(mask).to(device)))
+    device = "cuda" if backend != "cc3d" and torch.cuda.is_available() else "cpu"
+    ids, counts = (found.cpu() for found in components._BACKENDS[backend](torch.from_numpy(mask).to(device), faces))
     assert ids.dtype == torch.int32 and counts.dtype == torch.int64
     assert ids.shape == mask.shape and counts.shape == mask.shape[:1]
     for image, found, count in zip(mask, ids.numpy(), counts.tolist(), strict=True):
-        expected, number = ndimage.label(image, np.ones((3,) * image.ndim))
+        expected, number = ndimage.label(image, None if faces else np.ones((3,) * image.ndim))
         assert count == number
         np.testing.assert_array_equal(found > 0, image)
         assert set(np.unique(found[image])) == set(range(1, number + 1))
@@ -49,12 +47,13 @@ def assert_same_as_scipy(backend: str, mask: np.ndarray) -> torch.Tensor:
     return counts
 
 
+@pytest.mark.parametrize("faces", [False, True])
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)
-def test_random_images_of_every_density(backend, axes, rng):
-    for _ in range(100 if backend == "triton" else 200):  # the interpreter takes half a second for each
+def test_random_images_of_every_density(backend, axes, faces, rng):
+    for _ in range(50 if backend == "triton" else 200):  # the interpreter takes half a second for each
         shape = tuple(rng.integers(1, 40 if axes == 2 else 14, size=axes))
         mask = rng.random((rng.integers(1, 4), *shape)) < rng.random()
-        assert_same_as_scipy(backend, mask)
+        assert_same_as_scipy(backend, mask, faces)
 
 
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)
@@ -143,14 +142,9 @@ def test_nothing_to_label(shape):
 
 
 def test_backend_of_a_device():
-    assert [labelling_backend("cpu", 2), labelling_backend("cpu", 3)] == ["cc3d", "cc3d"]
-    assert [labelling_backend("mps", 2), labelling_backend("mps", 3)] == [
-        "kornia" if components.HAS_KORNIA else "torch",
-        "torch",
-    ]
-    assert [labelling_backend("cuda", 2), labelling_backend("cuda", 3)] == (
-        ["triton", "triton"] if components.HAS_TRITON else [labelling_backend("mps", axes) for axes in (2, 3)]
-    )
+    assert labelling_backend("cpu") == "cc3d"
+    assert labelling_backend("mps") == "torch"
+    assert labelling_backend("cuda") == ("triton" if components.HAS_TRITON else "torch")
 
 
 def test_errors_name_what_was_got():

@@ -15,7 +15,6 @@ from nnunet_ici.losses import (
 )
 from tests import reference
 from tests.terms import TERMS, by_term, in_2d_and_3d, random_case, tensors
-from tests.test_components import NEEDS_KORNIA
 
 
 @by_term
@@ -30,11 +29,9 @@ def test_equals_the_naive_loops(name, axes, binary, rng):
 
 
 @by_term
-@pytest.mark.parametrize(
-    ("backend", "axes"), [("torch", 2), ("torch", 3), pytest.param("kornia", 2, marks=NEEDS_KORNIA)]
-)
-def test_every_labelling_gives_the_same_values(name, backend, axes, rng, monkeypatch):
-    monkeypatch.setattr("nnunet_ici.instances.components.labelling_backend", lambda device, axes, faces: backend)
+@in_2d_and_3d
+def test_labelling_in_torch_gives_the_same_values(name, axes, rng, monkeypatch):
+    monkeypatch.setattr("nnunet_ici.instances.components.labelling_backend", lambda device: "torch")
     fast, _, naive = TERMS[name]
     for _ in range(20):
         case = random_case(rng, axes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -10,23 +9,22 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.instances._cc3d import label_array
-from nnunet_ici.instances._torch import compact_ids, label_union_find
+from nnunet_ici.instances._torch import label_union_find
 
-__all__ = ["HAS_KORNIA", "HAS_TRITON", "label_components", "labelling_backend"]
+__all__ = ["HAS_TRITON", "label_components", "labelling_backend"]
 
-HAS_KORNIA = sys.version_info >= (3, 11)  # for older ones there is no version with its union-find
 HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
 
 
-def labelling_backend(device: torch.device | str, spatial_ndim: int, faces: bool = False) -> str:
-    """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA, and where Triton is missing, or on other
-    devices, "kornia" in 2D (from Python 3.11 on; not for ``faces``) and "torch"."""
+def labelling_backend(device: torch.device | str) -> str:
+    """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA, and "torch" where Triton is missing and on
+    other devices."""
     device_type = torch.device(device).type
     if device_type == "cpu":
         return "cc3d"
     if device_type == "cuda" and HAS_TRITON:
         return "triton"
-    return "kornia" if spatial_ndim == 2 and HAS_KORNIA and not faces else "torch"
+    return "torch"
 
 
 def label_components(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
@@ -54,7 +52,7 @@ def label_components(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]
             torch.zeros(mask.shape, dtype=torch.int32, device=mask.device),
             torch.zeros(len(mask), dtype=torch.int64, device=mask.device),
         )
-    return _BACKENDS[labelling_backend(mask.device, mask.ndim - 1, faces)](mask, faces)
+    return _BACKENDS[labelling_backend(mask.device)](mask, faces)
 
 
 def _label_cc3d(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
@@ -65,14 +63,6 @@ def _label_cc3d(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
     return ids, counts
 
 
-def _label_kornia(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
-    from kornia.contrib import connected_components_union_find
-
-    labels = connected_components_union_find(mask[:, None])[:, 0]
-    blocks = ((mask.shape[1] + 1) // 2) * ((mask.shape[2] + 1) // 2)
-    return compact_ids(labels - 1, mask, blocks)
-
-
 def _label_triton(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
     from nnunet_ici.instances._triton_label import label_triton
 
@@ -81,7 +71,6 @@ def _label_triton(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
 
 _BACKENDS: dict[str, Callable[[Tensor, bool], tuple[Tensor, Tensor]]] = {
     "cc3d": _label_cc3d,
-    "kornia": _label_kornia,
     "torch": label_union_find,
     "triton": _label_triton,
 }

@@ -2,10 +2,10 @@
 
     python -m scripts.benchmarks.components [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
 
-Every method of nnunet_ici that the device has, and what else there is: SciPy (on CUDA with the way to the host and
-back), 250 max-poolings as in the published ICI code (once; it may be wrong, and then says so), kornia in 2D, and CuPy's
-or cuCIM's labelling where it is installed. Masks: sparse lesions, noise at densities from 5 to 95 % of foreground, a
-lattice of many components, and one snake through all of a slice.
+Every method of nnunet_ici that the device has, and what else there is: SciPy (on CUDA including the copies to the host
+and back), 250 max-poolings as in the published ICI code (once; it may be wrong, and then says so), and the labellings
+of kornia (in 2D), CuPy and cuCIM where they are installed. Masks: sparse lesions, noise at densities from 5 to 95 % of
+foreground, a lattice of many components, and one snake through all of a slice.
 """
 
 from __future__ import annotations
@@ -69,14 +69,17 @@ def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
     """Labellings of a batch (B, *spatial) on a device, ids of each image."""
 
     def backend(name: str) -> Labelling:
-        return lambda mask: components._BACKENDS[name](mask)[0]
+        return lambda mask: components._BACKENDS[name](mask, False)[0]
 
     def image_by_image(label: Labelling) -> Labelling:
         return lambda mask: torch.stack([label(image) for image in mask])
 
     names = ["cc3d"] if device.type == "cpu" else ["triton"] if components.HAS_TRITON else []
-    names += ["torch"] + (["kornia"] if axes == 2 and components.HAS_KORNIA else [])
-    methods = {name: backend(name) for name in names}
+    methods = {name: backend(name) for name in [*names, "torch"]}
+    if axes == 2 and find_spec("kornia"):
+        from kornia.contrib import connected_components_union_find  # kornia 0.9 or later
+
+        methods["kornia"] = lambda mask: connected_components_union_find(mask[:, None])[:, 0]
     methods["SciPy"] = image_by_image(label_by_scipy)
     if device.type == "cuda" and find_spec("cupyx"):
         import cupy
