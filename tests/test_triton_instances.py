@@ -204,8 +204,8 @@ class _Launches(TorchDispatchMode):
     """Lists the operations that would be launches on a GPU."""
 
     NO_LAUNCH = (
-        "_unsafe_view", "alias", "as_strided", "detach", "empty", "expand", "lift_fresh", "new_empty", "permute",
-        "reshape", "select", "slice", "split", "squeeze", "t.", "transpose", "unbind", "unsqueeze", "view",
+        "_unsafe_view", "alias", "as_strided", "detach", "empty", "expand", "fill_", "lift_fresh", "new_empty",
+        "permute", "reshape", "select", "slice", "split", "squeeze", "t.", "transpose", "unbind", "unsqueeze", "view",
     )  # fmt: skip
     # These wait for the GPU, as the size of their result depends on their values.
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "is_nonzero", "equal.")
@@ -255,17 +255,29 @@ def launches(monkeypatch):
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter counts")
 @pytest.mark.parametrize(
-    ("names", "most"), [(("instance", "center"), (1, 1)), (TERMS_OF_DICI, (1, 1)), (("lesionwise",), (1, 1))]
+    ("names", "most"),
+    [
+        (("instance", "center"), (142, 62)),
+        (TERMS_OF_DICI, (164, 83)),
+        (("lesionwise",), (86, 52)),
+        (("pq",), (100, 63)),
+    ],
 )
-def test_one_read_back_and_few_launches(names, most, rng, launches):
-    source, _ = network_sources(rng, "one class", torch.float32)
+def test_one_read_back_and_few_launches(names, most, launches, monkeypatch):
+    """As on CUDA, where sums over instances are of integers. scripts/benchmarks/NOTES.md has these numbers."""
+    target = torch.zeros(1, 1, 20, 20, 20, dtype=torch.int16)
+    target[..., 3:6, 3:6, 3:6] = target[..., 12, 12, 12] = 1
+    logits = torch.stack([torch.zeros(1, 20, 20, 20), 4.0 * target[:, 0] - 2], 1)
+    logits[:, 1, 12, 12, 12], logits[:, 1, 12, 4, 4] = -1, 3  # a missed and a false one
+    source = Source.of_network(logits.requires_grad_(), target, None)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
     with launches() as forward:
         total = sum(terms(by_kernels(source, 0.5), names).values())
     with launches() as backward:
         torch.autograd.grad(total, source.x)
     print(names, len(forward.names), len(backward.names))
-    print(forward.names, backward.names)
     assert forward.waits == ["tolist"] and backward.waits == []
+    assert len(forward.names) <= most[0] and len(backward.names) <= most[1]
 
 
 @pytest.mark.parametrize("make", [DICILoss, LesionWiseLoss, PQLoss, BlobLoss])

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from torch import Tensor
 
 from nnunet_ici.instances import Source, label_components
 from nnunet_ici.instances.cubes import IN_LABEL, IN_PRED, draw_cubes, half_widths
@@ -155,19 +154,19 @@ def explain(
     labels, preds = len(instances.label_image), len(instances.pred_image)
     cubes, error, label_center, predicted_center = _center_shares(found, settings)
     of_labels, of_false, lesions = lesionwise_parts(found, settings)
-    missed, false = _pq_shares(found, settings)
+    pq_labels, pq_false, pq_whole = pq_parts(found, settings)
     of_label = {
         "instance": losses_of_labels(found, settings).numpy() / max(labels, 1),
         "center": label_center,
         "lesionwise": (of_labels / lesions.clamp(min=1)).numpy(),
-        "pq": missed.numpy(),
+        "pq": (pq_labels / pq_whole).numpy(),
         "blob": blob_losses(found, settings).numpy() / max(labels, 1),
     }
     of_predicted = {
         "predicted": losses_of_preds(found, settings).numpy() / max(preds, 1),
         "center": predicted_center,
         "lesionwise": (of_false / lesions.clamp(min=1)).numpy(),
-        "pq": false.numpy(),
+        "pq": (pq_false / pq_whole).numpy(),
     }
     terms = {
         "dice": _soft_dice(source),
@@ -197,16 +196,6 @@ def _soft_dice(source: Source) -> float:
     inside = float(source.prob[source.label].sum(dtype=torch.float64))
     total = float(source.prob.sum(dtype=torch.float64) + source.label.sum())
     return 1 - (2 * inside + SMOOTH) / (total + SMOOTH)
-
-
-def _pq_shares(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor]:
-    """The shares of label and predicted instances in the PQ loss."""
-    dice, false, denominator, _ = pq_parts(found, settings)
-    hit = found.instances.label_is_hit.to(dice.dtype)
-    if len(dice) == 0:
-        return dice, false / max(int((~found.instances.pred_is_hit).sum()), 1)
-    whole = denominator + settings.smooth
-    return (1 + hit - 2 * dice) / whole, false / whole
 
 
 def _touched(pairs: IntArray, count: int) -> list[list[int]]:

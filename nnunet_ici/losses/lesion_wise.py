@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from nnunet_ici.instances.segments import take
 from nnunet_ici.losses.compound import GlobalLoss
 from nnunet_ici.losses.found import FoundInstances
 from nnunet_ici.losses.instance import losses_of_labels
@@ -29,15 +30,22 @@ __all__ = [
 WEIGHTS = LOSSES["nnUNetTrainerLesionWise"].weights  # those of PQ are the same
 
 
+def _false_losses(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor]:
+    """(M,): the loss of each predicted instance, 0 where it touches a label; and 1 where it touches none, else 0."""
+    losses = losses_of_preds(found, settings)
+    is_false = (~found.instances.pred_is_hit).to(losses.dtype)
+    return is_false * losses, is_false
+
+
 def lesionwise_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor]:
     """The parts of the lesion-wise loss: the loss of each label instance (Z,); the weighted loss of each predicted
     instance (M,), 0 where it touches a label; and what their sum is divided by, for each class (C,)."""
     instances = found.instances
     of_labels = losses_of_labels(found, settings)
-    weights = settings.false_weight * (~instances.pred_is_hit).to(of_labels.dtype)
-    of_false = weights * losses_of_preds(found, settings)
+    of_false, is_false = _false_losses(found, settings)
     lesions = found.total_by_class(torch.ones_like(of_labels), instances.label_image)
-    return of_labels, of_false, lesions + found.total_by_class(weights, instances.pred_image)
+    lesions = lesions + settings.false_weight * found.total_by_class(is_false, instances.pred_image)
+    return of_labels, settings.false_weight * of_false, lesions
 
 
 def lesionwise_term(found: FoundInstances, settings: TermSettings) -> Tensor:
@@ -48,29 +56,39 @@ def lesionwise_term(found: FoundInstances, settings: TermSettings) -> Tensor:
     return found.over_classes(total / torch.where(lesions > 0, lesions, 1))
 
 
-def pq_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The parts of the PQ loss: the Dice of each label instance (Z,); the weighted mean probability of each predicted
-    instance (M,), 0 where it touches a label; and for each class (C,) the denominator without eps and the number of
-    label instances."""
+def pq_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """The parts of the PQ loss: the cost of each label instance (Z,), 1 + 1 where it is hit - 2 Dice; the cost of each
+    predicted instance (M,), 0 where it touches a label; and what their sum is divided by, for each class (C,).
+
+    That quotient is the loss, as 1 - (a + eps) / (b + eps) = (b - a) / (b + eps).
+    """
     instances = found.instances
-    dice = 1 - losses_of_labels(found, settings)
-    false = settings.false_weight * (~instances.pred_is_hit).to(dice.dtype) * losses_of_preds(found, settings)
-    lesions = found.total_by_class(torch.ones_like(dice), instances.label_image)
-    hits = found.total_by_class(instances.label_is_hit.to(dice.dtype), instances.label_image)
-    return dice, false, lesions + hits + found.total_by_class(false, instances.pred_image), lesions
+    lesions = 1 + instances.label_is_hit.to(instances.prob.label.dtype)
+    of_labels = lesions - 2 * (1 - losses_of_labels(found, settings))
+    of_false, is_false = _false_losses(found, settings)
+    whole, of_label, false, of_pred = (
+        found.total_by_class(values, image)
+        for values, image in (
+            (lesions, instances.label_image),
+            (torch.ones_like(lesions), instances.label_image),
+            (is_false, instances.pred_image),
+            (of_false, instances.pred_image),
+        )
+    )
+    # Without lesions: the mean over the false instances.
+    alone = of_label == 0
+    weight = torch.full_like(whole, settings.false_weight).masked_fill(alone, 1)
+    whole = torch.where(alone, false.clamp(min=1), whole + settings.false_weight * of_pred + settings.smooth)
+    of_class = instances.pred_image % found.classes
+    return of_labels, take(weight, of_class) * of_false, whole
 
 
 def pq_term(found: FoundInstances, settings: TermSettings) -> Tensor:
     """:func:`pq_loss` on instances already found."""
-    instances = found.instances
-    dice, _, denominator, lesions = pq_parts(found, settings)
-    total = found.total_by_class(dice, instances.label_image)
-    quality = (2 * total + settings.smooth) / (denominator + settings.smooth)
-    # Without lesions: the mean over the false instances of their mean probability.
-    is_false = (~instances.pred_is_hit).to(dice.dtype)
-    means = is_false * losses_of_preds(found, settings)
-    sums, counts = (found.total_by_class(values, instances.pred_image) for values in (means, is_false))
-    return found.over_classes(torch.where(lesions > 0, 1 - quality, sums / counts.clamp(min=1)))
+    of_labels, of_false, whole = pq_parts(found, settings)
+    total = found.total_by_class(of_labels, found.instances.label_image)
+    total = total + found.total_by_class(of_false, found.instances.pred_image)
+    return found.over_classes(total / whole)
 
 
 @torch.compiler.disable

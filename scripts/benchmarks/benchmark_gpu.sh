@@ -7,7 +7,7 @@ python=${PYTHON:-python}
 out=scripts/benchmarks/results
 masks=(${MASKS:+--masks "$MASKS"})
 
-"$python" -m pytest -q tests/test_components.py tests/test_torch_labelling.py tests/test_triton_labelling.py tests/test_fused.py  # on the GPU
+"$python" -m pytest -q tests/test_components.py tests/test_torch_labelling.py tests/test_triton_labelling.py tests/test_triton_instances.py  # on the GPU
 "$python" -m scripts.benchmarks.components --device cuda --size 192 --batch 4 "${masks[@]}" --json $out/components_cuda.json
 "$python" -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --repeats 30 "${masks[@]}" \
     --json $out/losses_cuda.json

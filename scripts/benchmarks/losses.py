@@ -28,6 +28,7 @@ from torch import Tensor
 from nnunet_ici.losses import (
     BlobLoss,
     BoundaryLoss,
+    CATMILLoss,
     CCDiceCELoss,
     CenterLoss,
     DICILoss,
@@ -35,10 +36,14 @@ from nnunet_ici.losses import (
     ICILoss,
     InstanceLoss,
     InverseWeightingLoss,
+    LesionWiseLoss,
+    PQLoss,
     PredictedInstanceLoss,
     RegionWiseLoss,
     center_loss,
     instance_loss,
+    lesionwise_loss,
+    pq_loss,
     predicted_instance_loss,
 )
 from scripts.benchmarks.published import blob_term, ici_terms, label_by_max_pooling, label_by_scipy
@@ -76,6 +81,8 @@ def verify(rng: np.random.Generator, device: torch.device) -> float:
         (instance_loss, reference.instance_loss),
         (predicted_instance_loss, reference.predicted_instance_loss),
         (center_loss, reference.center_loss),
+        (lesionwise_loss, reference.lesionwise_loss),
+        (pq_loss, reference.pq_loss),
     ):
         for tau in (0.5, 0.9):
             worst = max(worst, abs(fast(p, y, threshold=tau).item() - naive(prob, target, None, tau)))
@@ -107,11 +114,14 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
         "center": on_prob(CenterLoss()),
         "ICI terms": ICILoss(baseline, global_weight=0, **fixed),
         "DICI terms": DICILoss(baseline, global_weight=0, **fixed),
+        "LesionWise term": LesionWiseLoss(baseline, global_weight=0, **fixed),
+        "PQ term": PQLoss(baseline, global_weight=0, **fixed),
         "ICI": ICILoss(baseline, **fixed),
         "DICI": DICILoss(baseline, **fixed),
         # The rivals without the global loss.
         "blob term": BlobLoss(None, 0),
         "CC-DiceCE term": CCDiceCELoss(None, 0),
+        "CATMIL terms": CATMILLoss(None, 0),
         "region-wise": RegionWiseLoss(),
         "boundary term": boundary,
         "dilated balanced CE": DilatedBalancedCELoss(),
