@@ -1,0 +1,76 @@
+"""The figures of docs/RESULTS.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nnunet_ici.drawing.palette import model_style
+from scripts.study.free_response import rates_reached
+from scripts.study.measures import AT_BEST, Measure, curve, mean_free_response, measures_at, pr_auc
+from scripts.study.sets import BASELINE
+from scripts.study.tables import Runs, compare_runs, paired
+
+DPI = 110
+
+
+def overview_measures(runs: Runs) -> tuple[Measure, ...]:
+    """The four measures of the figure at the top: two without a threshold, two at the chosen one."""
+    rates = rates_reached([curve(run)[0] for group in runs.values() for run in group])
+    dice, f1, *_ = measures_at(AT_BEST)
+    return mean_free_response(rates), pr_auc, f1, dice
+
+
+def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
+    """Who wins and by how much: the difference of every trainer to the baseline on every data set.
+
+    Args:
+        parts: title and runs of each data set, the baseline among them.
+        path: of the PNG.
+    """
+    heights = [max(len(runs) - 1, 1) for _, runs in parts]
+    figure = Figure(figsize=(12, 1.2 + sum(0.34 * height + 0.75 for height in heights)), layout="constrained")
+    axes = figure.subplots(len(parts), 4, squeeze=False, height_ratios=[height + 1 for height in heights])
+    for line, (title, runs) in zip(axes, parts, strict=True):
+        rivals = [trainer for trainer in runs if trainer != BASELINE and paired(runs[trainer], runs[BASELINE])]
+        for axis, measure in zip(line, overview_measures(runs), strict=True):
+            for at, trainer in enumerate(rivals):
+                result = compare_runs(paired(runs[trainer], runs[BASELINE]), measure)
+                color = "#0072B2" if result.clear and result.mean > 0 else "#D55E00" if result.clear else "#777777"
+                axis.plot([result.low, result.high], [at, at], color=color, linewidth=2)
+                axis.plot(result.by_seed, [at + 0.2] * len(result.by_seed), "|", color=color, markersize=7)
+                axis.plot(result.mean, at, "o", color=color, markersize=6)
+            axis.axvline(0, color="black", linewidth=0.8)
+            axis.set(yticks=range(len(rivals)), ylim=(len(rivals) - 0.4, -0.6))
+            axis.set_title(measure.title if line is axes[0] else "", fontsize=10)
+            axis.grid(axis="x", alpha=0.3)
+            names = [
+                f"{trainer.removeprefix(BASELINE)} ({len(paired(runs[trainer], runs[BASELINE]))})" for trainer in rivals
+            ]
+            axis.set_yticklabels(names if axis is line[0] else [])
+        line[0].set_xlabel(title, loc="left", fontsize=9)
+    figure.suptitle("Difference to nnU-Net's own loss; F1 and Dice at the threshold chosen on validation cases")
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_curves(runs: Runs, title: str, path: Path) -> None:
+    """The free-response curve and F1 over the threshold, a line for each run, a style for each trainer."""
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, (trainer, group) in enumerate(runs.items()):
+        for run in group:
+            style = {**model_style(number), "alpha": 0.75, "linewidth": 1.1, "markersize": 3}
+            label = trainer if run is group[0] else None
+            false, recall = curve(run)
+            left.plot(np.maximum(false, 1 / 16), recall, label=label, **style)
+            right.plot(run["thresholds"], run["curves"]["test"]["f1"], label=label, **style)
+    left.set_xscale("log", base=2)
+    left.set(xlabel="false lesions per case", ylabel="lesions found, share of all", title=title)
+    right.set(xlabel="threshold of the probability", ylabel="lesion-wise F1, mean over test cases")
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=DPI)
