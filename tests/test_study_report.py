@@ -58,7 +58,7 @@ def test_the_page(results, tmp_path):
     docs = tmp_path / "docs"
     docs.mkdir()
     write_report(results, docs)
-    text = (docs / "RESULTS.md").read_text()
+    text = (docs / "results.md").read_text()
     for part in (
         "# Results",
         "![Differences",
@@ -70,7 +70,7 @@ def test_the_page(results, tmp_path):
     ):
         assert part in text
         text = text[text.index(part) :]  # in this order
-    text = (docs / "RESULTS.md").read_text()
+    text = (docs / "results.md").read_text()
     assert "an abacus, 1 thread, PyTorch 2; 2 of 4 runs were stopped and resumed" in text
     runs = read_runs(results / "nuclei" / "abc")
     assert {t: [r["seed"] for r in group] for t, group in runs.items()} == {

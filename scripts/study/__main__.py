@@ -8,7 +8,7 @@
 
 ``queue`` writes the runs of some rows of the study (see sets.py) to WORK/queue.txt, seed by seed. ``work`` prepares the
 data sets, and trains, predicts and measures run after run; a run that was stopped goes on from its last checkpoint with
-the next call. What is measured goes to results/DATA/MACHINE/TRAINER_seedN.json. ``report`` makes docs/RESULTS.md and
+the next call. What is measured goes to results/DATA/MACHINE/TRAINER_seedN.json. ``report`` makes docs/results.md and
 its figures from what is there. STUDY_DATA names the folder of the data (../shared/data).
 """
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--results", type=Path, default=RESULTS, help="where results go (default: the repository)")
     work.add_argument("--jobs", type=int, default=1, help="runs side by side")
     work.add_argument("--background", action="store_true", help="return at once; see status and stop")
-    commands.add_parser("report", help="docs/RESULTS.md from the results")
+    commands.add_parser("report", help="docs/results.md from the results")
     return parser
 
 

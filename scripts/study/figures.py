@@ -1,4 +1,4 @@
-"""The figures of docs/RESULTS.md."""
+"""The figures of docs/results.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/RESULTS.md and its figures from the stored runs of the study."""
+"""docs/results.md and its figures from the stored runs of the study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OVERVIEW = "results_overview.png"
 
 
 def write_report(results: Path, docs: Path) -> None:
-    """Write docs/RESULTS.md, docs/results_overview.png and a figure for each data set and machine."""
+    """Write docs/results.md, docs/results_overview.png and a figure for each data set and machine."""
     sections, compared = [], []
     for data, about in DATA.items():
         notes = _read(results / data / "notes.md")
@@ -46,7 +46,7 @@ def write_report(results: Path, docs: Path) -> None:
             "ticks: single seeds. Blue: better, orange: worse, where the interval leaves 0 out and all seeds agree.*\n"
         )
     introduction = (results / "introduction.md").read_text().replace("<!-- overview -->\n", top)
-    (docs / "RESULTS.md").write_text("\n".join([introduction, *sections]))
+    (docs / "results.md").write_text("\n".join([introduction, *sections]))
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The tables of docs/RESULTS.md, in Markdown."""
+"""The tables of docs/results.md, in Markdown."""
 
 from __future__ import annotations
 
