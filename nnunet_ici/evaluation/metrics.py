@@ -201,10 +201,14 @@ def lesion_precision(matching: Matching) -> float:
     return (predicted - matching.false_instances) / predicted if predicted else math.nan
 
 
-def instance_dice(matching: Matching) -> npt.NDArray[np.float64]:
+def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> npt.NDArray[np.float64]:
     """The Dice of each of the label's instances with all predicted instances that touch it, whole.
 
     That is Eq. 3 of Rachmadi et al. (MIDL 2023) on a binary prediction, without its eps.
+
+    Args:
+        matching: of one case and class.
+        exclude_other_instances: whether to leave out the voxels that lie in other instances of the label, as Eq. 5 does.
 
     Returns:
         float64 (n,), entry i for id i + 1; 0 for a missed instance, no entry for an empty label.
@@ -217,14 +221,24 @@ def instance_dice(matching: Matching) -> npt.NDArray[np.float64]:
     """
     label, predicted = (matching.pairs - 1).T
     shared = np.bincount(label, weights=matching.shared_voxels, minlength=matching.label_instances)
-    covered = np.bincount(label, weights=matching.predicted_voxels[predicted], minlength=matching.label_instances)
+    sizes = matching.predicted_voxels
+    if exclude_other_instances:  # what is false of each predicted instance
+        sizes = sizes - np.bincount(predicted, weights=matching.shared_voxels, minlength=sizes.size)
+    covered = np.bincount(label, weights=sizes[predicted], minlength=matching.label_instances)
+    if exclude_other_instances:
+        covered += shared
     return 2 * shared / (matching.label_voxels + covered)
 
 
-def lesion_dice(matching: Matching) -> float:
+def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> float:
     """Lesion-wise Dice: the sum of :func:`instance_dice` over the number of label instances plus false predictions.
 
-    So a missed lesion and a false one count 0, as in the BraTS 2023 challenge, without its dilation of the label.
+    So a missed lesion and a false one count 0, as in the BraTS challenges since 2023, without their dilation of the label
+    and their smallest volume (:mod:`~nnunet_ici.evaluation.brats`).
+
+    Args:
+        matching: of one case and class.
+        exclude_other_instances: as in :func:`instance_dice`; BraTS does not.
 
     Returns:
         A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
@@ -236,7 +250,7 @@ def lesion_dice(matching: Matching) -> float:
         0.3333333333333333
     """
     count = matching.label_instances + matching.false_instances
-    return float(instance_dice(matching).sum() / count) if count else 1.0
+    return float(instance_dice(matching, exclude_other_instances).sum() / count) if count else 1.0
 
 
 def panoptic_quality(matching: Matching) -> float:

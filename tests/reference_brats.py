@@ -1,0 +1,110 @@
+"""Lesion-wise Dice and HD95 of BraTS from the definition, voxel after voxel: slow, plain, and the truth for the tests.
+
+Shown equal to the challenge's own script (github.com/rachitsaluja/BraTS-2023-Metrics) on the masks named in
+tests/test_brats.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from tests.reference_metrics import components, dice, whole
+
+WORST_MM = 374
+
+
+def dilate(mask, times):
+    """Each time by the neighbours that differ by at most one step on at most two axes."""
+    for _ in range(times):
+        grown = np.zeros_like(mask)
+        for at in zip(*np.nonzero(mask), strict=True):
+            for step in itertools.product((-1, 0, 1), repeat=mask.ndim):
+                to = tuple(a + s for a, s in zip(at, step, strict=True))
+                if np.count_nonzero(step) <= 2 and all(0 <= t < n for t, n in zip(to, mask.shape, strict=True)):
+                    grown[to] = True
+        mask = grown
+    return mask
+
+
+def touching(one, other):
+    """Whether two masks share a voxel, or have neighbours (through corners too)."""
+    return bool((ndimage.binary_dilation(one, np.ones((3,) * one.ndim)) & other).any())
+
+
+def joined_lesions(truth, times):
+    """Masks: components of which the dilations touch are one lesion, whatever lies between."""
+    lesions = [whole(component, truth.shape) for component in components(truth, corners=True)]
+    done = False
+    while not done:
+        done = True
+        for i, j in itertools.combinations(range(len(lesions)), 2):
+            if touching(dilate(lesions[i], times), dilate(lesions[j], times)):
+                lesions[i] = lesions[i] | lesions.pop(j)
+                done = False
+                break
+    return lesions
+
+
+def surface(mask, spacing_mm):
+    """Points in mm and areas: one for each corner between voxels of both kinds, the areas by MONAI's table."""
+    from monai.metrics.utils import get_code_to_measure_table
+
+    table, kernel = (np.asarray(array, dtype=float) for array in get_code_to_measure_table(spacing_mm))
+    weights = kernel.reshape((2,) * mask.ndim)
+    padded = np.pad(mask, 1)
+    points, areas = [], []
+    for corner in np.ndindex(*(length + 1 for length in mask.shape)):
+        block = padded[tuple(slice(at, at + 2) for at in corner)]
+        if block.any() and not block.all():
+            points.append([at * edge for at, edge in zip(corner, spacing_mm, strict=True)])
+            areas.append(table[int((block * weights).sum())])
+    return np.array(points), np.array(areas)
+
+
+def directed95(points, areas, others):
+    """The distance within which 95 % of the area lie."""
+    pairs = sorted((min(math.dist(point, other) for other in others), area) for point, area in zip(points, areas))
+    reached = 0.0
+    for distance, area in pairs:
+        reached += area
+        if reached / areas.sum() >= 0.95:
+            return distance
+    return pairs[-1][0]
+
+
+def hd95_mm(truth, pred, spacing_mm):
+    """The larger of both directions; neither mask is empty."""
+    (points, areas), (others, other_areas) = surface(truth, spacing_mm), surface(pred, spacing_mm)
+    return max(directed95(points, areas, others), directed95(others, other_areas, points))
+
+
+def brats(truth, pred, spacing_mm, dilation, smallest_mm3):
+    """Found, missed and false ones, and the means of Dice and HD95 over them: 1 and 0 where nothing counts."""
+    predicted = [whole(component, pred.shape) for component in components(pred, corners=True)]
+    false = set(range(len(predicted)))
+    found = missed = 0
+    dices, distances = [], []
+    for lesion in joined_lesions(truth, dilation):
+        grown = dilate(lesion, dilation)
+        belonging = [n for n, mask in enumerate(predicted) if (mask & grown).any()]
+        false -= set(belonging)
+        if lesion.sum() * math.prod(spacing_mm) <= smallest_mm3:
+            continue
+        union = np.logical_or.reduce([predicted[n] for n in belonging], axis=0) if belonging else None
+        found += union is not None
+        missed += union is None
+        dices.append(0 if union is None else dice(lesion, union))
+        distances.append(WORST_MM if union is None else hd95_mm(lesion, union, spacing_mm))
+    dices += [0] * len(false)
+    distances += [WORST_MM] * len(false)
+    return {
+        "brats.lesion_dice": sum(dices) / len(dices) if dices else 1,
+        "brats.lesion_hd95_mm": sum(distances) / len(distances) if distances else 0,
+        "brats.found": found,
+        "brats.missed": missed,
+        "brats.false": len(false),
+    }
