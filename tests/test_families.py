@@ -128,7 +128,7 @@ def test_what_needs_probabilities_is_left_out_without_them():
     assert "isles.pr_auc" not in names and "detection.panoptic_quality" in names
     assert [metric.name for metric in metrics_of(["isles"])][-1] == "isles.pr_auc"
     every = [metric.name for metric in metrics_of(list(FAMILIES))]
-    assert len(set(every)) == len(every) == 20
+    assert len(set(every)) == len(every) == 25
     assert all(name.startswith(f"{family}.") for family, some in FAMILIES.items() for name in [m.name for m in some])
 
 

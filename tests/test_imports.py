@@ -72,7 +72,11 @@ def test_only_trainers_know_nnunet_when_they_are_loaded():
 
 def test_what_is_imported_is_declared():
     declared = (ROOT / "pyproject.toml").read_text()
-    package_of = {"cc3d": "connected-components-3d", "triton": "torch"}  # torch brings Triton on Linux
+    package_of = {
+        "cc3d": "connected-components-3d",
+        "skimage": "scikit-image",
+        "triton": "torch",  # torch brings Triton on Linux
+    }
     for path in FILES:
         for top in {module.split(".")[0] for module in imported_modules(path)} - {"nnunet_ici"}:
             if top not in sys.stdlib_module_names:

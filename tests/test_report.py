@@ -163,7 +163,7 @@ def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     assert to_csv(evaluation.tables()) == (evaluated / "out" / "tables.csv").read_text()
     assert {found["scope"] for found in page.all("th")} == {"col", "colgroup", "row"}
     # the tables, that of all cases, and one for each case
-    assert len(page.all("caption")) == len(page.all("table")) == 6 + 1 + 2
+    assert len(page.all("caption")) == len(page.all("table")) == 7 + 1 + 2
 
 
 def html_of(table):

@@ -12,11 +12,12 @@ is ours, and equal to the script on every mask compared.
 5. A missed lesion and a false component have a Dice of 0 and a distance of 374 mm. The means run over all lesions and
    false components.
 
-Since 2026 the challenges use the package ``brats-evaluation`` instead, which pairs instances one to one and takes 373 mm.
+The challenges of 2026 count otherwise: their package ``brats-evaluation`` pairs instances one to one and takes 373 mm.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,21 +44,22 @@ class BratsRule:
     Attributes:
         dilation: number of dilations of the label, each by the neighbours that share a face or an edge (2D: all 8).
         smallest_mm3: lesions up to this volume are left out (2D: up to this area in mm2); 0 leaves out none.
-
-    Raises:
-        ValueError: if one is below 0.
     """
 
     dilation: int
     smallest_mm3: float
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value >= 0:
-                raise ValueError(f"{name} is not usable. Expected: 0 or more. Got: {value}")
+    def problems(self) -> list[str]:
+        """What is not usable, one sentence each."""
+        return [
+            f"{name} is not usable. Expected: 0 or more. Got: {value}"
+            for name, value in vars(self).items()
+            if not 0 <= value < math.inf
+        ]
 
     def __str__(self) -> str:
-        return f"label dilated {self.dilation} times, lesions up to {self.smallest_mm3:g} mm3 left out"
+        times = "once" if self.dilation == 1 else f"{self.dilation} times"
+        return f"Label dilated {times}, lesions up to {self.smallest_mm3:g} mm3 left out"
 
 
 # Metastases, meningioma, glioma, glioma in Sub-Saharan Africa, paediatric tumours.
@@ -172,10 +174,10 @@ def lesion_wise_dice(label: Array, prediction: Array, exclude_other_instances: b
 
     Where a predicted component touches several lesions, there are two ways to count its voxels in the Dice of one:
 
-    - all voxels outside of this lesion are false: Eq. 3 of Rachmadi et al. (MIDL 2023). BraTS counts so, and so does the
-      column ``detection.lesion_dice``.
+    - all voxels outside of this lesion are false: Eq. 3 of Rachmadi et al. (MIDL 2023). BraTS counts this way, and so
+      does the column ``detection.lesion_dice``.
     - only those outside of every lesion are false: Eq. 5, ``exclude_other_instances=True``. On a binary prediction this
-      is 1 minus the lesion-wise loss with its default, for ``smooth`` towards 0.
+      is 1 minus the lesion-wise loss by default, in the limit of ``smooth`` = 0.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.

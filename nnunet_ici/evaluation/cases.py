@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
 from nnunet_ici.evaluation.families import Metric, Pair, metrics_of
@@ -33,6 +34,7 @@ class Settings:
         file_ending: of the label maps.
         in_voxels: whether sizes of instances are counted in voxels, not in mm3 (mm2 in 2D).
         with_probabilities: the models that have nnU-Net's probabilities.
+        brats_rule: dilation and smallest volume of the family brats.
     """
 
     scheme: LabelScheme
@@ -40,6 +42,7 @@ class Settings:
     file_ending: str
     in_voxels: bool = False
     with_probabilities: tuple[str, ...] = ()
+    brats_rule: BratsRule = CHALLENGES["met"]
 
     @property
     def metrics(self) -> list[Metric]:
@@ -109,7 +112,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
             if prediction.probabilities is not None:
                 of_class = probability_of(prediction.probabilities, scheme, name)
             masks = scheme.masks(name, label.array, prediction.array)
-            pair = Pair(*masks, label.spacing_mm, scheme.counted(label.array, of_class))
+            pair = Pair(*masks, label.spacing_mm, scheme.counted(label.array, of_class), settings.brats_rule)
             keys: Row = {"model": model, "case": case.name, "class": name}
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
             voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm

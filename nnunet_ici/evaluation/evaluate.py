@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_ici.command import Command, Problems, positive
+from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
 from nnunet_ici.evaluation.families import FAMILIES
@@ -47,6 +48,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     folds.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="default: 3d_fullres")
     folds.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default: nnUNetPlans")
     folds.add_argument("-f", type=int, nargs="+", metavar="FOLD", help="default: those that any trainer has")
+    brats = parser.add_argument_group("the family brats")
+    brats.add_argument(
+        "--brats",
+        choices=list(CHALLENGES),
+        default="met",
+        help="challenge that sets dilation and smallest volume: metastases, meningioma, glioma, glioma in Sub-Saharan "
+        "Africa, paediatric (default: met)",
+    )
+    brats.add_argument("--brats-dilation", type=int, metavar="N", help="dilations of the label instead of those")
+    brats.add_argument(
+        "--brats-smallest", type=float, metavar="MM3", help="leave out lesions up to this volume instead (0: none)"
+    )
     parser.add_argument(
         "--ensemble",
         action="store_true",
@@ -81,6 +94,12 @@ def _run(args: argparse.Namespace) -> None:
         problems.append(f"-o is not usable. Expected: a folder, or nothing of that name. Got: the file {args.o}")
     if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
         problems.append(f"--sizes are no edges. Expected: ascending numbers above 0. Got: {args.sizes}")
+    challenge = CHALLENGES[args.brats]
+    rule = BratsRule(
+        challenge.dilation if args.brats_dilation is None else args.brats_dilation,
+        challenge.smallest_mm3 if args.brats_smallest is None else args.brats_smallest,
+    )
+    problems += rule.problems()
     if gathered.source:
         print(f"classes: {gathered.scheme} [{gathered.source}]", flush=True)
     if args.ensemble and gathered.cases:
@@ -93,6 +112,7 @@ def _run(args: argparse.Namespace) -> None:
         file_ending=gathered.file_ending,
         in_voxels=args.voxels or gathered.file_ending in PIXEL_ENDINGS,
         with_probabilities=with_probabilities,
+        brats_rule=rule,
     )
     evaluated = evaluate_all(gathered.cases, settings, args.np)
     problems += evaluated.problems

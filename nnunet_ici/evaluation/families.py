@@ -13,6 +13,9 @@
 ``detection``
     Recall, precision, lesion-wise Dice and panoptic quality; recall, precision and F1 by size and FROC are in
     :mod:`~nnunet_ici.evaluation.detection`, as they are of all cases together.
+``brats``
+    Lesion-wise Dice and HD95 as in the BraTS challenges since 2023 (:mod:`~nnunet_ici.evaluation.brats`), and the
+    lesions they are made of.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation import metrics
+from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, BratsScores, brats_scores
 from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
 
 __all__ = ["FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
@@ -42,12 +46,14 @@ class Pair:
         prediction: bool, the same shape.
         spacing_mm: edges of a voxel, one for each axis.
         probability: float32, the same shape; None where there is none.
+        brats_rule: dilation and smallest volume of the family brats.
     """
 
     label: npt.NDArray[np.bool_]
     prediction: npt.NDArray[np.bool_]
     spacing_mm: tuple[float, ...]
     probability: npt.NDArray[np.float32] | None = None
+    brats_rule: BratsRule = CHALLENGES["met"]
 
     @cached_property
     def matching(self) -> Matching:
@@ -58,6 +64,11 @@ class Pair:
     def face_matching(self) -> Matching:
         """Instances connected through faces."""
         return match_instances(self.label, self.prediction, faces=True)
+
+    @cached_property
+    def brats(self) -> BratsScores:
+        """Lesions joined by their dilation."""
+        return brats_scores(self.label, self.prediction, self.spacing_mm, self.brats_rule)
 
     @property
     def voxel_mm(self) -> float:
@@ -154,6 +165,13 @@ FAMILIES: dict[str, tuple[Metric, ...]] = {
             lambda pair: metrics.panoptic_quality(pair.matching),
         ),
     ),
+    "brats": (
+        Metric("brats.lesion_dice", "lesion-wise Dice", "higher", lambda pair: pair.brats.lesion_dice),
+        Metric("brats.lesion_hd95_mm", "lesion-wise HD95 (mm)", "lower", lambda pair: pair.brats.lesion_hd95_mm),
+        Metric("brats.found", "found per case", "", lambda pair: pair.brats.found, counts=True),
+        Metric("brats.missed", "missed per case", "lower", lambda pair: pair.brats.missed, counts=True),
+        Metric("brats.false", "false per case", "lower", lambda pair: pair.brats.false, counts=True),
+    ),
 }
 
 
@@ -170,6 +188,7 @@ def evaluate_case(
     spacing_mm: Sequence[float] | None = None,
     probability: npt.NDArray[np.float32] | None = None,
     families: Sequence[str] = ("atlas22", "isles", "paper"),
+    brats_rule: BratsRule = CHALLENGES["met"],
 ) -> dict[str, float]:
     """All metrics of one case and one class.
 
@@ -179,6 +198,7 @@ def evaluate_case(
         spacing_mm: edges of a voxel; 1 mm by default. In 2D a slice is taken as 1 mm thick for ml.
         probability: float32, the same shape, of the class; without it there is no ``isles.pr_auc``.
         families: names in :data:`FAMILIES`.
+        brats_rule: dilation and smallest volume of the family brats; by default those of metastases.
 
     Returns:
         A value for each metric, by name: int for counts, else float; the empty cases are those of
@@ -198,5 +218,6 @@ def evaluate_case(
         as_mask(prediction, "prediction"),
         (1.0,) * label.ndim if spacing_mm is None else tuple(spacing_mm),
         probability,
+        brats_rule,
     )
     return {metric.name: metric.compute(pair) for metric in metrics_of(families, probability is not None)}

@@ -208,7 +208,7 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
 
     Args:
         matching: of one case and class.
-        exclude_other_instances: whether to leave out the voxels that lie in other instances of the label, as Eq. 5 does.
+        exclude_other_instances: whether to leave out the voxels in other instances of the label, as Eq. 5 does.
 
     Returns:
         float64 (n,), entry i for id i + 1; 0 for a missed instance, no entry for an empty label.
@@ -233,8 +233,8 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
 def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> float:
     """Lesion-wise Dice: the sum of :func:`instance_dice` over the number of label instances plus false predictions.
 
-    So a missed lesion and a false one count 0, as in the BraTS challenges since 2023, without their dilation of the label
-    and their smallest volume (:mod:`~nnunet_ici.evaluation.brats`).
+    A missed lesion and a false one count 0, as in the BraTS challenges since 2023, but without their dilation and their
+    smallest volume (:mod:`~nnunet_ici.evaluation.brats`).
 
     Args:
         matching: of one case and class.

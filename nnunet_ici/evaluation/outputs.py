@@ -6,10 +6,12 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from nnunet_ici import __version__
+from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.cases import Evaluated, Settings
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
@@ -25,9 +27,9 @@ __all__ = ["CONVENTIONS", "evaluation_tables", "write_outputs"]
 
 CONVENTIONS = """\
 A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
-prediction shares a voxel with it, else missed; a predicted component that shares no voxel with the label is false. Two
-empty masks score 1, one empty mask 0; what means nothing in a case (recall without lesions, PR-AUC of an empty label)
-is left out of the mean.
+prediction shares a voxel with it, else missed; a predicted component that shares no voxel with the label is false. The
+family brats dilates the label first. Two empty masks score 1, one empty mask 0 (a distance: 0, and 374 mm); what means
+nothing in a case (recall without lesions, PR-AUC of an empty label) is left out of the mean.
 """
 
 
@@ -57,7 +59,9 @@ def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settin
     if "detection" in settings.families:
         models = {*settings.with_probabilities, *([ENSEMBLE] if args.ensemble else [])}
         curves = {key: froc(rows, totals[key]) for key, rows in rows_of.items() if key[0] in models}
-    tables = evaluation_tables(evaluated.rows, summary, metrics, settings.families, sizes, curves, unit)
+    tables = evaluation_tables(
+        evaluated.rows, summary, metrics, settings.families, sizes, curves, unit, settings.brats_rule
+    )
 
     args.o.mkdir(parents=True, exist_ok=True)
     write_rows(args.o / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
@@ -70,6 +74,7 @@ def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settin
         "ignore": gathered.scheme.ignore,
         "file_ending": gathered.file_ending,
         "size_unit": unit,
+        "brats": asdict(settings.brats_rule),
         "files": {case.name: _paths(case) for case in gathered.cases},
         "models": summary,
         "by_size": _nested(sizes),
@@ -93,6 +98,7 @@ def evaluation_tables(
     sizes: dict[tuple[str, str], list[dict[str, float]]],
     curves: dict[tuple[str, str], dict[str, list[float]]],
     unit: str,
+    brats_rule: BratsRule,
 ) -> list[Table]:
     """The tables of an evaluation: one a family, then the sizes, then the differences to the first model.
 
@@ -104,6 +110,7 @@ def evaluation_tables(
         sizes: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns; empty for no such
         table. curves: by model and class, what :func:`~nnunet_ici.evaluation.detection.froc` returns; some may be
         lacking. unit: of the sizes.
+        brats_rule: dilation and smallest volume of the family brats, for the note of its table.
     """
     means: dict[str, dict[str, float]] = {}
     for model, classes in summary.items():
@@ -114,6 +121,7 @@ def evaluation_tables(
         family_table(family, summary, [m for m in metrics if m.name.startswith(f"{family}.")], means)
         for family in families
     ]
+    tables = [replace(table, note=f"{brats_rule}.") if table.name == "brats" else table for table in tables]
     if sizes:
         tables.append(size_table(sizes, unit))
     differences = comparison_table(rows, metrics)

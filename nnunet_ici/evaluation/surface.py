@@ -1,7 +1,8 @@
 """The 95th percentile Hausdorff distance between two surfaces, with surface elements weighted by their area.
 
-The definition is that of DeepMind's ``surface-distance``, on which the BraTS challenges build. Its release on PyPI (0.1)
-does not run with NumPy 2, and MONAI's port keeps areas in float32, which moves the percentile where elements tie.
+This is the definition of DeepMind's ``surface-distance``, which the BraTS challenges use. Its release on PyPI (0.1)
+does not run with NumPy 2. MONAI's port is optional here, loads torch, and keeps areas in float32, where exact ties of
+the percentile are lost.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def _corner_codes(mask: BoolArray) -> npt.NDArray[np.uint8]:
     padded = np.pad(mask, 1).astype(np.uint8)
     code = np.zeros([length + 1 for length in mask.shape], np.uint8)
     for bit, corner in enumerate(itertools.product((0, 1), repeat=mask.ndim)):
-        code |= padded[tuple(slice(at, at + length + 1) for at, length in zip(corner, mask.shape, strict=True))] << bit
+        window = tuple(slice(at, at + length + 1) for at, length in zip(corner, mask.shape, strict=True))
+        code |= np.left_shift(padded[window], bit, dtype=np.uint8)
     return code
 
 

@@ -72,6 +72,7 @@ TITLES = {
     "isles": "ISLES",
     "paper": "Missed and false instances",
     "detection": "Detection",
+    "brats": "BraTS (since 2023)",
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.detection import by_size
 from nnunet_ici.evaluation.families import FAMILIES, Metric, metrics_of
@@ -159,6 +160,7 @@ class Evaluation:
             self.sizes() if "detection" in self.settings.families else {},
             self.froc,
             self.unit_title,
+            self.settings.brats_rule,
         )
 
 
@@ -212,13 +214,18 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
     columns = rows[0] if rows else {}
     probabilities = any(metric.needs_probability and metric.name in columns for metric in metrics_of(families))
     models = tuple(dict.fromkeys(str(row["model"]) for row in rows))
+    rule = BratsRule(**summary["brats"]) if "brats" in summary else CHALLENGES["met"]
     return Evaluation(
         folder=folder,
         version=str(summary["nnunet_ici"]),
         date=str(summary["date"]),
         arguments=arguments,
         settings=Settings(
-            scheme, families, str(summary["file_ending"]), with_probabilities=models if probabilities else ()
+            scheme,
+            families,
+            str(summary["file_ending"]),
+            with_probabilities=models if probabilities else (),
+            brats_rule=rule,
         ),
         unit=str(summary["size_unit"]),
         edges=tuple(map(float, arguments["sizes"])),
