@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_ici.geometry import NIFTI_ENDINGS, Grid, is_orthonormal
 
-__all__ = ["is_hidden", "read_image", "read_nifti", "whole_numbers", "write_image"]
+__all__ = ["is_straight", "read_image", "read_nifti", "visible", "whole_numbers", "write_image"]
 
 _CHUNK = 1 << 24
 # Some masks of ATLAS R2.1 and R3.0 are stored with a scale, and read as 0.99999998.
@@ -22,9 +22,14 @@ VALUE_TOLERANCE = 1e-6
 REAL_PIXELS = (sitk.sitkFloat32, sitk.sitkFloat64)
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a file is hidden, such as the ``._*`` files that macOS leaves beside others on foreign disks."""
-    return path.name.startswith(".")
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The paths below a folder that match a pattern, sorted.
+
+    Hidden ones, and what lies in hidden folders, are left out: macOS puts a ``._NAME`` beside every NAME on disks of
+    other systems.
+    """
+    found = (path for path in folder.glob(pattern) if "/." not in f"/{path.relative_to(folder).as_posix()}")
+    return sorted(found)
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -43,14 +48,12 @@ def read_image(path: Path) -> sitk.Image:
     with _named(path):
         if not path.name.endswith(NIFTI_ENDINGS):
             return sitk.ReadImage(str(path))
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError as error:
-            if "orthonormal" not in str(error):
-                raise
-            return _read_skewed(path)
+        reader = _read_header(path)
+        if reader is None:
+            nifti = nib.load(path)
+            if nifti.ndim != 3 or not abs(np.linalg.det(nifti.affine)) > 0:
+                raise OSError(f"shape {nifti.shape} with the affine {nifti.affine[:3].tolist()}")
+            return Grid(path, nifti.shape, nifti.affine, in_mm=True).image_of(np.asanyarray(nifti.dataobj).T)
         if reader.GetPixelID() in REAL_PIXELS:
             voxels = np.asanyarray(nib.load(path).dataobj).T.reshape(reader.GetSize()[::-1])
             image = sitk.GetImageFromArray(np.ascontiguousarray(voxels), isVector=False)
@@ -83,6 +86,16 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
         return image, np.asanyarray(image.dataobj)
 
 
+def is_straight(path: Path) -> bool:
+    """Whether SimpleITK reads the affine of a NIfTI: its axes are perpendicular.
+
+    Raises:
+        ValueError: if the file is missing, or SimpleITK refuses its header for another reason; with path and reason.
+    """
+    with _named(path, to_the_end=False):
+        return _read_header(path) is not None
+
+
 def write_image(image: sitk.Image, path: Path) -> None:
     """Write a scalar image, compressed; with nibabel where SimpleITK would make the direction matrix orthonormal."""
     dim = image.GetDimension()
@@ -110,19 +123,24 @@ def whole_numbers(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return np.where(close, nearest, values)
 
 
-def _read_skewed(path: Path) -> sitk.Image:
-    """A NIfTI with an affine that SimpleITK refuses, read with nibabel."""
-    nifti = nib.load(path)
-    if nifti.ndim != 3 or not abs(np.linalg.det(nifti.affine)) > 0:
-        raise OSError(f"shape {nifti.shape} with the affine {nifti.affine[:3].tolist()}")
-    return Grid(path, nifti.shape, nifti.affine, in_mm=True).image_of(np.asanyarray(nifti.dataobj).T)
+def _read_header(path: Path) -> sitk.ImageFileReader | None:
+    """SimpleITK's reader with the header of a NIfTI; None where SimpleITK refuses the affine."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            return None
+        raise
+    return reader
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: Path, to_the_end: bool = True) -> Iterator[None]:
     """Check a compressed file to its end, and turn whatever goes wrong into a ValueError that names the file."""
     try:
-        if path.name.endswith(".gz"):
+        if to_the_end and path.name.endswith(".gz"):
             with gzip.open(path) as file:
                 while file.read(_CHUNK):
                     pass

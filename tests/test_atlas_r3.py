@@ -130,11 +130,11 @@ def test_the_command_says_what_it_found_and_left_out(native, raw, capsys):
     out = capsys.readouterr().out
     assert out.startswith("ATLAS R3.0, native space\n")
     assert "Dataset100_ATLAS: 6 training cases of 5 subjects, 0 test cases\n" in out
-    assert f"metadata: {joint} and a sheet each of 8 sessions\n" in out
-    assert "7 in the sheet without a folder: sub-x0_ses-1, sub-x1_ses-1, sub-x2_ses-1, sub-x3_ses-1, " in out
+    assert f"metadata: {joint} and the own sheets of 8 sessions\n" in out
+    assert "7 of the sheet have no folder: sub-x0_ses-1, sub-x1_ses-1, sub-x2_ses-1, sub-x3_ses-1, " in out
     assert "sub-x4_ses-1 and 2 more\n" in out
     excluded = raw / "Dataset100_ATLAS" / "excluded.csv"
-    assert f"2 sessions of ATLAS2_DATASET Testing were left out: {excluded}\n" in out
+    assert f"2 sessions with ATLAS2_DATASET Testing were left out: {excluded}\n" in out
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_folds_of_sites(tmp_path, raw, capsys):
     tree.add("r005s002")
     assert main(["convert-atlas", str(tree.root), "-np", "1", "--split", "site"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("ATLAS R3.0, native space\n") and "metadata: a sheet each of 6 sessions\n" in out
+    assert out.startswith("ATLAS R3.0, native space\n") and "metadata: the own sheets of 6 sessions\n" in out
     assert out.count("5 + 1") == 8 and out.count("4 + 2") == 2 and "for folds 0 to 4" in out
 
 

@@ -1,10 +1,7 @@
-"""Everything that may be wrong with a tree of ATLAS R3.0: named with its path, in one report, nothing half written."""
+"""What the converter does about a tree of ATLAS R3.0 that is not as it should be."""
 
 from __future__ import annotations
 
-import gzip
-
-import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -25,38 +22,18 @@ def array_of(path):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-def test_missing_files(native, raw):
-    image, _ = native.paths("r001s001")
-    image.unlink()
-    _, mask = native.paths("soop0003")
-    mask.unlink()
-    found = problems_of(native, raw)
-    assert found[image].startswith("missing image. Expected: this file. Got: sub-r001s001_ses-1_metadata.csv, sub-r001")
-    assert found[mask].startswith("missing mask. Expected: this file. Got: sub-soop0003_ses-1_metadata.csv, sub-soop")
-    assert len(found) == 2
-
-
 def test_the_mask_of_another_grid(native, raw):
     image, mask = native.paths("r001s001")
-    _, other = native.paths("r002s001")
+    other_image, other = native.paths("r002s001")
     mask.write_bytes(other.read_bytes())
-    sizes = [str(sitk.ReadImage(str(path)).GetSize()) for path in (image, mask)]
+    shapes = [sitk.ReadImage(str(path)).GetSize()[::-1] for path in (image, mask)]
     moved = sitk.ReadImage(str(other))
     moved.SetSpacing([1.05 * edge for edge in moved.GetSpacing()])
     sitk.WriteImage(moved, str(other))
     found = problems_of(native, raw)
-    assert found[mask] == f"another size than its image. Expected: {sizes[0]}. Got: {sizes[1]}"
-    assert found[other].startswith("another affine than its image. Expected: [[") and len(found) == 2
-
-
-def test_two_files_for_one_session(native, raw):
-    image, mask = native.paths("r001s001")
-    image.with_suffix("").write_bytes(gzip.decompress(image.read_bytes()))
-    wrong = mask.with_name(mask.name.replace("s001", "s009"))
-    wrong.write_bytes(mask.read_bytes())
-    found = problems_of(native, raw)
-    assert found[image.parent].startswith("two files for one case. Expected: one image. Got: sub-r001s001_ses-1_space-")
-    assert found[wrong].startswith("named after another case. Expected: sub-r001s001_ses-1_space-orig_label-lesion_")
+    assert found[mask] == f"another shape than its image. Expected: {shapes[0]}, as {image}. Got: {shapes[1]}"
+    assert found[other].startswith("another spacing than its image. Expected: [") and len(found) == 2
+    assert f"], as {other_image}. Got: [" in found[other]
 
 
 def test_a_session_at_two_sites(native, raw):
@@ -67,29 +44,6 @@ def test_a_session_at_two_sites(native, raw):
         (folder / path.name).write_bytes(path.read_bytes())
     found = problems_of(native, raw)
     assert found[image] == f"two files for one case. Expected: one sub-r001s001_ses-1. Got: {folder / image.name} too"
-
-
-def test_what_the_voxels_may_be(native, raw):
-    image, _ = native.paths("r001s001")
-    values = array_of(image)
-    values[0, 0, :2] = np.nan, np.inf
-    rewrite(image, values)
-    masks = [native.paths(subject)[1] for subject in ("r001s002", "r002s001", "r010s001", "soop0003")]
-    arrays = [array_of(mask).astype(np.float64) for mask in masks]
-    rewrite(masks[0], 0 * arrays[0])
-    rewrite(masks[1], 3 * arrays[1])
-    arrays[2][0, 0, 0] = np.nan
-    rewrite(masks[2], arrays[2])
-    masks[3].write_bytes(masks[3].read_bytes()[:-40])
-    found = problems_of(native, raw)
-    assert found == {
-        image: "NaN or infinity in the image. Expected: finite values. Got: 2 voxels",
-        masks[0]: "an empty mask. Expected: at least one voxel of 1. Got: 0 only",
-        masks[1]: "a mask that is not 0/1. Expected: 0 and 1 (--binarize takes what is above 0 for 1). Got: 0, 3",
-        masks[2]: "NaN in the mask. Expected: 0 and 1. Got: 1 voxels",
-        masks[3]: "unreadable. Expected: a whole image. Got: Compressed file ended before the end-of-stream marker "
-        "was reached",
-    }
 
 
 def test_sheets_and_files_in_one_report(native, raw, capsys):

@@ -161,7 +161,7 @@ def test_a_subject_depends_on_nothing_but_seed_spacing_and_number(atlas, tmp_pat
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"release": "3.0", "testing": 1}, r"all subjects of R3\.0 have masks\. Expected: 0 without\. Got: 1"),
+        ({"release": "3.0", "testing": 1}, r"all subjects of R3\.0 have masks\. Expected: 0 test subjects\. Got: 1"),
         ({"release": "2.1", "testing": 0}, r"no such release\. Expected: 2\.0 or 3\.0\. Got: 2\.1"),
     ],
 )

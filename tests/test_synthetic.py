@@ -111,11 +111,13 @@ def test_the_command(tmp_path, capsys):
     assert main(["synth-atlas", str(out), "-n", "2", "--test", "0", "--spacing", "8", "-np", "1"]) == 0
     assert "2 training and 0 test subjects. SYNTHETIC" in capsys.readouterr().out
     assert main(["synth-atlas", str(out), "-n", "2", "--spacing", "8"]) == 1
-    assert f"{out} exists. Expected: a new or an empty folder" in capsys.readouterr().err
+    assert f"{out} is not empty. Expected: a new or an empty folder" in capsys.readouterr().err
     assert main(["synth-atlas", str(tmp_path / "b"), "-n", "0"]) == 1
-    assert "there must be a training subject at least. Got: 0 training" in capsys.readouterr().err
-    assert main(["synth-atlas", str(tmp_path / "b"), "--spacing", "-1"]) == 1
-    assert "spacing must be positive. Got: -1" in capsys.readouterr().err
+    assert "there must be at least one training subject. Got: 0 training" in capsys.readouterr().err
+    for spacing in ("-1", "0.1", "50", "nan"):
+        assert main(["synth-atlas", str(tmp_path / "b"), "--spacing", spacing]) == 1
+        assert f"the spacing is out of range. Expected: 0.5 to 10 mm. Got: {spacing}" in capsys.readouterr().err
+        assert not (tmp_path / "b").exists()
     assert not (tmp_path / "b").exists()
 
 

@@ -1,4 +1,4 @@
-"""What every release of ATLAS is made of: sessions, and what may be wrong with them."""
+"""What every release of ATLAS is made of: sessions, and problems with them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Session:
         session: such as "ses-1".
         image: the T1w image.
         mask: the lesion mask; None in Testing, where masks are not given out.
+        unused_masks: further masks in the session's folder.
     """
 
     site: str
@@ -41,6 +42,7 @@ class Session:
     session: str
     image: Path
     mask: Path | None
+    unused_masks: tuple[Path, ...] = ()
 
     @property
     def case(self) -> str:
@@ -49,7 +51,7 @@ class Session:
 
 
 def bare(identifier: str, prefix: str) -> str:
-    """A subject's or session's name without its prefix, in lower case, as folders and sheets write it differently.
+    """A subject's or session's name without its prefix, in lower case: folders and sheets write it differently.
 
     >>> bare("sub-r001s001", "sub"), bare("R001S001 ", "sub"), bare("ses-1", "ses"), bare("1.0", "ses")
     ('r001s001', 'r001s001', '1', '1')

@@ -1,7 +1,10 @@
-"""What may be wrong with the files of one ATLAS session, found by reading them to the end."""
+"""What can be wrong with the files of one ATLAS session, found by reading them to the end."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,33 +13,49 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.datasets.atlas import Problem, Session
-from nnunet_ici.images import read_nifti
+from nnunet_ici.geometry import Grid, turn_between
+from nnunet_ici.images import is_straight, read_nifti, whole_numbers
 from nnunet_ici.instances._cc3d import label_array
 
-__all__ = ["Report", "binary_mask", "check_session"]
+__all__ = ["Report", "binary_mask", "check_session", "find_duplicates"]
 
-# In mm; headers are stored in single precision.
-GEOMETRY_TOLERANCE = 1e-3
-# Of a mask's values: some masks of R2.1 and R3.0 are stored with a scale, and read as 0.99999998.
-VALUE_TOLERANCE = 1e-6
 SHOWN_VALUES = 8
+
+Array = npt.NDArray[np.generic]
 
 
 @dataclass
 class Report:
-    """What a check found.
+    """What the check of a session found.
 
     Attributes:
-        problems: nothing, for a session that can be converted.
+        problems: what keeps the session from being converted; empty where nothing does.
+        warnings: what does not.
         lesion_count: 26-connected components of the mask; None without a mask.
         lesion_volume_mm3: volume of the mask, by its own affine; None without a mask.
         mask_is_ready: whether the mask file can be used as it is: 8-bit integers, 0 and 1, .nii.gz.
+        is_straight: whether SimpleITK reads the affines; nnU-Net reads other files with nibabel.
+        fingerprint: hashes of the voxels of image and mask; "" for a file that was not read.
     """
 
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     lesion_count: int | None = None
     lesion_volume_mm3: float | None = None
     mask_is_ready: bool = False
+    is_straight: bool = True
+    fingerprint: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, eq=False)
+class _Volume:
+    path: Path
+    header: nib.Nifti1Image
+    values: Array
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.path, self.header.shape, self.header.affine, in_mm=True)
 
 
 def check_session(session: Session, binarize: bool = False) -> Report:
@@ -44,44 +63,43 @@ def check_session(session: Session, binarize: bool = False) -> Report:
 
     Args:
         session: its files.
-        binarize: accept a mask with other values than 0 and 1: what is above 0 is lesion.
+        binarize: accept a mask with other values than 0 and 1: voxels above 0 are lesion.
     """
     report = Report()
+    for path in session.unused_masks:
+        used = "none" if session.mask is None else session.mask.name
+        report.warnings.append(Problem(path, f"another mask of the case, which is not used. The mask used: {used}"))
     image = _read(session.image, report)
     if image is not None:
-        wrong = np.count_nonzero(~np.isfinite(image[1]))
-        if wrong:
-            what = f"NaN or infinity in the image. Expected: finite values. Got: {wrong} voxels"
-            report.problems.append(Problem(session.image, what))
-    if session.mask is None:
-        return report
-    mask = _read(session.mask, report)
+        report.problems += [Problem(session.image, what) for what in _image_faults(image.values)]
+        report.fingerprint = _hash(image.values), ""
+    mask = None if session.mask is None else _read(session.mask, report)
     if mask is None:
         return report
-    header, values = mask
+    report.fingerprint = report.fingerprint[0], _hash(mask.values)
     if image is not None:
-        report.problems += _compare_geometry(session.mask, image[0], header)
+        report.problems += _compare_grids(image, mask)
     try:
-        lesion = binary_mask(values, binarize)
+        lesion = binary_mask(mask.values, binarize)
     except ValueError as error:
-        report.problems.append(Problem(session.mask, str(error)))
+        report.problems.append(Problem(mask.path, str(error)))
         return report
     if not lesion.any():
-        report.problems.append(Problem(session.mask, "an empty mask. Expected: at least one voxel of 1. Got: 0 only"))
+        report.problems.append(Problem(mask.path, "an empty mask. Expected: at least one voxel of 1. Got: 0 only"))
+    report.warnings += [Problem(mask.path, what) for what in _changes(mask.values)]
     report.lesion_count = label_array(lesion)[1]
-    voxel_mm3 = abs(np.linalg.det(header.affine[:3, :3]))
-    report.lesion_volume_mm3 = float(lesion.sum() * voxel_mm3)
-    is_8_bit = header.get_data_dtype() == values.dtype == np.uint8  # stored so, and not scaled
-    report.mask_is_ready = is_8_bit and np.array_equal(values, lesion) and session.mask.name.endswith(".nii.gz")
+    report.lesion_volume_mm3 = float(lesion.sum() * mask.grid.voxel_mm3)
+    is_8_bit = mask.header.get_data_dtype() == mask.values.dtype == np.uint8  # stored so, and not scaled
+    report.mask_is_ready = is_8_bit and np.array_equal(mask.values, lesion) and mask.path.name.endswith(".nii.gz")
     return report
 
 
-def binary_mask(values: npt.NDArray[np.generic], binarize: bool) -> npt.NDArray[np.uint8]:
-    """The mask as 0 and 1; what is closer than 1e-6 to them is taken for them.
+def binary_mask(values: Array, binarize: bool) -> npt.NDArray[np.uint8]:
+    """The mask as 0 and 1, values within 1e-6 of them included.
 
     Args:
-        values: of any shape and real dtype.
-        binarize: take what is above 0 for 1.
+        values: any shape and real dtype.
+        binarize: whether voxels above 0 become 1, whatever their value.
 
     Returns:
         uint8, the same shape.
@@ -91,39 +109,108 @@ def binary_mask(values: npt.NDArray[np.generic], binarize: bool) -> npt.NDArray[
     """
     finite = np.isfinite(values)
     if not finite.all():
-        raise ValueError(f"NaN in the mask. Expected: 0 and 1. Got: {np.count_nonzero(~finite)} voxels")
-    if np.issubdtype(values.dtype, np.floating):
-        nearest = np.rint(values)
-        values = np.where(np.abs(values - nearest) <= VALUE_TOLERANCE, nearest, values)
+        raise ValueError(f"NaN in the mask. Expected: 0 and 1. Got: {_count(finite)}")
+    values = whole_numbers(values)
     lesion = np.greater(values, 0)
     if not binarize and not np.array_equal(values, lesion):
-        found = np.unique(values)
-        shown = ", ".join(f"{value:g}" for value in found[:SHOWN_VALUES])
-        more = f" and {len(found) - SHOWN_VALUES} more" if len(found) > SHOWN_VALUES else ""
         raise ValueError(
-            f"a mask that is not 0/1. Expected: 0 and 1 (--binarize takes what is above 0 for 1). Got: {shown}{more}"
+            "a mask that is not 0/1. Expected: 0 and 1 (--binarize takes voxels above 0 for lesion). "
+            f"Got: {_shown(np.unique(values))}"
         )
     return lesion.astype(np.uint8)
 
 
-def _read(path: Path, report: Report) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]] | None:
-    """Header and voxels; None, with the problem in the report, where the file cannot be read or holds no volume."""
+def find_duplicates(sessions: Sequence[Session], reports: Sequence[Report]) -> list[Problem]:
+    """Images that two subjects share: in a cross-validation one may be trained on while the other is validated.
+
+    Args:
+        sessions: all of them.
+        reports: the report of each.
+
+    Returns:
+        A warning for each session whose image an earlier session of another subject has.
+    """
+    seen: dict[str, list[tuple[Session, Report]]] = defaultdict(list)
+    warnings = []
+    for session, report in zip(sessions, reports, strict=True):
+        image, mask = report.fingerprint
+        twins = [twin for twin in seen[image] if twin[0].subject != session.subject] if image else []
+        if twins:
+            twin, its_report = twins[0]
+            what = "image and mask" if mask and its_report.fingerprint[1] == mask else "image"
+            warnings.append(Problem(session.image, f"{session.case} has the same {what} as {twin.case}: {twin.image}"))
+        seen[image].append((session, report))
+    return warnings
+
+
+def _read(path: Path, report: Report) -> _Volume | None:
+    """A volume; None, with the problem in the report, where the file cannot be read or holds something else."""
     try:
-        image, values = read_nifti(path)
+        header, values = read_nifti(path)
+        straight = is_straight(path)
     except ValueError as error:
         report.problems.append(Problem(path, "unreadable. " + str(error).split(" cannot be read. ", 1)[-1]))
         return None
-    if values.ndim != 3:
-        report.problems.append(Problem(path, f"not a volume. Expected: 3 axes. Got: shape {values.shape}"))
+    what = ""
+    if values.dtype.names is not None:
+        what = f"a colour image. Expected: one number for each voxel. Got: {''.join(values.dtype.names)}"
+    elif np.issubdtype(values.dtype, np.complexfloating):
+        what = f"a complex image. Expected: one real number for each voxel. Got: {values.dtype}"
+    elif values.ndim != 3:
+        what = f"not a volume. Expected: 3 axes. Got: shape {values.shape}"
+    elif not (np.isfinite(header.affine).all() and np.linalg.det(header.affine)):
+        what = f"an affine without a volume. Expected: three axes in space. Got: {_rows(header.affine)}"
+    if what:
+        report.problems.append(Problem(path, what))
         return None
-    return image, values
+    report.is_straight &= straight
+    return _Volume(path, header, values)
 
 
-def _compare_geometry(path: Path, image: nib.Nifti1Image, mask: nib.Nifti1Image) -> list[Problem]:
-    """Size and affine of the mask against those of the image."""
-    if image.shape != mask.shape:
-        return [Problem(path, f"another size than its image. Expected: {image.shape}. Got: {mask.shape}")]
-    if not np.allclose(image.affine, mask.affine, rtol=0, atol=GEOMETRY_TOLERANCE):
-        expected, found = (np.round(volume.affine[:3], 4).tolist() for volume in (image, mask))
-        return [Problem(path, f"another affine than its image. Expected: {expected}. Got: {found}")]
-    return []
+def _image_faults(values: Array) -> list[str]:
+    finite = np.isfinite(values)
+    if not finite.all():
+        return [f"NaN or infinity in the image. Expected: finite values. Got: {_count(finite)}"]
+    low, high = values.min(), values.max()
+    return [f"an image of one value. Expected: at least two. Got: {low:g} only"] if low == high else []
+
+
+def _compare_grids(image: _Volume, mask: _Volume) -> list[Problem]:
+    """Where the mask lies, compared with its image."""
+    try:
+        turn = turn_between(mask.grid, image.grid, "its image")
+    except ValueError as error:
+        return [Problem(mask.path, str(error).removeprefix(f"{mask.path} has "))]
+    if turn is None:
+        return []
+    expected, got = ("".join(nib.aff2axcodes(volume.header.affine)) for volume in (image, mask))
+    return [Problem(mask.path, f"other axes than its image. Expected: {expected}, as {image.path}. Got: {got}")]
+
+
+def _changes(values: Array) -> Iterable[str]:
+    """What :func:`binary_mask` changes in the values of a mask, in one sentence; nothing for 0 and 1."""
+    found = np.unique(whole_numbers(values))
+    above, below = found[(found > 0) & (found != 1)], found[found < 0]
+    if above.size or below.size:
+        changed = [f"{_shown(some)} became {into}" for some, into in ((above, 1), (below, 0)) if some.size]
+        yield f"made binary: {'; '.join(changed)}"
+
+
+def _hash(values: Array) -> str:
+    return hashlib.blake2b(
+        np.ascontiguousarray(values).data, digest_size=16, key=str(values.shape).encode()
+    ).hexdigest()
+
+
+def _count(finite: npt.NDArray[np.bool_]) -> str:
+    wrong = np.count_nonzero(~finite)
+    return "1 voxel" if wrong == 1 else f"{wrong} voxels"
+
+
+def _shown(values: Array) -> str:
+    more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
+    return ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES]) + more
+
+
+def _rows(affine: npt.NDArray[np.float64]) -> object:
+    return np.round(affine[:3], 4).tolist()

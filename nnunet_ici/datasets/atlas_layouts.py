@@ -1,4 +1,4 @@
-"""How the releases of ATLAS are laid out, and which of them a folder is.
+"""How the releases of ATLAS are laid out, and which release a folder holds.
 
 All of them are ``<folder>/<site>/sub-*/ses-*/anat/``; the folders and the files are named differently:
 
@@ -12,10 +12,10 @@ layout                    folder                             releases
                           ``ATLAS3_Training_Preprocessed``   intensities scaled
 ========================  =================================  ====================================================
 
-R2.0 is known from its paper (Liew et al., Scientific Data 9:320, 2022) and its folder. R2.1 and R3.0 have no paper:
-what stands here was gathered from the page of the challenge ISLES'26, whose training data R3.0 is, and from programs
-that others published for them. That R2.1's preprocessed files are named like R3.0's is assumed. A folder in the layout
-of R2.0 that says 2.1 in its name, or whose sheet does, is taken for R2.1 too.
+R2.0 is described in its paper (Liew et al., Scientific Data 9:320, 2022). R2.1 and R3.0 have no paper: the table
+follows the page of the challenge ISLES'26, whose training data are R3.0, and programs that others published for them.
+It is an assumption that R2.1's preprocessed files are named like R3.0's. A folder in the layout of R2.0 is taken for
+R2.1 where its name, or its sheet's name, says 2.1.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_ici.datasets.atlas import Problem
+from nnunet_ici.images import visible
 
 __all__ = ["ATLAS_2", "ENDINGS", "LAYOUTS", "NATIVE", "PREPROCESSED", "Found", "Layout", "find_layout", "named_release"]
 
 ENDINGS = (".nii.gz", ".nii")
-# How far below the given folder the sites' folder may be: ATLAS_2's parent, ATLAS_2, Training.
+# Levels between the given folder and the one with the sites: ATLAS_2's parent, ATLAS_2, Training.
 DEPTH = 2
 
 
@@ -39,15 +40,14 @@ class Layout:
     """Names of folders and files.
 
     Attributes:
-        space: of the images, in words.
-        folders: what the folders that hold the sites are called, the one with masks first.
-        image: how the names of images end, after the case and before ``.nii.gz``.
-        mask: the same of masks.
-        releases: that come in this layout, the one it is taken for in doubt last.
+        space: the space of the images, in words.
+        folders: names of the folders that hold the sites, the one with masks first.
+        image: end of the images' names, between the case and ``.nii.gz``.
+        mask: end of the masks' names.
+        releases: the releases with this layout; in doubt, the last one.
         own_sheets: whether each session has a metadata sheet of its own.
-        reader: nnU-Net's class that should read the images; None where any does. In native space the axes run
-            differently from scan to scan, even in another order in some, and nnU-Net's default reader heeds only the
-            spacing.
+        reader: the class of nnU-Net that should read the images; None where any can. In native space the order and
+            direction of the axes differ between scans, and nnU-Net's default reader only heeds the spacing.
     """
 
     space: str
@@ -101,10 +101,10 @@ class Found:
     """A folder that was recognised.
 
     Attributes:
-        source: the folder that was given.
-        folders: those that hold the sites, such as ``ATLAS_2/Training`` and ``ATLAS_2/Testing``, in this order.
-        layout: how they are laid out.
-        named: the release that the names of these folders, or of those above them, say; None where they say none.
+        source: the given folder.
+        folders: the folders that hold the sites, such as ``ATLAS_2/Training`` and ``ATLAS_2/Testing``, in this order.
+        layout: their layout.
+        named: the release that their names, or those of the folders above them, say; None where they say none.
     """
 
     source: Path
@@ -114,7 +114,7 @@ class Found:
 
 
 def find_layout(source: Path) -> tuple[Found | None, list[Problem]]:
-    """Recognise a release by the names of its files, or, where none of them is known, of its folders.
+    """Recognise a release by the names of its files, or else by those of its folders.
 
     Args:
         source: the release's folder, the folder above it, or the one that holds the sites.
@@ -141,7 +141,7 @@ def find_layout(source: Path) -> tuple[Found | None, list[Problem]]:
 
 
 def named_release(names: tuple[str, ...]) -> str | None:
-    """The release that the names of folders or files say, None where they say nothing, or only ATLAS 2.
+    """The release that names of folders or files say; None where they say nothing, or only ATLAS 2.
 
     >>> named_release(("ATLAS3_Training_Raw",)), named_release(("ATLAS_R2.1_raw", "Training_Raw"))
     ('R3.0', 'R2.1')
@@ -155,16 +155,17 @@ def named_release(names: tuple[str, ...]) -> str | None:
 
 def _with_sites(folder: Path, depth: int) -> Iterator[Path]:
     """The folder if it holds sites with sessions, else those below it that do."""
-    if next(folder.glob("*/sub-*/ses-*"), None) is not None:
+    if visible(folder, "*/sub-*/ses-*"):
         yield folder
     elif depth:
-        for below in sorted(path for path in folder.glob("*") if path.is_dir()):
-            yield from _with_sites(below, depth - 1)
+        for below in visible(folder, "*"):
+            if below.is_dir():
+                yield from _with_sites(below, depth - 1)
 
 
 def _layouts_of(folder: Path) -> list[Layout]:
-    """The layouts that files below a folder are named after, or the one its own name says."""
-    names = [path.name for path in folder.glob("*/sub-*/ses-*/anat/*")]
+    """The layouts whose names the files below a folder have, or else the one that its own name says."""
+    names = [path.name for path in visible(folder, "*/sub-*/ses-*/anat/*")]
     by_files = [layout for layout in LAYOUTS if any(map(layout.has_file, names))]
     return by_files or [layout for layout in LAYOUTS if folder.name in layout.folders]
 

@@ -1,15 +1,15 @@
 """What the metadata sheets of ATLAS say of its sessions.
 
-R2.0 has one sheet for all, ``20220425_ATLAS_2.0_MetaData.xlsx``, beside Training. In R2.1 and R3.0 each session has its
-own, ``sub-*_ses-*_metadata.csv`` beside its image: a header and one row, with the columns SESSION_ID
-(``sub-r001s001_ses-1``), ATLAS2_DATASET, DAYS_POST_STROKE (a decimal number), CHRONICITY and SITE, in an order that
-differs between sites, many cells empty, and two of 1,453 sheets without a row. This is how programs that read them
-describe them; no document does.
+R2.0 has one sheet for all sessions, ``20220425_ATLAS_2.0_MetaData.xlsx``, beside Training. In R2.1 and R3.0 each
+session has its own, ``sub-*_ses-*_metadata.csv`` beside its image: a header and one row, with the columns SESSION_ID
+(``sub-r001s001_ses-1``), ATLAS2_DATASET, DAYS_POST_STROKE (a decimal number), CHRONICITY and SITE. Their order differs
+between sites, many cells are empty, and two of 1,453 sheets have no row. Programs that read these sheets describe them
+so; no document does.
 
-Assumed beyond that: an own sheet may lie in the ses-* folder too; SESSION_ID may be ``ses-1`` or ``1``, and the folder
-then says which subject is meant; and there may be one joint sheet with ``metadata`` in its name in the folder of the
-sites, beside it or in the given folder, whose rows name the subject in SESSION_ID or in a column of its own. Where both
-have a row, the own sheet counts.
+Further assumptions: a session's own sheet may also lie in its ses-* folder. SESSION_ID may be ``ses-1`` or ``1``; the
+folder then says which subject is meant. There may be one joint sheet with ``metadata`` in its name in the folder of the
+sites, beside that folder or in the given one; its rows name the subject in SESSION_ID or in another column. Where both
+sheets have a row, the session's own counts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from zipfile import BadZipFile
 
 from nnunet_ici.datasets.atlas import Problem, Session, bare
 from nnunet_ici.datasets.atlas_layouts import ATLAS_2, Found
+from nnunet_ici.images import visible
 
 __all__ = ["Metadata", "key_of", "read_metadata"]
 
@@ -39,11 +40,11 @@ class Metadata:
 
     Attributes:
         path: the joint sheet; None where there is none.
-        own_sheets: how many sessions have a sheet of their own.
-        columns: names of the columns beside subject and session, of all sheets.
-        rows: the cells by column, by subject and session (:func:`key_of`); the session is "" in a sheet without that
-            column.
-        absent: what the joint sheet names that has no folder.
+        own_sheets: number of sessions with a sheet of their own.
+        columns: columns of all sheets, without those of subject and session.
+        rows: the cells by column, for each subject and session (:func:`key_of`); the session is "" in a sheet without
+            that column.
+        absent: sessions of the joint sheet that have no folder.
     """
 
     path: Path | None = None
@@ -53,27 +54,27 @@ class Metadata:
     absent: list[str] = field(default_factory=list)
 
     def of(self, session: Session) -> dict[str, str]:
-        """The cells of a session, by column; empty ones for what no sheet says."""
+        """The cells of a session, by column; empty where no sheet has one."""
         subject, number = key_of(session)
         row = self.rows.get((subject, number)) or self.rows.get((subject, "")) or {}
         return {column: row.get(column, "") for column in self.columns}
 
 
 def key_of(session: Session) -> Key:
-    """Under which subject and session the rows of a session are filed."""
+    """The subject and session under which the row of a session is kept."""
     return bare(session.subject, "sub"), bare(session.session, "ses")
 
 
 def read_metadata(found: Found, sessions: Sequence[Session]) -> tuple[Metadata, list[Problem]]:
-    """Find and read the joint sheet and the sessions' own ones, ``.csv`` or ``.xlsx``.
+    """Find and read the joint sheet and the sessions' own sheets, ``.csv`` or ``.xlsx``.
 
     Args:
         found: the release.
-        sessions: those whose own sheets are wanted.
+        sessions: the sessions whose own sheets are wanted.
 
     Returns:
-        The metadata, of no rows where there is no sheet, and the problems: a sheet that cannot be read, that has no
-        column with the subjects (an own sheet: the session), that names a session twice, or, being a session's own,
+        The metadata, without rows where there is no sheet, and the problems: a sheet that cannot be read, that has no
+        column with the subjects (own sheets: the session) or that names a session twice; an own sheet that names
         another session; two own sheets of one session.
     """
     columns: dict[str, None] = {}
@@ -109,7 +110,7 @@ class _Sheet:
     lines: list[list[str]]
 
     def at(self, names: Sequence[str]) -> int | None:
-        """Where the column of one of these names is, spelt with any case and signs."""
+        """Index of the column with one of these names, in any case and with any punctuation."""
         keys = [re.sub("[^a-z]", "", name.lower()) for name in self.header]
         return next((keys.index(name) for name in names if name in keys), None)
 
@@ -122,7 +123,7 @@ class _Sheet:
         return {column: cells.get(column, "") for column in self.columns}
 
     def key(self, line: list[str]) -> Key:
-        """Subject and session of a line, "" for what it does not say."""
+        """Subject and session of a line; "" where it does not say."""
         subject, session = ("" if at is None or at >= len(line) else line[at].strip() for at in self._keys())
         if both := _CASE.fullmatch(session):
             subject, session = both.groups()
@@ -133,22 +134,22 @@ class _Sheet:
 
 
 def _joint_sheet(found: Found) -> Path | None:
-    """The sheet of all sessions, a .csv before an .xlsx."""
+    """The sheet of all sessions; a .csv is preferred to an .xlsx."""
     beside = [folder.parent for folder in found.folders]
     folders = [found.source, *beside] if found.layout is ATLAS_2 else [*found.folders, *beside, found.source]
     pattern = "atlas.*metadata" if found.layout is ATLAS_2 else "metadata"
     for ending in ("csv", "xlsx"):
         for folder in dict.fromkeys(folders):
-            for path in sorted(folder.glob(f"*.{ending}")):
-                if re.search(pattern, path.name, re.IGNORECASE) and not path.name.startswith(("~", ".")):
+            for path in visible(folder, f"*.{ending}"):
+                if re.search(pattern, path.name, re.IGNORECASE) and not path.name.startswith("~"):
                     return path
     return None
 
 
 def _own_sheets(session: Session) -> list[Path]:
     anat = session.image.parent
-    files = [path for folder in (anat, anat.parent) for path in sorted(folder.glob("*metadata*"))]
-    return [path for path in files if path.suffix in (".csv", ".xlsx") and not path.name.startswith(("~", "."))]
+    files = [path for folder in (anat, anat.parent) for path in visible(folder, "*metadata*")]
+    return [path for path in files if path.suffix in (".csv", ".xlsx") and not path.name.startswith("~")]
 
 
 def _joint_rows(sheet: _Sheet, problems: list[Problem]) -> dict[Key, dict[str, str]]:
@@ -172,7 +173,7 @@ def _joint_rows(sheet: _Sheet, problems: list[Problem]) -> dict[Key, dict[str, s
 
 
 def _own_row(sheet: _Sheet, session: Session, problems: list[Problem]) -> dict[Key, dict[str, str]]:
-    """The row of a session's own sheet, under its key; none where the sheet is only a header."""
+    """The row of a session's own sheet, under its key; none where the sheet has only a header."""
     if sheet.at(_SESSION_COLUMNS) is None:
         what = f"no column with the session. Expected: one named SESSION_ID. Got: {', '.join(sheet.header)}"
         problems.append(Problem(sheet.path, what))
@@ -192,7 +193,7 @@ def _own_row(sheet: _Sheet, session: Session, problems: list[Problem]) -> dict[K
 
 
 def _absent(rows: dict[Key, dict[str, str]], found: Found) -> list[str]:
-    folders = [folder for part in found.folders for folder in part.glob("*/sub-*/ses-*")]
+    folders = [folder for part in found.folders for folder in visible(part, "*/sub-*/ses-*")]
     there = {(bare(folder.parent.name, "sub"), bare(folder.name, "ses")) for folder in folders}
     there |= {(subject, "") for subject, _ in there}
     keys = sorted(rows.keys() - there)
@@ -209,7 +210,7 @@ def _read(path: Path, problems: list[Problem]) -> _Sheet | None:
 
 
 def _read_cells(path: Path) -> list[list[str]]:
-    """The cells of a sheet, as text, header first; ValueError for an empty one."""
+    """The cells of a sheet, as text, header first; ValueError for an empty sheet."""
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
@@ -217,7 +218,7 @@ def _read_cells(path: Path) -> list[list[str]]:
         try:
             from openpyxl import load_workbook
         except ImportError as error:
-            raise ImportError('an .xlsx, and no openpyxl: pip install "nnunet-ici[xlsx]"') from error
+            raise ImportError('an .xlsx without openpyxl: pip install "nnunet-ici[xlsx]"') from error
         rows = load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
         lines = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not lines:

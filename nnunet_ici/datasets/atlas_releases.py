@@ -1,4 +1,4 @@
-"""Which release of ATLAS a folder is, and which sessions of ATLAS 2.0's test set it holds."""
+"""Which release of ATLAS a folder holds, and which of its sessions were in ATLAS 2.0's test set."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["RELEASES", "Release", "exclude_atlas2", "release_of"]
 
 _ATLAS_PAGE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
 _LIEW = "Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7"
-# What ATLAS2_DATASET says in R2.1, whose sessions are all from ATLAS 2.0.
+# The values of ATLAS2_DATASET in R2.1, whose sessions all come from ATLAS 2.0.
 _ATLAS_2_VALUES = {"training", "testing"}
 _NO_VALUE = {"", "nan", "na", "n/a", "none"}
 
 
 @dataclass(frozen=True)
 class Release:
-    """What dataset.json says of a release.
+    """What dataset.json says about a release.
 
     Attributes:
         name: such as "R2.0".
-        reference: the page it is given out from.
+        reference: the page it is distributed from.
         citation: the paper; R2.1 and R3.0 have none of their own, as far as is known.
     """
 
@@ -39,7 +39,7 @@ RELEASES = {
     for release in (
         Release("R2.0", _ATLAS_PAGE, _LIEW),
         Release("R2.1", _ATLAS_PAGE, _LIEW),
-        Release("R3.0", f"{_ATLAS_PAGE} and https://isles-26.grand-challenge.org", f"of ATLAS R2.0: {_LIEW}"),
+        Release("R3.0", f"{_ATLAS_PAGE} and https://isles-26.grand-challenge.org", f"ATLAS R2.0: {_LIEW}"),
     )
 }
 
@@ -47,9 +47,9 @@ RELEASES = {
 def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) -> Release:
     """The release.
 
-    What the folders' names say counts. Where they say nothing, the layout of R2.0 is R2.0, or R2.1 where its sheet has
-    2.1 in its name; the others are R2.1 where ATLAS2_DATASET is Training or Testing for every session, as all of R2.1
-    are from ATLAS 2.0, and R3.0 otherwise. The last is a guess, which a part of R3.0 misleads; nothing but the text in
+    The folders' names decide. Where they say nothing, the layout of R2.0 means R2.0, or R2.1 where its sheet has 2.1 in
+    its name. The other layouts mean R2.1 where ATLAS2_DATASET is Training or Testing for every session, as all of R2.1
+    comes from ATLAS 2.0, and R3.0 otherwise. This is a guess, which a part of R3.0 would mislead; only the text in
     dataset.json depends on it.
     """
     *others, name = found.layout.releases
@@ -69,15 +69,16 @@ def exclude_atlas2(
     """Leave out the sessions that were in a part of ATLAS 2.0, such as its hidden test set.
 
     Args:
-        sessions: all of them.
-        metadata: with a column ATLAS2_DATASET; sessions without a value there are kept.
-        wanted: its values, in any case, or the beginning of one where no other begins so: "test" for "Testing".
+        sessions: all sessions.
+        metadata: metadata with a column ATLAS2_DATASET; sessions without a value there are kept.
+        wanted: values to leave out, in any case, or the beginning of one that no other value shares: "test" for
+            "Testing".
 
     Returns:
-        The sessions that are left, and the value of each that is not, by case.
+        The sessions that are kept, and the value of each that is not, by case.
 
     Raises:
-        ValueError: for a value that no session has, or without that column; names what there is.
+        ValueError: for a value that no session has, or without that column; names the values or columns there are.
     """
     if not wanted:
         return list(sessions), {}
@@ -103,6 +104,6 @@ def _atlas2_column(metadata: Metadata) -> str | None:
 
 
 def _atlas2_values(metadata: Metadata, sessions: Sequence[Session]) -> list[str]:
-    """The value of each session, "" where there is none."""
+    """The value of each session; "" where there is none."""
     column = _atlas2_column(metadata)
     return [metadata.of(session)[column].strip() if column else "" for session in sessions]

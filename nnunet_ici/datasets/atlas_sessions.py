@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_layouts import ENDINGS, Found, Layout
+from nnunet_ici.images import visible
 
 __all__ = ["find_sessions"]
 
@@ -23,7 +24,7 @@ def find_sessions(found: Found) -> tuple[list[Session], list[Problem]]:
     sessions: list[Session] = []
     problems: list[Problem] = []
     for part in found.folders:
-        for folder in sorted(part.glob("*/sub-*/ses-*")):
+        for folder in visible(part, "*/sub-*/ses-*"):
             if folder.is_dir():
                 session, wrong = _read_folder(folder, found.layout, part.name != WITHOUT_MASKS)
                 problems += wrong
@@ -46,14 +47,14 @@ def _read_folder(folder: Path, layout: Layout, has_mask: bool) -> tuple[Session 
     problems = []
     found: dict[str, Path | None] = {}
     for kind, suffix in (("image", layout.image), ("mask", layout.mask)) if has_mask else (("image", layout.image),):
-        files = sorted(path for end in ENDINGS for path in anat.glob(f"*_{suffix}{end}"))
+        files = [path for end in ENDINGS for path in visible(anat, f"*_{suffix}{end}")]
         own = [path for path in files if path.name.startswith(prefix)]
         for path in files:
             if path not in own:
                 what = f"named after another case. Expected: {prefix}{suffix}. Got: {path.name}"
                 problems.append(Problem(path, what))
         if not own:
-            others = ", ".join(path.name for path in sorted(anat.glob("*"))) or "nothing"
+            others = ", ".join(path.name for path in visible(anat, "*")) or "nothing"
             problems.append(
                 Problem(anat / f"{prefix}{suffix}.nii.gz", f"missing {kind}. Expected: this file. Got: {others}")
             )
@@ -61,7 +62,8 @@ def _read_folder(folder: Path, layout: Layout, has_mask: bool) -> tuple[Session 
             names = ", ".join(path.name for path in own)
             problems.append(Problem(anat, f"two files for one case. Expected: one {kind}. Got: {names}"))
         found[kind] = own[0] if len(own) == 1 else None
-    image = found["image"]
+    image, mask = found["image"], found.get("mask")
     if problems or image is None:
         return None, problems
-    return Session(site, subject, session, image, found.get("mask")), []
+    masks = (path for end in ENDINGS for path in visible(anat, f"{prefix}*_mask{end}"))
+    return Session(site, subject, session, image, mask, tuple(path for path in masks if path != mask)), []

@@ -1,35 +1,39 @@
-"""ATLAS as released to nnU-Net raw data: all of it checked first, then written, whole or not at all."""
+"""ATLAS as released to nnU-Net raw data: everything is checked first, then written, whole or not at all."""
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import SimpleITK as sitk
+import nibabel as nib
+import numpy as np
 
 from nnunet_ici.command import InputError
 from nnunet_ici.datasets.atlas import Problem, Session
-from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session
+from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session, find_duplicates
 from nnunet_ici.datasets.atlas_layouts import find_layout
 from nnunet_ici.datasets.atlas_metadata import Metadata, read_metadata
 from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
 from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, read_json, write_dataset_json, write_json, write_tables
 from nnunet_ici.datasets.splits import Split, make_split
-from nnunet_ici.images import read_image
+from nnunet_ici.images import read_nifti
 from nnunet_ici.output import complete_or_absent
 from nnunet_ici.parallel import in_parallel
 
 __all__ = ["BadInputError", "Converted", "check_target", "convert_atlas"]
 
 SPLITS_NAME = "splits_final.json"
+# nnU-Net's reader of affines that SimpleITK refuses.
+NIBABEL_READER = "NibabelIOWithReorient"
 
 
 class BadInputError(InputError):
-    """The data, or the place they should go to, are not usable; nothing was written.
+    """The data, or the folder they should go to, cannot be used; nothing was written.
 
     Attributes:
         problems: everything that is wrong.
@@ -49,16 +53,18 @@ class Converted:
         folder: the data set.
         release: which one it is, and the space of its images, such as "R3.0, native space".
         sessions: converted, in the order of cases.csv.
-        skipped: the problems of what was left out.
-        excluded: the value of ATLAS2_DATASET of what was to be left out, by case.
+        skipped: the problems of the sessions and files that were left out.
+        warnings: what may be wrong with the sessions that were converted.
+        excluded: the value of ATLAS2_DATASET of the sessions that were to be left out, by case.
         metadata: the sheets used.
-        splits: where splits_final.json was written to, if it was.
+        splits: the copies of splits_final.json that were written.
     """
 
     folder: Path
     release: str
     sessions: list[Session]
     skipped: list[Problem]
+    warnings: list[Problem]
     excluded: dict[str, str]
     metadata: Metadata
     splits: list[Path]
@@ -83,17 +89,17 @@ def convert_atlas(
     Args:
         source: the release's folder, such as ``ATLAS_2``, the one above it, or the one with the sites, such as
             ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas_layouts`.
-        raw: nnU-Net's ``nnUNet_raw``; the folder ``DatasetXXX_ATLAS`` is made in it.
+        raw: nnU-Net's ``nnUNet_raw``, in which the folder ``DatasetXXX_ATLAS`` is made.
         dataset_id: XXX, 1 to 999.
-        preprocessed: nnU-Net's ``nnUNet_preprocessed``, where a split goes to; None leaves it in the data set only.
+        preprocessed: nnU-Net's ``nnUNet_preprocessed``, which receives a copy of the split; None for no copy.
         split: "paper", "site" or "volume", see :mod:`~nnunet_ici.datasets.splits`; None for none.
-        seed: of the split.
+        seed: seed of the split.
         exclude: values of ATLAS2_DATASET to leave out, see
-            :func:`~nnunet_ici.datasets.atlas_releases.exclude_atlas2`; they are listed in ``excluded.csv``.
-        binarize: accept masks with other values than 0 and 1: what is above 0 is lesion.
-        skip_bad: leave out what has a problem, and list it in ``skipped.csv``.
-        symlink: link the files that can be used as they are, in the place of copying them.
-        processes: that read and write.
+            :func:`~nnunet_ici.datasets.atlas_releases.exclude_atlas2`; listed in ``excluded.csv``.
+        binarize: accept masks with other values than 0 and 1: voxels above 0 are lesion.
+        skip_bad: leave out the sessions with problems, and list them in ``skipped.csv``.
+        symlink: link the files that can be used as they are, instead of copying them.
+        processes: number of processes.
 
     Raises:
         BadInputError: with everything that is wrong, by path; without ``skip_bad`` that includes any bad file.
@@ -115,6 +121,8 @@ def convert_atlas(
     reports = in_parallel(partial(check_session, binarize=binarize), sessions, processes, "check")
     bad += [problem for report in reports for problem in report.problems]
     good = [(session, report) for session, report in zip(sessions, reports, strict=True) if not report.problems]
+    warnings = [warning for _, report in good for warning in report.warnings]
+    warnings += find_duplicates(*zip(*good, strict=True)) if good else []
     training = [session for session, _ in good if session.mask is not None]
     if not skip_bad and bad:
         raise BadInputError(bad, skippable=bool(training))
@@ -136,8 +144,9 @@ def convert_atlas(
     with complete_or_absent(raw / name) as folder:
         write = partial(_write_session, folder=folder, binarize=binarize, symlink=symlink)
         in_parallel(write, good, processes, "convert")
-        write_tables(folder, good, metadata, bad, excluded)
-        write_dataset_json(folder, len(training), release, found.layout)
+        write_tables(folder, good, metadata, bad, warnings, excluded)
+        reader = found.layout.reader if all(report.is_straight for _, report in good) else NIBABEL_READER
+        write_dataset_json(folder, len(training), release, found.layout.space, reader)
         if splits is not None:
             write_json(folder / SPLITS_NAME, splits)
     written = []
@@ -148,11 +157,13 @@ def convert_atlas(
             write_json(split_target, splits)
             written.append(split_target)
     described = f"{release.name}, {found.layout.space}"
-    return Converted(raw / name, described, [session for session, _ in good], bad, excluded, metadata, written)
+    return Converted(
+        raw / name, described, [session for session, _ in good], bad, warnings, excluded, metadata, written
+    )
 
 
 def check_target(raw: Path, dataset_id: int) -> list[Problem]:
-    """What keeps a data set of this number from being made in nnU-Net's raw folder; nothing where it can be."""
+    """What keeps a data set of this number from being made in nnU-Net's raw folder; empty where it can be made."""
     if not 1 <= dataset_id <= 999:
         return [Problem(raw, f"no such data set number. Expected: 1 to 999. Got: {dataset_id}")]
     taken = sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))
@@ -169,7 +180,8 @@ def _write_session(item: tuple[Session, Report], folder: Path, binarize: bool, s
     if session.image.name.endswith(FILE_ENDING):
         _place(session.image, target, symlink)
     else:
-        sitk.WriteImage(read_image(session.image), str(target))
+        with session.image.open("rb") as source, gzip.open(target, "wb") as compressed:
+            shutil.copyfileobj(source, compressed)
     if session.mask is None:
         return
     labels = folder / "labelsTr"
@@ -178,10 +190,9 @@ def _write_session(item: tuple[Session, Report], folder: Path, binarize: bool, s
     if report.mask_is_ready:
         _place(session.mask, target, symlink)
         return
-    mask = read_image(session.mask)
-    label = sitk.GetImageFromArray(binary_mask(sitk.GetArrayFromImage(mask), binarize))
-    label.CopyInformation(mask)
-    sitk.WriteImage(label, str(target))
+    mask, values = read_nifti(session.mask)
+    mask.header.set_data_dtype(np.uint8)
+    nib.save(nib.Nifti1Image(binary_mask(values, binarize), None, mask.header), target)
 
 
 def _place(source: Path, target: Path, symlink: bool) -> None:

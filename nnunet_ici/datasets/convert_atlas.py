@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_ici.command import Command, InputError, positive
+from nnunet_ici.datasets.atlas import Problem
 from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_to_raw import Converted, convert_atlas
-from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME
+from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME, WARNINGS_NAME
 from nnunet_ici.datasets.splits import SPLITS
 
 __all__ = ["main"]
@@ -20,28 +22,31 @@ SHOWN = 5
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", type=Path, metavar="SRC", help="the folder of the release, the one above it, or the one of its sites"
+        "source", type=Path, metavar="SRC", help="the release's folder, the one above it, or the one with its sites"
     )
     parser.add_argument("-d", type=int, default=100, metavar="ID", help="number of the data set (default: 100)")
     parser.add_argument(
         "--split",
         choices=SPLITS,
-        help="write splits_final.json. paper: 600 training and 55 validation subjects (other numbers of subjects: in "
-        "that proportion), for fold 0. site: five folds, whole sites apart. volume: five folds with the same lesion "
-        "volumes. Drawn by --seed. Without: nnU-Net makes five folds, which know neither subjects nor sites",
+        help="write splits_final.json, drawn with --seed. paper: 600 training and 55 validation subjects (with other "
+        "numbers of subjects, in that proportion), fold 0 only. site: five folds, each site in one of them. volume: "
+        "five folds with similar lesion volumes. Default: nnU-Net makes five folds, and may separate the sessions of a "
+        "subject",
     )
     parser.add_argument(
         "--exclude-atlas2",
         nargs="+",
         default=[],
         metavar="VALUE",
-        help="leave out the sessions whose metadata have this ATLAS2_DATASET (after SRC), such as test: the former "
-        f"hidden test set of ATLAS 2.0; listed in {EXCLUDED_NAME}",
+        help="leave out the sessions with this ATLAS2_DATASET in their metadata (give SRC first), such as test, the "
+        f"former hidden test set of ATLAS 2.0; they are listed in {EXCLUDED_NAME}",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
-    parser.add_argument("--binarize", action="store_true", help="accept masks that are not 0/1: above 0 is lesion")
-    parser.add_argument("--skip-bad", action="store_true", help=f"convert the rest, and list the bad in {SKIPPED_NAME}")
-    parser.add_argument("--symlink", action="store_true", help="link files that can be used as they are, not copy them")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    parser.add_argument(
+        "--binarize", action="store_true", help="accept masks that are not 0/1: voxels above 0 are lesion"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help=f"leave out bad files, and list them in {SKIPPED_NAME}")
+    parser.add_argument("--symlink", action="store_true", help="link files instead of copying, where possible")
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 
@@ -74,11 +79,9 @@ def _tell(done: Converted, dataset_id: int) -> None:
     if done.excluded:
         values = ", ".join(sorted(set(done.excluded.values())))
         path = done.folder / EXCLUDED_NAME
-        print(f"{len(done.excluded)} sessions of ATLAS2_DATASET {values} were left out: {path}")
-    if done.skipped:
-        print(f"{len(done.skipped)} problems, what has them was left out: {done.folder / SKIPPED_NAME}")
-        for problem in done.skipped:
-            print(f"- {problem}")
+        print(f"{len(done.excluded)} sessions with ATLAS2_DATASET {values} were left out: {path}")
+    _tell_problems("warning", done.warnings, done.folder / WARNINGS_NAME)
+    _tell_problems("problem", done.skipped, done.folder / SKIPPED_NAME, "; the files concerned were left out")
     for path in done.splits:
         folds = json.loads(path.read_text())
         sizes = ", ".join(f"{len(fold['train'])} + {len(fold['val'])}" for fold in folds)
@@ -91,11 +94,16 @@ def _tell(done: Converted, dataset_id: int) -> None:
 
 def _tell_metadata(metadata: Metadata) -> None:
     found = [str(metadata.path)] if metadata.path else []
-    found += [f"a sheet each of {metadata.own_sheets} sessions"] if metadata.own_sheets else []
+    found += [f"the own sheets of {metadata.own_sheets} sessions"] if metadata.own_sheets else []
     print(f"metadata: {' and '.join(found) or 'no sheet *MetaData*.csv or .xlsx found'}")
     if metadata.absent:
         more = f" and {len(metadata.absent) - SHOWN} more" if len(metadata.absent) > SHOWN else ""
-        print(f"{len(metadata.absent)} in the sheet without a folder: {', '.join(metadata.absent[:SHOWN])}{more}")
+        print(f"{len(metadata.absent)} of the sheet have no folder: {', '.join(metadata.absent[:SHOWN])}{more}")
+
+
+def _tell_problems(what: str, found: Sequence[Problem], path: Path, end: str = "") -> None:
+    if found:
+        print(f"{len(found)} {what}{'' if len(found) == 1 else 's'}{end}: {path}", *(f"- {x}" for x in found), sep="\n")
 
 
 main = Command(

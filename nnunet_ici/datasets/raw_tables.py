@@ -1,4 +1,4 @@
-"""The files beside the images of a converted data set: cases.csv, skipped.csv, excluded.csv, dataset.json, splits."""
+"""The tables beside the images of a converted data set, and its dataset.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report
-from nnunet_ici.datasets.atlas_layouts import Layout
 from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_releases import Release
 
@@ -17,6 +16,7 @@ __all__ = [
     "EXCLUDED_NAME",
     "FILE_ENDING",
     "SKIPPED_NAME",
+    "WARNINGS_NAME",
     "read_json",
     "write_dataset_json",
     "write_json",
@@ -25,6 +25,7 @@ __all__ = [
 
 FILE_ENDING = ".nii.gz"
 SKIPPED_NAME = "skipped.csv"
+WARNINGS_NAME = "warnings.csv"
 EXCLUDED_NAME = "excluded.csv"
 
 
@@ -33,12 +34,14 @@ def write_tables(
     good: Sequence[tuple[Session, Report]],
     metadata: Metadata,
     bad: Sequence[Problem],
+    warnings: Sequence[Problem],
     excluded: Mapping[str, str],
 ) -> None:
-    """Write cases.csv, of what was converted, and, where there is any, skipped.csv, of what has problems, and
-    excluded.csv, of what was to be left out.
+    """Write the tables; those without a row are left out.
 
-    Volumes are in mm3, on each image's own grid.
+    ``cases.csv`` has the sessions that were converted, ``skipped.csv`` the problems of others, ``warnings.csv`` what
+    may be wrong with those converted, and ``excluded.csv`` the sessions that were to be left out. Volumes are in mm3,
+    on each image's own grid.
     """
     header = ["case", "split", "site", "subject", "session", "lesion_count", "lesion_volume_mm3", *metadata.columns]
     rows = []
@@ -49,14 +52,23 @@ def write_tables(
         cells = metadata.of(session).values()
         rows.append([session.case, part, session.site, session.subject, session.session, count, volume, *cells])
     _write_csv(folder / "cases.csv", header, rows)
-    if bad:
-        _write_csv(folder / SKIPPED_NAME, ["path", "problem"], ([str(each.path), each.what] for each in bad))
+    for name, what, found in ((SKIPPED_NAME, "problem", bad), (WARNINGS_NAME, "warning", warnings)):
+        if found:
+            _write_csv(folder / name, ["path", what], ([str(each.path), each.what] for each in found))
     if excluded:
         _write_csv(folder / EXCLUDED_NAME, ["case", "ATLAS2_DATASET"], excluded.items())
 
 
-def write_dataset_json(folder: Path, training: int, release: Release, layout: Layout) -> None:
-    """Write nnU-Net's dataset.json."""
+def write_dataset_json(folder: Path, training: int, release: Release, space: str, reader: str | None) -> None:
+    """Write nnU-Net's dataset.json.
+
+    Args:
+        folder: the data set.
+        training: number of training cases.
+        release: which one it is.
+        space: the space of the images, in words.
+        reader: the class of nnU-Net that should read the images; None where any can.
+    """
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
     generate_dataset_json(
@@ -68,8 +80,8 @@ def write_dataset_json(folder: Path, training: int, release: Release, layout: La
         dataset_name="ATLAS",
         release=release.name,
         reference=release.reference,
-        description=f"Anatomical Tracings of Lesions After Stroke, T1w in {layout.space}",
-        overwrite_image_reader_writer=layout.reader,
+        description=f"Anatomical Tracings of Lesions After Stroke, T1w in {space}",
+        overwrite_image_reader_writer=reader,
         citation=release.citation,
         license="see the data-use agreement of ATLAS",
         converted_by="nnunet_ici convert-atlas",
@@ -77,7 +89,7 @@ def write_dataset_json(folder: Path, training: int, release: Release, layout: La
 
 
 def read_json(path: Path) -> object:
-    """The content, None for what is no JSON."""
+    """The content; None for a file that is not JSON."""
     try:
         return json.loads(path.read_text())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Splits into training and validation in which no subject is on both sides."""
+"""Splits into training and validation that keep each subject on one side."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def make_split(kind: str, sessions: Sequence[Session], volumes_mm3: Sequence[flo
 
     Args:
         kind: one of :data:`SPLITS`.
-        sessions: those with a mask.
-        volumes_mm3: of the lesions of each session; only "volume" looks at them.
-        seed: of the draws.
+        sessions: the sessions with a mask.
+        volumes_mm3: lesion volume of each session; only "volume" uses it.
+        seed: seed of the random choices.
 
     Raises:
         ValueError: for another name, and as the split itself does.
@@ -43,13 +43,13 @@ def make_split(kind: str, sessions: Sequence[Session], volumes_mm3: Sequence[flo
 def paper_split(sessions: Sequence[Session], seed: int = 0) -> Split:
     """One fold with 600 training and 55 validation subjects, drawn at random.
 
-    Source: Rachmadi et al., MIDL 2023, who split the 655 subjects of ATLAS R2.0's Training like this. Which subjects
-    they drew is not published, so the seed makes a split of the same sizes and not theirs. Another number of subjects
-    is split in the same proportion, with one subject on each side at the least.
+    Source: Rachmadi et al., MIDL 2023, who split the 655 subjects of ATLAS R2.0's Training like this. They did not
+    publish which subjects they drew, so this split has the same sizes but not the same subjects. Another number of
+    subjects is split in the same proportion, with at least one subject on each side.
 
     Args:
-        sessions: those with a mask; all sessions of a subject stay together.
-        seed: of the draw.
+        sessions: the sessions with a mask; all sessions of a subject stay together.
+        seed: seed of the random choice.
 
     Returns:
         The content of splits_final.json: a list of one fold, with the cases of ``train`` and ``val``, sorted.
@@ -67,14 +67,14 @@ def paper_split(sessions: Sequence[Session], seed: int = 0) -> Split:
 
 
 def site_split(sessions: Sequence[Session], seed: int = 0) -> Split:
-    """Five folds with whole sites apart: each site is validated in one fold, and trained on in the other four.
+    """Five folds that keep sites whole: each site is validated in one fold, and trained on in the other four.
 
-    The site with the most subjects goes first, each to the fold that has the fewest subjects so far, so that the folds
-    are about equally large as far as whole sites allow it.
+    The sites are taken by number of subjects, largest first, and each goes to the fold with the fewest subjects so far.
+    So the folds are about as equal in size as whole sites allow.
 
     Args:
-        sessions: those with a mask.
-        seed: shuffles sites of equal size, and the folds.
+        sessions: the sessions with a mask.
+        seed: seed that shuffles sites of equal size, and the folds.
 
     Returns:
         The content of splits_final.json: five folds, with the cases of ``train`` and ``val``, sorted.
@@ -93,7 +93,7 @@ def site_split(sessions: Sequence[Session], seed: int = 0) -> Split:
         other = site_of.setdefault(session.subject, session.site)
         if other != session.site:
             got = f"{session.subject} at {other} and {session.site}"
-            raise ValueError(f"a subject at two sites. Expected: one, to keep whole sites apart. Got: {got}")
+            raise ValueError(f"a subject at two sites. Expected: one site, as each site is in one fold. Got: {got}")
     rng = random.Random(seed)
     names = sorted(sites)
     rng.shuffle(names)
@@ -110,13 +110,14 @@ def site_split(sessions: Sequence[Session], seed: int = 0) -> Split:
 def volume_split(sessions: Sequence[Session], volumes_mm3: Sequence[float], seed: int = 0) -> Split:
     """Five folds with about the same lesion volumes: subjects of similar volume are dealt out to all folds.
 
-    A subject's volume is the mean of its sessions. Sorted by it, every five neighbours go to five different folds,
-    drawn at random, so the folds have about the same distribution, and their sizes differ by one subject at most.
+    A subject's volume is the mean of its sessions. Subjects are sorted by volume, and every five neighbours go to five
+    different folds at random. So the folds have about the same distribution, and their sizes differ by at most one
+    subject.
 
     Args:
-        sessions: those with a mask; all sessions of a subject stay together.
-        volumes_mm3: of the lesions of each session, in its order.
-        seed: of the draws.
+        sessions: the sessions with a mask; all sessions of a subject stay together.
+        volumes_mm3: lesion volume of each session, in the same order.
+        seed: seed of the random choices.
 
     Returns:
         The content of splits_final.json: five folds, with the cases of ``train`` and ``val``, sorted.
@@ -141,7 +142,7 @@ def volume_split(sessions: Sequence[Session], volumes_mm3: Sequence[float], seed
 
 
 def _fold(sessions: Sequence[Session], fold_of: Mapping[str, int], fold: int) -> dict[str, list[str]]:
-    """The fold that validates the subjects it has, and trains on all others."""
+    """The fold that validates the subjects assigned to it, and trains on all others."""
     sides: dict[str, list[str]] = {"train": [], "val": []}
     for session in sessions:
         sides["val" if fold_of[session.subject] == fold else "train"].append(session.case)

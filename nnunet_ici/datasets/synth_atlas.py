@@ -24,16 +24,16 @@ SHEET = "20220425_ATLAS_2.0_MetaData.csv"
 README = """\
 SYNTHETIC DATA. Nobody's brain, nobody's stroke, and not ATLAS.
 
-Every image is the same brain, the ICBM 2009a nonlinear symmetric template (copyright (C) 1993-2004 Louis Collins,
+Every image shows the same brain, the ICBM 2009a nonlinear symmetric template (copyright (C) 1993-2004 Louis Collins,
 McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University) as distributed with nilearn, with
-made-up lesions, contrast, bias field and noise. The metadata are made up too. Names and folders are those of ATLAS
-R{release}, so that programs for it can be tried out; the grid is {grid}.
+made-up lesions, contrast, bias field and noise. The metadata are made up as well. Names and folders are those of ATLAS
+R{release}, so that programs for it can be tried out; {grid}.
 Results on these data say nothing about stroke.
 
 Made by: nnunet_ici synth-atlas --release {release} -n {training} --test {testing} --seed {seed} \
 --spacing {spacing_mm:g}
 """
-GRIDS = {"2.0": "that of R2.0", "3.0": "another one for each image, drawn at random"}
+GRIDS = {"2.0": "the grid is that of R2.0", "3.0": "each image has a random grid of its own"}
 
 _load_template = lru_cache(maxsize=1)(load_template)  # once in each process
 
@@ -49,31 +49,31 @@ def synthesize_atlas(
 ) -> None:
     """Write a data set. The folder appears only when it is complete.
 
-    A subject depends on the release, the seed, the spacing, its part and its number, and on nothing else.
+    A subject depends only on the release, the seed, the spacing, its part and its number.
 
     Args:
-        out: the folder, which plays ``ATLAS_2``, or holds ``ATLAS3_Training_Raw``; must not exist, or be empty.
+        out: folder of the data set, new or empty: it stands for ``ATLAS_2``, or holds ``ATLAS3_Training_Raw``.
         training: number of subjects with masks.
-        testing: number of subjects without; R3.0 has none.
-        seed: of everything.
-        spacing_mm: edge of a voxel, in R3.0 before it is varied by 0.9 to 1.2; ATLAS R2.0 has 1 mm.
-        processes: that make subjects.
+        testing: number of subjects without masks; R3.0 has none.
+        seed: seed of everything random.
+        spacing_mm: edge of a voxel, 0.5 to 10 mm (ATLAS R2.0: 1 mm); in R3.0 it is then varied by 0.9 to 1.2.
+        processes: number of processes.
         release: "2.0" or "3.0".
 
     Raises:
         FileExistsError: if the folder exists and is not empty.
         ModuleNotFoundError: without nilearn.
-        ValueError: for a number of subjects below 1 (testing: below 0, or above it in R3.0), a spacing that is not
-            positive, or another release.
+        ValueError: for fewer than 1 training or 0 test subjects, test subjects in R3.0, a spacing out of range, or
+            another release.
     """
     if release not in RELEASES:
         raise ValueError(f"no such release. Expected: {' or '.join(RELEASES)}. Got: {release}")
     if training < 1 or testing < 0:
-        raise ValueError(f"there must be a training subject at least. Got: {training} training, {testing} testing")
+        raise ValueError(f"there must be at least one training subject. Got: {training} training, {testing} testing")
     if release == "3.0" and testing:
-        raise ValueError(f"all subjects of R3.0 have masks. Expected: 0 without. Got: {testing}")
+        raise ValueError(f"all subjects of R3.0 have masks. Expected: 0 test subjects. Got: {testing}")
     if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} exists. Expected: a new or an empty folder. Got: something in it")
+        raise FileExistsError(f"{out} is not empty. Expected: a new or an empty folder. Got: files in it")
     load_template(spacing_mm)  # so that what is missing is said before anything is made
     subjects = [SynthSubject(release, i, True) for i in range(training)]
     subjects += [SynthSubject(release, i, False) for i in range(testing)]
@@ -111,14 +111,16 @@ def _write_sheet(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, metavar="OUT", help="new folder, in the place of the release's")
-    parser.add_argument("--release", choices=RELEASES, default="2.0", help="whose layout (default: 2.0)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="new folder, which stands for the release's")
+    parser.add_argument("--release", choices=RELEASES, default="2.0", help="release with this layout (default: 2.0)")
     parser.add_argument("-n", type=int, default=24, metavar="N", help="number of training subjects (default: 24)")
     parser.add_argument(
-        "--test", type=int, metavar="N", help="number of subjects without mask (default: a sixth; 3.0: 0)"
+        "--test", type=int, metavar="N", help="number of subjects without masks (default: a sixth; 3.0: 0)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything (default: 0)")
-    parser.add_argument("--spacing", type=float, default=1, metavar="MM", help="edge of a voxel (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument(
+        "--spacing", type=float, default=1, metavar="MM", help="edge of a voxel, 0.5 to 10 (default: 1)"
+    )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 

@@ -1,4 +1,4 @@
-"""Where a synthetic data set puts its subjects, and what its metadata say of them."""
+"""Where a synthetic data set puts its subjects, and what its metadata say about them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from nnunet_ici.datasets.atlas_layouts import ATLAS_2, NATIVE, Layout
 
 __all__ = ["SynthSubject", "layout_of", "metadata_of"]
 
-# Subjects of the sites of R2.0, and of R3.0 one after the other, and again from the front.
+# Number of subjects at each site of R2.0 and of R3.0; after the last site the numbers repeat.
 EQUAL_SITES = (6,)
 UNEQUAL_SITES = (3, 1, 2, 1, 4, 1, 6, 2, 9, 1, 5)
-SOOP = 4  # the site of R3.0 that is called so, and whose sheets have the columns in another order
-TEST_SITES_FROM = 100  # far beyond those of Training
+SOOP = 4  # index of the site SOOP of R3.0, whose sheets have the columns in another order
+TEST_SITES_FROM = 100  # well beyond the sites of Training
 
 ATLAS2_VALUES = ("Training", "Training", "Testing", "")
-# Days after the stroke at which a stage ends.
+# Day after the stroke on which a stage ends.
 STAGES = {"acute": 7.0, "subacute": 180.0, "chronic": np.inf}
 
 
 @dataclass(frozen=True)
 class SynthSubject:
-    """One subject to be made.
+    """A subject that is to be made.
 
     Attributes:
         release: "2.0" or "3.0".
-        index: from 0, in its part.
-        has_mask: False for those of Testing.
+        index: number of the subject in Training or Testing, from 0.
+        has_mask: False in Testing.
     """
 
     release: str
@@ -43,7 +43,7 @@ class SynthSubject:
 
     @property
     def site(self) -> str:
-        """The site, which depends on the index only."""
+        """The site; it only depends on the index."""
         number, _ = self._place()
         if self.release == "3.0" and number == SOOP:
             return "SOOP"
@@ -57,11 +57,11 @@ class SynthSubject:
 
     @property
     def key(self) -> tuple[int, int]:
-        """What a seed needs to tell this subject from all others of its data set."""
+        """The part of the seed that is unique to this subject within its data set."""
         return int(not self.has_mask), self.index
 
     def _place(self) -> tuple[int, int]:
-        """Number of the site, from 0, and of the subject in it, from 1."""
+        """Number of the site, from 0, and of the subject at the site, from 1."""
         sizes = UNEQUAL_SITES if self.release == "3.0" else EQUAL_SITES
         site, left = 0, self.index
         while left >= sizes[site % len(sizes)]:
@@ -76,11 +76,11 @@ def layout_of(release: str) -> Layout:
 
 
 def metadata_of(subject: SynthSubject, seed: int) -> dict[str, str]:
-    """The made-up row of a subject, by column, in the order of its sheet.
+    """The made-up metadata of a subject, by column, in the order of its sheet.
 
-    R3.0: acute, subacute and chronic about equally often, one subject in ten without days and stage; of every four
-    subjects two are from ATLAS 2.0's training set, one from its test set and one new, and all of SOOP are new. The real
-    CHRONICITY seems to be a number, and mostly empty.
+    R3.0: acute, subacute and chronic are about equally frequent; one subject in ten has neither days nor stage. Of
+    every four subjects, two are from ATLAS 2.0's training set, one is from its test set, and one is new; all of SOOP
+    are new. In the real sheets CHRONICITY seems to be a number, and is mostly empty.
     """
     rng = np.random.default_rng([seed, *subject.key, 1])
     if subject.release == "2.0":

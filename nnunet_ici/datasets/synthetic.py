@@ -1,7 +1,7 @@
-"""Synthetic stroke subjects: the MNI template with infarct-like lesions, its contrast, bias field and noise varied.
+"""Synthetic stroke subjects: the MNI template with infarct-like lesions, and varied contrast, bias field and noise.
 
-Nothing here is measured from patients. The pictures look like T1w images with chronic infarcts, which is enough to try
-the whole path out and to compare losses under equal conditions, and not enough to say anything of stroke.
+Nothing here is measured from patients. The images look like T1w images with chronic infarcts. That is enough to try out
+the whole pipeline and to compare losses under equal conditions, but not to say anything about stroke.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ GRID = (197, 233, 189)  # MNI152NLin2009aSym at 1 mm, (x, y, z)
 LESIONS = (1, 10)
 VOLUME_MM3 = (10.0, 400_000.0)
 MEDIAN_VOLUME_MM3, LOG_SD = 1_500.0, 1.9
-# Where the middle cerebral artery feeds: most lesions of ATLAS lie there. MNI coordinates in mm, x without its sign.
+# The territory of the middle cerebral artery, with most lesions of ATLAS. MNI coordinates in mm, x without its sign.
 TERRITORY_MM, TERRITORY_SD_MM = (35.0, -8.0, 18.0), (14.0, 24.0, 18.0)
-CSF_LEVEL = 0.25  # of the white matter's intensity
+CSF_LEVEL = 0.25  # relative to the white matter's intensity
+SPACING_MM = (0.5, 10.0)  # the finest and coarsest grids; beyond them memory or the anatomy runs out
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,7 +41,7 @@ class Template:
         tissue: bool (D, H, W), grey or white matter.
         coordinates_mm: three float32 vectors, the MNI coordinates x, y, z along the axes W, H, D.
         spacing_mm: edge of a voxel.
-        geometry: an image of this grid.
+        geometry: any image with this grid.
     """
 
     t1: FloatArray
@@ -68,14 +69,15 @@ def load_template(spacing_mm: float = 1.0) -> Template:
     """The ICBM 2009a nonlinear symmetric template that nilearn ships inside its package; nilearn is not imported.
 
     Args:
-        spacing_mm: edge of a voxel; other than 1 mm the template is resampled.
+        spacing_mm: edge of a voxel, 0.5 to 10 mm; other than 1 mm the template is resampled.
 
     Raises:
         ModuleNotFoundError: without nilearn; says what to install.
-        ValueError: if the spacing is not positive, or the template is on another grid than ATLAS R2.0.
+        ValueError: if the spacing is out of range, or the template is on another grid than ATLAS R2.0.
     """
-    if not spacing_mm > 0:
-        raise ValueError(f"spacing must be positive. Got: {spacing_mm}")
+    if not SPACING_MM[0] <= spacing_mm <= SPACING_MM[1]:
+        low, high = SPACING_MM
+        raise ValueError(f"the spacing is out of range. Expected: {low:g} to {high:g} mm. Got: {spacing_mm:g}")
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError('the template comes with nilearn: pip install "nnunet-ici[demo]"')
@@ -113,7 +115,7 @@ def synthesize_subject(template: Template, seed: int | Sequence[int]) -> Subject
 
     Args:
         template: the brain.
-        seed: decides everything; the same seed on the same template gives the same subject.
+        seed: seed of everything random; the same seed and template give the same subject.
     """
     rng = np.random.default_rng(seed)
     count = min(LESIONS[1], LESIONS[0] + int(rng.geometric(0.35)) - 1)
@@ -123,7 +125,7 @@ def synthesize_subject(template: Template, seed: int | Sequence[int]) -> Subject
     depth = np.zeros(template.t1.shape, np.float32)
     for volume_mm3 in sorted(volumes, reverse=True):
         box, lesion = _lesion(template, volume_mm3, side if rng.random() < 0.85 else -side, rng)
-        # A small lesion is shallow: a partial loss of tissue in the place of a cavity.
+        # A small lesion is shallow: a partial loss of tissue instead of a cavity.
         deep = np.clip(0.35 + 0.14 * math.log10(volume_mm3 / VOLUME_MM3[0]) + 0.1 * rng.standard_normal(), 0.25, 0.95)
         soft = ndimage.gaussian_filter(lesion.astype(np.float32), 0.7 / template.spacing_mm)
         depth[box] = np.maximum(depth[box], deep * soft)
@@ -138,9 +140,11 @@ def synthesize_subject(template: Template, seed: int | Sequence[int]) -> Subject
 def _lesion(
     template: Template, volume_mm3: float, side: int, rng: np.random.Generator
 ) -> tuple[tuple[slice, ...], npt.NDArray[np.bool_]]:
-    """One connected lesion of about the given volume, in a box around it: the voxels nearest to its center by a
-    distance that
-    is stretched and ruffled at random, within the tissue of one hemisphere."""
+    """One connected lesion of about the given volume, in a box around it.
+
+    It consists of the voxels nearest to its center, by a distance that is stretched and ruffled at random, within the
+    tissue of one hemisphere.
+    """
     x, y, z = template.coordinates_mm
     center = _center(template, side, rng)
     radius_mm = (0.75 / math.pi * volume_mm3) ** (1 / 3)

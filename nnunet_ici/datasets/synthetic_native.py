@@ -1,4 +1,4 @@
-"""A synthetic subject as if scanned on its own: another grid for each, as in the native space of ATLAS R3.0."""
+"""A synthetic subject on a grid of its own, as in the native space of ATLAS R3.0."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["to_native"]
 
 MARGIN_MM = (1.0, 16.0)  # around the brain, on each of the six sides
 ZOOM = (0.9, 1.2)
-ISOTROPIC = 0.6  # share of the subjects
+ISOTROPIC = 0.6  # fraction of the subjects
 TILT_DEGREES = 6.0
-FLIPPED = 0.4  # share of the subjects whose x axis runs the other way
+FLIPPED = 0.4  # fraction of the subjects whose x axis runs the other way
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,15 +26,14 @@ FloatArray = npt.NDArray[np.float64]
 def to_native(subject: Subject, seed: int | Sequence[int]) -> Subject:
     """The same brain on a grid of its own.
 
-    It is turned by some degrees, has voxels of 0.9 to 1.2 times the size along each axis (the same along all of them in
-    about 6 of 10 subjects), and is cut out around the brain with a margin of 1 to 16 mm.
-
-    Every lesion keeps one voxel at the least.
+    The grid is rotated by a few degrees, its voxels have 0.9 to 1.2 times the size along each axis (the same along all
+    axes in about 6 of 10 subjects), and it leaves a margin of 1 to 16 mm around the brain. Every lesion keeps at least
+    one voxel.
 
     Args:
-        subject: with an image that is 0 outside the brain, as of
+        subject: a subject whose image is 0 outside the brain, as made by
             :func:`~nnunet_ici.datasets.synthetic.synthesize_subject`.
-        seed: decides the grid.
+        seed: seed of the grid.
 
     Returns:
         Image (int16, 0 outside the brain) and mask (uint8) on the new grid.
@@ -70,7 +69,7 @@ def _extent(image: sitk.Image, direction: FloatArray) -> tuple[FloatArray, Float
 
 
 def _keep_each_lesion(before: sitk.Image, after: sitk.Image) -> None:
-    """Put one voxel into ``after`` for each lesion of ``before`` that fell between the voxels."""
+    """Set one voxel of ``after`` for each lesion of ``before`` that fell between the voxels."""
     labels, count = label_array(sitk.GetArrayFromImage(before))
     array = sitk.GetArrayViewFromImage(after)
     origin_mm, axes = np.array(after.GetOrigin()), np.array(after.GetDirection()).reshape(3, 3)
@@ -82,6 +81,6 @@ def _keep_each_lesion(before: sitk.Image, after: sitk.Image) -> None:
 
 
 def _points_mm(image: sitk.Image, voxels: npt.NDArray[np.int64]) -> FloatArray:
-    """Where voxels, (N, 3) in z y x, are: (N, 3) in x y z."""
+    """The positions of voxels: from indices (N, 3), z y x, to mm (N, 3), x y z."""
     axes = np.array(image.GetDirection()).reshape(3, 3)
     return np.array(image.GetOrigin()) + voxels[:, ::-1] * np.array(image.GetSpacing()) @ axes.T

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_ici.images import is_hidden
+from nnunet_ici.images import visible
 
 __all__ = [
     "FILE_ENDINGS",
@@ -30,7 +30,7 @@ def find_file_ending(folder: Path, declared: str | None) -> str:
     """
     if declared is not None:
         return declared
-    names = [file.name for file in folder.iterdir() if not is_hidden(file)]
+    names = [file.name for file in visible(folder, "*")]
     endings = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
     if len(endings) != 1:
         raise ValueError(
@@ -48,8 +48,7 @@ def find_above(prediction: Path, name: str) -> Path | None:
 
 def list_cases(folder: Path, file_ending: str) -> dict[str, Path]:
     """The files of a folder by case, the name without its ending, sorted; hidden files are left out."""
-    files = (file for file in folder.iterdir() if file.name.endswith(file_ending) and not is_hidden(file))
-    return {file.name[: -len(file_ending)]: file for file in sorted(files)}
+    return {file.name[: -len(file_ending)]: file for file in visible(folder, f"*{file_ending}")}
 
 
 @dataclass(frozen=True)
