@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from nnunet_ici.instances import components, label_components, labelling_backend
-from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances.labelling_cc3d import label_array
 from tests.conftest import comb, corners, snake, spiral
 
 NEEDS_TRITON = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")

@@ -23,7 +23,7 @@ ALLOWED = {
     "evaluation": {"on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "datasets": {"on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "losses": {"instances", "settings", "checks"},
-    "instances": {"checks"},
+    "instances": {"on_demand", "checks"},
     "output": {"parallel"},
     "drawing": {"geometry"},
     "settings": set(),

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nnunet_ici.instances import _torch
-from nnunet_ici.instances._torch import label_union_find
+from nnunet_ici.instances.labelling_torch import label_union_find
 from tests.conftest import comb, snake, spiral
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.geometry import Grid, turn_between
 from nnunet_ici.images import is_straight, read_nifti, whole_numbers
-from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances.labelling_cc3d import label_array
 
 __all__ = ["Report", "binary_mask", "check_session", "find_duplicates"]
 

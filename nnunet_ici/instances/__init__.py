@@ -8,8 +8,9 @@ The names are loaded on demand: evaluation and converters label with cc3d alone,
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from nnunet_ici.on_demand import load
 
 if TYPE_CHECKING:
     from nnunet_ici.instances.components import label_components, labelling_backend
@@ -19,18 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Instances", "PartSums", "Source", "find_instances", "label_components", "labelling_backend"]
 
-_MODULES = {
-    "Instances": "parts",
-    "PartSums": "parts",
-    "Source": "source",
-    "find_instances": "find",
-    "label_components": "components",
-    "labelling_backend": "components",
-}
+_PARTS = dict.fromkeys(("Instances", "PartSums"), "parts") | {"Source": "source", "find_instances": "find"}
+_PARTS |= dict.fromkeys(("label_components", "labelling_backend"), "components")
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return globals().setdefault(name, value)
+    return load(__name__, name, _PARTS)

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from nnunet_ici.instances._cc3d import label_array
-from nnunet_ici.instances._torch import label_union_find
+from nnunet_ici.instances.labelling_cc3d import label_array
+from nnunet_ici.instances.labelling_torch import label_union_find
 
 __all__ = ["HAS_TRITON", "label_components", "labelling_backend"]
 

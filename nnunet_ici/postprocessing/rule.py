@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import has_regions, label_values, probability_of
-from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances.labelling_cc3d import label_array
 
 __all__ = ["FORMAT", "Rule", "Setting", "component_table", "read_rule"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nnunet_ici.evaluation.matching import Matching, bounding_box, match_instances
 from nnunet_ici.evaluation.metrics import dice, dice_of_counts, f1_of_counts, lesion_f1
-from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances.labelling_cc3d import label_array
 from nnunet_ici.postprocessing.rule import Setting, component_table
 
 __all__ = ["STATISTICS", "Grid", "score_mask", "sweep_case"]

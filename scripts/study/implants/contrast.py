@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances.labelling_cc3d import label_array
 
 __all__ = [
     "BLUR_MM",

@@ -21,7 +21,7 @@ from nnunet_ici.datasets.atlas_to_raw import BadInputError, check_target
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_json
 from nnunet_ici.datasets.synthetic import load_template
 from nnunet_ici.images import read_image
-from nnunet_ici.instances._cc3d import label_array
+from nnunet_ici.instances.labelling_cc3d import label_array
 from nnunet_ici.output import complete_or_absent
 from nnunet_ici.parallel import in_parallel
 from scripts.study.implants.case import make_case
