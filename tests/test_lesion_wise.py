@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from nnunet_ici.evaluation.brats import lesion_wise_dice
 from nnunet_ici.losses import LesionWiseLoss, PQLoss, lesionwise_loss, pq_loss
 from tests import reference
 from tests import reference_rivals as rivals
@@ -40,6 +42,25 @@ def test_a_missed_lesion_weighs_as_much_as_a_false_one_whatever_their_sizes():
         false[0, 0, 16 : 16 + size, 16 : 16 + size] = 1
         values += [lesionwise_loss(prob, missed).item(), lesionwise_loss(false, target).item()]
     assert values == pytest.approx([0.5] * 6, abs=1e-4)
+
+
+@in_2d_and_3d
+@pytest.mark.parametrize("exclude", [True, False])
+def test_on_binary_predictions_it_is_the_lesion_wise_dice_of_the_evaluation(axes, exclude, rng):
+    """With Eq. 3 as the BraTS challenges count, without dilation and smallest volume."""
+    compared = 0
+    for _ in range(150):
+        shape = rng.integers(1, 24 if axes == 2 else 12, size=axes)
+        label, prediction = (rng.random(shape) < rng.choice([0, 0.02, 0.1, 0.4]) for _ in range(2))
+        if not label.any() and not prediction.any():
+            continue  # nothing to count: the metric is 1, and the loss has nothing to teach
+        given = tensors(prediction[None, None].astype(np.float64), label[None, None])
+        expected = lesion_wise_dice(label, prediction, exclude_other_instances=exclude)
+        # Without eps: with it a missed lesion of one voxel has a Dice of 1e-5.
+        actual = 1 - lesionwise_loss(*given, exclude_other_instances=exclude, smooth=0).item()
+        assert actual == pytest.approx(expected, abs=1e-6)
+        compared += 1
+    assert compared > 100
 
 
 @in_2d_and_3d

@@ -104,9 +104,11 @@ def lesionwise_loss(
     mean probability of a predicted instance P_m that touches no label; Z the number of label instances and F that of
     false predicted ones in the mini-batch, for each class; classes are averaged. f is ``false_weight``.
 
-    Source: ours. On binary predictions, with f = 1, this is one minus the lesion-wise Dice in the way of the BraTS
-    challenges since 2023 (Dice of the lesions, summed over TP + FN + FP), without their dilation and smallest volume;
-    with Eq. 5 a predicted instance that covers several lesions is not punished for the voxels of the others.
+    Source: ours. On binary predictions, with f = 1, this is one minus
+    :func:`~nnunet_ici.evaluation.brats.lesion_wise_dice`, up to eps. With Eq. 3 that is the lesion-wise Dice of the
+    BraTS challenges since 2023 (the Dice of the lesions, summed over TP + FN + FP) without their dilation and smallest
+    volume. With Eq. 5, the default, a predicted instance that covers several lesions is not punished for the voxels of
+    the others, which BraTS does.
 
     Args:
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].
