@@ -2,7 +2,7 @@
 # From nothing to a table, in one command: a virtual environment, a small synthetic ATLAS, nnU-Net's own trainer and
 # ours for the same few epochs, their ensemble, what each missed, and a report to look at.
 #
-#   scripts/demo.sh [TRAINER]       TRAINER in the place of nnUNetTrainerICI, such as nnUNetTrainerDual
+#   scripts/demo.sh [TRAINER]       TRAINER instead of nnUNetTrainerICI, such as nnUNetTrainerDual
 #
 # DEMO names the folder to work in (default: demo, beside this folder; it must not exist, or be from an earlier run, which
 # goes on where it stopped), VENV the virtual environment (default: $DEMO/venv), PYTHON the interpreter to make it with,

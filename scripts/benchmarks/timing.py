@@ -116,8 +116,10 @@ def take_turns(
 
 
 def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory that a run held at once, above what was held before: of the allocator on CUDA, of the process on
-    Linux with glibc, in whole pages; None elsewhere."""
+    """The most memory in bytes that a run held at once, above what was held before.
+
+    On CUDA that of the allocator; on Linux with glibc that of the process, in whole pages; None elsewhere.
+    """
     if device.type == "cuda":
         synchronize(device)
         before = torch.cuda.memory_allocated(device)

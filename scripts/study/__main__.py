@@ -36,11 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     for command in (queue, work, status, stopping):
         command.add_argument("work", type=Path, metavar="WORK", help="a folder to work in, outside of the repository")
     queue.add_argument("rows", nargs="+", choices=sorted(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
-    queue.add_argument("--trainers", nargs="+", help="of the rows, these only")
-    queue.add_argument("--seeds", nargs="+", type=int, help="of the rows, these only")
+    queue.add_argument("--trainers", nargs="+", help="only these trainers of the rows")
+    queue.add_argument("--seeds", nargs="+", type=int, help="only these seeds of the rows")
     queue.add_argument("--first", action="store_true", help="before what is in the queue")
     for command in (work, status):
-        command.add_argument("--threads", type=int, default=1, help="of each run, on the CPU")
+        command.add_argument("--threads", type=int, default=1, help="threads of each run on the CPU")
         command.add_argument("--results", type=Path, default=RESULTS, help="where results go (default: the repository)")
     work.add_argument("--jobs", type=int, default=1, help="runs side by side")
     work.add_argument("--background", action="store_true", help="return at once; see status and stop")

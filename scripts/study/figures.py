@@ -29,7 +29,7 @@ def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
 
     Args:
         parts: title and runs of each data set, the baseline among them.
-        path: of the PNG.
+        path: where the PNG goes.
     """
     heights = [max(len(runs) - 1, 1) for _, runs in parts]
     figure = Figure(figsize=(12, 1.2 + sum(0.34 * height + 0.75 for height in heights)), layout="constrained")

@@ -23,7 +23,7 @@ class Data:
         source: where its files come from; unused for synthetic data.
         train: number of cases for training and validation.
         test: number of test cases.
-        patch_size, features, batch_size: of the small plans.
+        patch_size, features, batch_size: settings of the small plans.
         epochs, iterations: length of the training, iterations an epoch.
         spacing_mm: edge of a voxel of synthetic data.
     """

@@ -36,8 +36,8 @@ def shrink(
         configuration: to shrink; the others are dropped.
         patch_size: in voxels, rounded up to what the network's strides divide; never beyond the planned patch.
         features: one number for each stage of the network kept.
-        batch_size: of the training.
-        name: of the new plans.
+        batch_size: batch size of the training.
+        name: name of the new plans.
 
     Raises:
         KeyError: if the plans do not hold the configuration.

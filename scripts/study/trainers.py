@@ -1,7 +1,7 @@
 """What the study compares and the package has no name for: the published form of the ICI loss, and narrower thresholds.
 
 In the published form probabilities go in, and so a missed lesion has no gradient from the instance term, and the center
-map is constant. Labels come from SciPy here, in the place of a fixed number of max-poolings: what is compared is the
+map is constant. Labels come from SciPy here instead of a fixed number of max-poolings: what is compared is the
 loss, not the labelling.
 """
 

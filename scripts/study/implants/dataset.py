@@ -64,7 +64,7 @@ def part_patients(patients: Sequence[str], seed: int = 0) -> Patients:
 
     Args:
         patients: their names, three at least; the order does not matter.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
         ValueError: for fewer than three patients, or one given twice.
@@ -101,12 +101,12 @@ def implant_lesions(
     a case depends on the seed, the spacing, the masks, its patient and whether it is that patient's first, second, ...
 
     Args:
-        masks: a folder of ``*.nii.gz``, one mask a patient, 3D, in MNI space, 1 = lesion; patients are named by file.
+        masks: a folder of ``*.nii.gz``, one mask per patient, 3D, in MNI space, 1 = lesion; patients are named by file.
         raw: nnU-Net's ``nnUNet_raw``; the folder ``DatasetXXX_Implants`` is made in it.
         dataset_id: XXX, 1 to 999.
         training: number of cases for training and validation, 2 at least: one for each.
         testing: number of cases for testing.
-        seed: of everything.
+        seed: seed of all random draws.
         spacing_mm: edge of a voxel, 1 to 4.
         processes: that make cases.
 
