@@ -32,6 +32,9 @@ def test_shrunk_plans_fit_together():
     assert len(network["n_conv_per_stage_decoder"]) == 2
     assert [config["batch_size"], config["data_identifier"]] == [3, "nnUNetPlans_3d_fullres"]
     assert shrunk["plans_name"] == TARGET and list(shrunk["configurations"]) == ["3d_fullres"]
+    assert (
+        shrink(full, "3d_fullres", [16, 16, 16], [4, 8, 16], 2, "nnUNetPlans_mine")["plans_name"] == "nnUNetPlans_mine"
+    )
     assert full["plans_name"] == "nnUNetPlans" and full["configurations"]["3d_fullres"]["batch_size"] == 2
 
 

@@ -14,6 +14,7 @@ from scripts.study.__main__ import main
 from scripts.study.job_queue import Queue, add_to_queue, read_queue, running, start, stop
 from scripts.study.machine import describe_machine
 from scripts.study.metrics import measure_case
+from scripts.study.prepare import copy_part, environment, plans_name
 from scripts.study.sets import ROWS
 
 
@@ -31,6 +32,28 @@ def test_the_file(tmp_path, capsys):
     (tmp_path / "queue.txt").write_text("# first\n\nnuclei nnUNetTrainer 0  # the baseline\nnuclei nnUNetTrainer x\n")
     with pytest.raises(ValueError, match=r"not a run. Expected: DATA TRAINER SEED. Got: nuclei nnUNetTrainer x"):
         read_queue(tmp_path)
+
+
+def test_a_part_of_a_data_set_is_copied(tmp_path):
+    source = tmp_path / "source"
+    for folder, count in (("Tr", 5), ("Ts", 3)):
+        for kind in ("images", "labels"):
+            (source / f"{kind}{folder}").mkdir(parents=True)
+            for number in range(count):
+                (source / f"{kind}{folder}" / f"{number}.png").write_text(f"{kind}{number}")
+    (source / "dataset.json").write_text('{"numTraining": 5, "file_ending": ".png"}')
+    copy_part(source, tmp_path / "part", train=4, test=1)
+    assert sorted(path.name for path in (tmp_path / "part" / "labelsTr").iterdir()) == [f"{i}.png" for i in range(4)]
+    assert [path.read_text() for path in (tmp_path / "part" / "imagesTs").iterdir()] == ["images0"]
+    assert json.loads((tmp_path / "part" / "dataset.json").read_text()) == {"numTraining": 4, "file_ending": ".png"}
+
+
+def test_every_run_has_results_of_its_own_and_every_data_set_plans(tmp_path):
+    planning, seeds = environment(tmp_path), [environment(tmp_path, f"abc/seed{seed}") for seed in (0, 1)]
+    assert len({e["nnUNet_results"] for e in (planning, *seeds)}) == 3
+    assert len({e["nnUNet_raw"] for e in (planning, *seeds)}) == 1
+    assert [e["nnUNet_n_proc_DA"] for e in (planning, *seeds)] == ["1", "0", "0"]
+    assert plans_name("implants2d") != plans_name("implants2d_wide")  # of one data set of nnU-Net
 
 
 @pytest.fixture
