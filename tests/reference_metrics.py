@@ -68,7 +68,7 @@ def atlas22(truth, pred):
     return {
         "atlas22.dsc": dice(truth, pred),
         "atlas22.volume_difference": atlas_volume_difference(truth[None], pred[None])[0],
-        "atlas22.simple_lesion_count": lesion_count_difference(truth, pred, corners=False),
+        "atlas22.lesion_count_difference": lesion_count_difference(truth, pred, corners=False),
         "atlas22.lesion_f1": lesion_f1(truth, pred, corners=False),
     }
 

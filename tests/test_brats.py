@@ -201,7 +201,7 @@ def test_regions_of_dataset_json_and_the_options(tmp_path, capsys):
         "enhancing": (1, 0, 0, pytest.approx(0.8)),
     }
     out = capsys.readouterr().out
-    assert "## BraTS (since 2023)" in out and "Label dilated once, lesions up to 2 mm3 left out." in out
+    assert "BraTS (since 2023)" in out and "Label dilated once, lesions up to 2 mm3 left out." in out
     assert read_summary(tmp_path)["brats"] == {"dilation": 1, "smallest_mm3": 2}
     assert counts("--brats", "gli")["enhancing"] == (0, 0, 0, 1)
     assert read_summary(tmp_path)["brats"] == {"dilation": 3, "smallest_mm3": 50}

@@ -93,6 +93,28 @@ def test_one_fold(root):
     assert [row[:2] for row in evaluate(root, "-tr", A, "-f", "1")] == [(A, "c2"), (A, "c3")]
 
 
+def test_the_fold_with_all_cases(root, capsys):
+    trainer = validation(root).parent.parent
+    for fold in (0, 1):
+        for path in validation(root, fold=fold).iterdir():
+            write(trainer / "fold_all" / "validation" / path.name, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+    assert len(evaluate(root, "-tr", A)) == 4  # the folds 0 and 1: nothing is in two of them
+    shutil.rmtree(root / "out")
+    (root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()  # nnU-Net writes none for this fold
+    expected = [(A, case, "cell", 1) for case in ("c0", "c1", "c2", "c3")]
+    assert evaluate(root, "-tr", A, "-f", "all") == expected
+    shutil.rmtree(root / "out")
+    (trainer / "fold_all" / "validation" / "c3.png").unlink()
+    evaluate(root, "-tr", A, "-f", "all", expected=1)
+    assert f"{A}: no prediction for case c3. Expected: " in capsys.readouterr().err
+    evaluate(root, "-tr", A, "-f", "all", "0", expected=1)
+    report = capsys.readouterr().err
+    assert "-f all is a fold with all cases. Expected: no other fold beside it. Got: all 0" in report
+    with pytest.raises(SystemExit):
+        evaluate(root, "-tr", A, "-f", "none")
+    assert "-f: Expected: the number of a fold, or all. Got: none" in capsys.readouterr().err
+
+
 def test_names_of_the_models(root):
     rows = evaluate(root, "-tr", f"plain={A}", f"ICI={B}", f"again={A}", "-f", "0")
     assert [row[0] for row in rows] == ["plain", "plain", "ICI", "ICI", "again", "again"]
@@ -184,15 +206,15 @@ def test_trainers_need_a_data_set(root, capsys):
 
 def test_unused_splits(tmp_path):
     path = tmp_path / "splits_final.json"
-    assert validation_cases(path, [0]) is None
+    assert validation_cases(path, ["0"]) is None
     path.write_text(json.dumps([{"train": [], "val": ["a", "b"]}, {"train": [], "val": ["c"]}]))
-    assert validation_cases(path, [0, 1]) == {"a", "b", "c"} and validation_cases(path, [1]) == {"c"}
-    with pytest.raises(ValueError, match=r"is no use\. Expected: a list of folds with val, \[2\] among them\. Got: "):
-        validation_cases(path, [2])
+    assert validation_cases(path, ["0", "1"]) == {"a", "b", "c"} and validation_cases(path, ["1"]) == {"c"}
+    with pytest.raises(ValueError, match=r"is no use\. Expected: a list of folds with val, 2 among them\. Got: "):
+        validation_cases(path, ["2"])
     for content in ("[]", "{", '[{"train": ["a"]}]', '[{"val": []}]', "3"):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"splits_final\.json is no use\."):
-            validation_cases(path, [0])
+            validation_cases(path, ["0"])
 
 
 def test_folders_of_data_sets(tmp_path):
@@ -212,13 +234,13 @@ def test_folds_without_a_validation(tmp_path):
     (folder / "fold_0" / "validation").mkdir(parents=True)
     (folder / "fold_1").mkdir()  # still being trained
     (folder / "fold_all" / "validation").mkdir(parents=True)
-    assert folds_with_predictions(tmp_path, "T", "P", "C") == {0}
+    assert folds_with_predictions(tmp_path, "T", "P", "C") == {"0"}
     assert folds_with_predictions(tmp_path, "U", "P", "C") == set()
     with pytest.raises(ValueError, match=r"fold_0/validation holds no predictions\. Expected: \*\.png"):
-        fold_predictions(tmp_path, "T", "P", "C", ".png", [0])
+        fold_predictions(tmp_path, "T", "P", "C", ".png", ["0"])
     (folder / "fold_0" / "validation" / "a.png").touch()
-    assert list(fold_predictions(tmp_path, "T", "P", "C", ".png", [0]).files) == ["a"]
+    assert list(fold_predictions(tmp_path, "T", "P", "C", ".png", ["0"]).files) == ["a"]
     with pytest.raises(ValueError, match=r"fold_1/validation holds no predictions"):
-        fold_predictions(tmp_path, "T", "P", "C", ".png", [0, 1])
+        fold_predictions(tmp_path, "T", "P", "C", ".png", ["0", "1"])
     with pytest.raises(ValueError, match=r"T__P__C holds no predictions\. Expected: fold_X/validation/\*\.png"):
         fold_predictions(tmp_path, "T", "P", "C", ".png", [])

@@ -79,19 +79,43 @@ def test_by_size_by_hand():
         "to": 10,
         "label": 2,
         "found": 1,
-        "predicted": 2,
+        "missed": 1,
         "false": 1,
         "recall": 0.5,
         "precision": 0.5,
         "f1": 0.5,
     }
-    assert (middle["recall"], middle["f1"]) == (1, 1) and math.isnan(middle["precision"])
+    assert (middle["recall"], middle["precision"], middle["f1"]) == (1, 1, 1)
     assert (large["precision"], large["f1"], large["to"]) == (0, 0, math.inf) and math.isnan(large["recall"])
+
+
+def test_recall_precision_and_f1_by_size_are_of_one_matching(rng):
+    """A small prediction on a large lesion leaves no precision of 0 beside an F1 above 0 among the small ones."""
+    rows = [
+        instance("label", 5, 1),
+        instance("label", 50, 1),
+        instance("predicted", 5, 0),
+        instance("predicted", 50, 1),
+    ]
+    small, large = by_size(rows, [10])
+    assert (small["recall"], small["precision"], small["f1"]) == (1, 0.5, pytest.approx(2 / 3))
+    assert (large["recall"], large["precision"], large["f1"]) == (1, 1, 1)
+    for _ in range(50):
+        rows = [
+            instance(rng.choice(["label", "predicted"]), float(size), int(rng.integers(2)))
+            for size in rng.integers(1, 50, size=rng.integers(1, 30))
+        ]
+        for group in by_size(rows, [10, 20]):
+            recall, precision = group["recall"], group["precision"]
+            if group["found"]:
+                assert group["f1"] == pytest.approx(2 * recall * precision / (recall + precision))
+            else:
+                assert not group["f1"] > 0
 
 
 def test_by_size_of_nothing():
     (group,) = by_size([], [])
-    assert (group["from"], group["to"], group["label"], group["predicted"]) == (0, math.inf, 0, 0)
+    assert (group["from"], group["to"], group["label"], group["false"]) == (0, math.inf, 0, 0)
     assert all(math.isnan(group[key]) for key in ("recall", "precision", "f1"))
 
 
@@ -101,7 +125,7 @@ def test_every_instance_is_in_one_range(rng):
         for size in rng.integers(1, 50, size=200)
     ]
     groups, (whole,) = by_size(rows, [5, 10, 20]), by_size(rows, [])
-    for key in ("label", "found", "predicted", "false"):
+    for key in ("label", "found", "missed", "false"):
         assert sum(group[key] for group in groups) == whole[key]
 
 

@@ -33,8 +33,24 @@ def test_the_numbers(folders, capsys):
     assert (missed["total"], missed["cases_with"], missed["mean"]) == (1, 1, 0.5)
     assert summary["models"]["B"]["foreground"]["isles.lesion_f1"]["mean"] == 1
     assert summary["files"]["one"]["predictions"]["A"] == str(folders / "A" / "one.nii.gz")
-    table = (folders / "out" / "tables.md").read_text()
-    assert table in capsys.readouterr().out and "| B | **1.000** (1) |" in table
+    assert "| B | 1.000 (1) |" in (folders / "out" / "tables.md").read_text()  # not bold: two cases are too few
+
+
+def test_the_terminal(folders, capsys):
+    """Paths first and last; an overview, then the tables, in aligned columns and without Markdown."""
+    evaluate(folders)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [f"2 cases: {folders / 'gt'}", f"A: {folders / 'A'}", f"B: {folders / 'B'}"]
+    assert lines[-1] == f"written to {folders / 'out'}"
+    at = lines.index("Overview")
+    assert lines[at + 1 : at + 4] == [
+        "model  Dice ↑  lesion F1 ↑  lesion-wise Dice ↑  instances  missed ↓  false ↓",
+        "A      0.944   0.750        0.667               3          1         1",
+        "B      1.000   1.000        1.000               3          0         0",
+    ]
+    titles = ["Overview", "ATLAS challenge (ISLES 2022)", "Detection by size", "Differences to A"]
+    assert sorted(titles, key=lines.index) == titles
+    assert not any(mark in line for line in lines for mark in ("| ", "**", "##"))
 
 
 def test_all_outputs_say_the_same(folders):

@@ -25,14 +25,17 @@ def test_everything_wrong_in_one_report(folders, capsys):
     path = folders / "B" / "two.nii.gz"
     path.write_bytes(path.read_bytes()[:-30])
     write(folders / "A" / "two.nii.gz", np.full((6, 16, 16), 0.5, np.float32))
-    evaluate(folders, "--sizes", "5", "1", expected=1)
+    evaluate(folders, "--sizes", "5", "1", expected=1)  # what can be known without reading an image
     report = capsys.readouterr().err
-    assert "5 problems, nothing was written:" in report
+    assert "2 problems, nothing was written:" in report and "--sizes are no edges" in report
     assert f"A: prediction without a ground truth: {folders / 'A' / 'three.nii.gz'}" in report
+    (folders / "A" / "three.nii.gz").unlink()
+    evaluate(folders, expected=1)
+    report = capsys.readouterr().err
+    assert "3 problems, nothing was written:" in report
     assert "another shape than its ground truth. Expected: (6, 16, 16)" in report and "Got: (5, 16, 16)" in report
     assert f"{path} cannot be read. Expected: a whole image. Got: Compressed file ended" in report
     assert "is not a label map. Expected: whole numbers. Got: 0.5 and 1535 more of 1536 values" in report
-    assert "--sizes are no edges" in report
 
 
 def test_values_without_a_class(folders, capsys):
@@ -46,8 +49,10 @@ def test_values_without_a_class(folders, capsys):
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (["A"], r"-pred is malformed. Expected: NAME=DIR. Got: A"),
-        (["=x"], r"-pred is malformed. Expected: NAME=DIR. Got: =x"),
+        (["A"], "A cannot be read. Expected: a folder. Got: no such folder"),  # the folder A, of that name
+        (["=x"], "-pred is malformed. Expected: NAME=DIR or DIR. Got: =x"),
+        (["x="], "-pred is malformed. Expected: NAME=DIR or DIR. Got: x="),
+        (["{root}/A", "A={root}/B"], "-pred has two folders of one name. Expected: each name once."),
         (["A={root}/A", "A={root}/B"], "-pred has two folders of one name. Expected: each name once."),
         (["A={root}/none"], "none cannot be read. Expected: a folder. Got: no such folder"),
         (["A={root}/empty"], "empty holds no label map. Expected: *.nii.gz. Got: 0 other files"),

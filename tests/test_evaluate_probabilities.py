@@ -31,8 +31,8 @@ def test_probabilities_beside_the_predictions(folders, rng):
     summary = read_summary(folders)
     assert list(summary["froc"]) == ["A"]
     assert summary["froc"]["A"]["foreground"]["sensitivity"][-1] == 1
-    assert "| PR-AUC |" in (folders / "out" / "tables.md").read_text()
-    assert "| FROC |" in (folders / "out" / "tables.md").read_text()
+    assert "| PR-AUC ↑ |" in (folders / "out" / "tables.md").read_text()
+    assert "| FROC ↑ |" in (folders / "out" / "tables.md").read_text()
 
 
 def test_ignored_voxels_have_no_probability(tmp_path):

@@ -112,7 +112,7 @@ def test_cases_of_the_paper(label, prediction, all_missed, no_mistake):
 def test_corners_part_the_two_challenges():
     label, prediction = np.eye(2, dtype=np.uint8), np.array([[1, 0], [0, 0]], np.uint8)
     values = evaluate_case(label, prediction)
-    assert (values["atlas22.simple_lesion_count"], values["isles.lesion_count_difference"]) == (1, 0)
+    assert (values["atlas22.lesion_count_difference"], values["isles.lesion_count_difference"]) == (1, 0)
     assert (values["atlas22.lesion_f1"], values["isles.lesion_f1"]) == (pytest.approx(2 / 3), 1)
 
 

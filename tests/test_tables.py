@@ -5,22 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 
 import pytest
 
-from nnunet_ici.evaluation.detection import by_size
-from nnunet_ici.evaluation.families import metrics_of
-from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown
+from nnunet_ici.evaluation.detection import FALSE_PER_CASE, FROC_NOTE, by_size, froc, froc_score
+from nnunet_ici.evaluation.evaluation_tables import comparison_table, family_table, overview_table, size_table
+from nnunet_ici.evaluation.families import FAMILIES, metrics_of
+from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown, to_text
 from nnunet_ici.evaluation.summary import summarise
-from nnunet_ici.evaluation.tables import (
-    Cell,
-    Table,
-    comparison_table,
-    family_table,
-    format_value,
-    ranked_table,
-    size_table,
-)
+from nnunet_ici.evaluation.tables import Cell, Table, format_value, ranked_table
 
 nan = math.nan
 
@@ -53,12 +47,60 @@ def test_ties_share_the_better_rank():
     assert column(equal, "mean rank") == [("1.00", None, True)] * 2
 
 
-@pytest.mark.parametrize("better", ["higher", "lower"])
-def test_nan_ranks_last_and_is_never_bold(better):
-    table = ranked_table("x", "X", [("m", better)], {("a", "l"): [nan], ("b", "l"): [0.5], ("c", "l"): [nan]})
-    assert column(table, "m") == [("-", 2, False), ("0.500", 1, True), ("-", 2, False)]
-    nothing = ranked_table("x", "X", [("m", better)], {("a", "l"): [nan], ("b", "l"): [nan]})
-    assert column(nothing, "m") == [("-", 1, False)] * 2
+def test_a_column_in_which_a_model_has_no_value_is_not_ranked():
+    columns = [("Dice", "higher"), ("m", "lower")]
+    table = ranked_table("x", "X", columns, {("a", "l"): [0.25, nan], ("b", "l"): [0.5, 0.5], ("c", "l"): [0.75, 1.0]})
+    assert column(table, "m") == [("-", None, False), ("0.500", None, False), ("1.000", None, False)]
+    assert column(table, "mean rank") == [("3.00", None, False), ("2.00", None, False), ("1.00", None, True)]
+    nothing = ranked_table("x", "X", [("m", "lower")], {("a", "l"): [nan], ("b", "l"): [nan]})
+    assert column(nothing, "m") == column(nothing, "mean rank") == [("-", None, False)] * 2
+
+
+def detection_rows(model, precisions):
+    """A row for each case: recall 0.5 and the precision given."""
+    names = {"model": model, "class": "l"}
+    return [
+        {**names, "case": str(case), "detection.recall": 0.5, "detection.precision": precision}
+        for case, precision in enumerate(precisions)
+    ]
+
+
+DETECTION = [metric for metric in metrics_of(["detection"]) if metric.title in ("recall", "precision")]
+FULL = "Lesions are connected through faces, edges and corners (26 neighbours, 8 in 2D)."
+
+
+def test_means_over_different_cases_say_so_and_are_not_ranked():
+    rows = detection_rows("a", [1.0] * 2 + [nan] * 10) + detection_rows("b", [0.75] * 12)
+    table = family_table("detection", rows, DETECTION, {})
+    assert column(table, "precision") == [("1.000 (n = 2)", None, False), ("0.750", None, False)]
+    assert column(table, "recall") == [("0.500", 1, True)] * 2
+    assert column(table, "mean rank") == [("1.00", None, True)] * 2
+    assert "n: the number of cases in which the metric has a value, where it is not all of them." in table.note
+    assert "Models whose means are over different cases are not ranked." in table.note
+    # the same number of cases, but not the same cases
+    rows = detection_rows("a", [nan] + [1.0] * 11) + detection_rows("b", [0.75] * 11 + [nan])
+    table = family_table("detection", rows, DETECTION, {})
+    assert column(table, "precision") == [("1.000 (n = 11)", None, False), ("0.750 (n = 11)", None, False)]
+    # the same cases: the means can be compared
+    rows = detection_rows("a", [nan] + [1.0] * 11) + detection_rows("b", [nan] + [0.75] * 11)
+    table = family_table("detection", rows, DETECTION, {})
+    assert column(table, "precision") == [("1.000 (n = 11)", 1, True), ("0.750 (n = 11)", 2, False)]
+
+
+@pytest.mark.parametrize(("cases", "bold"), [(9, False), (10, True)])
+def test_nothing_is_bold_with_fewer_than_ten_cases(cases, bold):
+    rows = detection_rows("a", [1.0] * cases) + detection_rows("b", [0.75] * cases)
+    table = family_table("detection", rows, DETECTION, {})
+    assert column(table, "precision") == [("1.000", 1, bold), ("0.750", 2, False)]
+    assert any(cell.best for line in table.rows for cell in line) == bold
+    why = "Nothing is bold: with 9 cases, fewer than 10, the best value may be chance."
+    assert table.note == (FULL if bold else f"{FULL} {why}")
+    differences = comparison_table(rows, DETECTION)
+    assert any(cell.best for line in differences.rows for cell in line) == bold
+    why = "Nothing is bold below 10 cases, as an interval over so few is too narrow."
+    assert (why in differences.note) == (not bold)
+    alone = family_table("detection", detection_rows("a", [1.0] * cases), DETECTION, {})
+    assert alone.note == FULL  # one model: nothing could be bold
 
 
 def test_one_model_has_no_ranks():
@@ -100,36 +142,87 @@ def row(model, case, dsc, missed, false, name="lesion"):
 
 def test_the_table_of_the_paper():
     rows = [row("a", "1", 0.5, 2, 0), row("a", "2", 0.75, 0, 0), row("b", "1", 1.0, 3, 1), row("b", "2", 1.0, 0, 0)]
-    table = family_table("paper", summarise(rows, PAPER), PAPER, {})
-    assert column(table, "DSC") == [("0.625", 2, False), ("1.000", 1, True)]
+    table = family_table("paper", rows, PAPER, {})
+    assert column(table, "Dice") == [("0.625", 2, False), ("1.000", 1, False)]
     assert column(table, "instances") == [("10", None, False)] * 2
-    assert column(table, "missed") == [("2", 1, True), ("3", 2, False)]
-    assert column(table, "cases with missed") == [("1", 1, True), ("1", 1, True)]
-    assert column(table, "cases with false") == [("0", 1, True), ("1", 2, False)]
+    assert column(table, "missed") == [("2", 1, False), ("3", 2, False)]
+    assert column(table, "cases with missed") == [("1", 1, False), ("1", 1, False)]
+    assert column(table, "cases with false") == [("0", 1, False), ("1", 2, False)]
+    assert table.over == "Dice: mean over the cases; everything else: totals"
 
 
 def test_froc_is_a_column_of_detection():
-    recall = [metric for metric in metrics_of(["detection"]) if metric.name == "detection.recall"]
-    rows = [{"model": model, "case": "1", "class": "l", "detection.recall": 0.5} for model in "ab"]
-    summary = summarise(rows, recall)
-    table = family_table("detection", summary, recall, {"a": {"l": nan}, "b": {"l": 0.25}})
-    assert column(table, "FROC") == [("-", 2, False), ("0.250", 1, True)]
-    assert "FROC" not in family_table("detection", summary, recall, {}).head
+    rows = detection_rows("a", [1.0] * 12) + detection_rows("b", [1.0] * 12)
+    table = family_table("detection", rows, DETECTION, {("a", "l"): 0.5, ("b", "l"): 0.25})
+    assert column(table, "FROC") == [("0.500", 1, True), ("0.250", 2, False)]
+    assert FROC_NOTE in table.note and table.over == "Mean over the cases; FROC: all lesions together"
+    one = family_table("detection", rows, DETECTION, {("b", "l"): 0.25})  # a has no probabilities
+    assert column(one, "FROC") == [("-", None, False), ("0.250", None, False)]
+    without = family_table("detection", rows, DETECTION, {})
+    assert "FROC" not in without.head and "FROC" not in without.note + without.over
+
+
+def test_froc_note_is_the_score():
+    """The levels and the mean that the note names are those of the number."""
+    levels = [
+        float(number) for number in re.findall(r"[\d.]*\d", FROC_NOTE.split("sensitivities at ")[1].split(" false")[0])
+    ]
+    assert tuple(levels) == FALSE_PER_CASE
+    found = [{"kind": "label", "touched": 1, "peak_probability": peak} for peak in (0.9, 0.7)]
+    false = [{"kind": "predicted", "touched": 0, "peak_probability": 0.8}]
+    # 2 lesions of 2 cases: 1 of 2 before the first false one, both with 0.5 false per case
+    assert froc_score(froc([*found, *false], cases=2)) == pytest.approx((2 * 0.5 + 5 * 1) / 7)
+
+
+def test_tables_say_how_lesions_are_connected_and_name_one_thing_once():
+    titles = {metric.name: metric.title for family in FAMILIES for metric in metrics_of([family])}
+    dice = {titles[name] for name in ("atlas22.dsc", "isles.dice", "paper.dsc")}
+    assert dice == {"Dice"} and titles["atlas22.lesion_f1"] == titles["isles.lesion_f1"] == "lesion F1"
+    assert titles["atlas22.lesion_count_difference"] == "absolute lesion count difference"
+    for family in FAMILIES:
+        metrics = metrics_of([family])
+        rows = [{"model": "a", "case": "1", "class": "l", **{metric.name: 1 for metric in metrics}}]
+        note = family_table(family, rows, metrics, {}).note
+        expected = {"atlas22": "faces only (6 neighbours, 4 in 2D)", "brats": "joined where their dilations touch"}
+        assert expected.get(family, FULL) in note, family
+
+
+def test_arrows_say_what_is_better():
+    rows = [row("a", "1", 0.5, 2, 0)]
+    table = family_table("paper", rows, PAPER, {})
+    assert (
+        table.titles[:4] == ["model", "Dice ↑", "instances", "missed ↓"] and table.titles[-1] == "cases with neither ↑"
+    )
+    assert "| Dice ↑ |" in to_markdown(table) and r"Dice $\uparrow$ &" in to_latex(table)
+    assert "Dice ↑" in to_text(table) and "↑" not in to_csv([table])
+    sizes = size_table({("a", "l"): by_size([], [])}, "mm3")
+    assert sizes.titles[2:] == ["instances", "found", "missed ↓", "false ↓", "recall ↑", "precision ↑", "F1 ↑"]
+
+
+def test_overview():
+    rows = [row("a", "1", 0.5, 2, 0), row("b", "1", 0.75, 0, 1)]
+    table = overview_table(summarise(rows, PAPER))
+    assert table.titles == ["model", "Dice ↑", "instances", "missed ↓", "false ↓"]
+    assert [[cell.text for cell in line] for line in table.rows] == [
+        ["a", "0.500", "5", "2", "0"],
+        ["b", "0.750", "5", "0", "1"],
+    ]
+    assert not any(cell.best or cell.rank for line in table.rows for cell in line)
 
 
 def test_differences_to_the_first_model():
     rows = [
-        *(row("a", str(case), 0.5, 1, 0) for case in range(5)),
-        *(row("b", str(case), 0.75, 1, 0) for case in reversed(range(5))),  # in any order
+        *(row("a", str(case), 0.5, 1, 0) for case in range(10)),
+        *(row("b", str(case), 0.75, 1, 0) for case in reversed(range(10))),  # in any order
     ]
     table = comparison_table(rows, PAPER)
     assert table.head == ["model", "metric", "difference to a", "95 % interval", "p", "cases"]
     metrics = [line[1].text for line in table.rows]
     assert metrics == [metric.name for metric in PAPER if metric.better]  # not how many there are
     dsc, missed, *_ = table.rows
-    assert [cell.text for cell in dsc] == ["b", "paper.dsc", "+0.250", "+0.250 to +0.250", "0.062", "5"]
+    assert [cell.text for cell in dsc] == ["b", "paper.dsc", "+0.250", "+0.250 to +0.250", "0.002", "10"]
     assert dsc[2].best and not missed[2].best and missed[2].text == "+0.000" and missed[4].text == "1"
-    assert comparison_table(rows[:5], PAPER) is None
+    assert comparison_table(rows[:10], PAPER) is None
 
 
 def test_cases_are_paired_by_name():
@@ -148,8 +241,8 @@ def test_sizes():
     rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "predicted", "size": 50, "touched": 0}]
     table = size_table({("a", "l"): by_size(rows, [10])}, "mm3")
     assert [[cell.text for cell in line] for line in table.rows] == [
-        ["a", "0 to 10", "1", "1", "1.000", "0", "0", "-", "1.000"],
-        ["a", "10 and more", "0", "0", "-", "1", "1", "0.000", "0.000"],
+        ["a", "0 to 10", "1", "1", "0", "0", "1.000", "1.000", "1.000"],
+        ["a", "10 and more", "0", "0", "0", "1", "-", "0.000", "0.000"],
     ]
     assert table.head[1] == "size (mm3)" and table.names == 2
 
@@ -171,6 +264,10 @@ def test_markdown():
         r"| a\|b_c | **0.500** (1) |",
         "| c\\{d}~^$# | - (2) |",
     ]
+
+
+def test_text():
+    assert to_text(TABLE).splitlines() == ["model|1    50 % of_it", "a|b_c      0.500* (1)", "c\\{d}~^$#  - (2)"]
 
 
 def test_latex():

@@ -33,14 +33,14 @@ def dataset_folder(parent: Path, dataset: str) -> Path:
     return found[0]
 
 
-def folds_with_predictions(results: Path, trainer: str, plans: str, configuration: str) -> set[int]:
-    """The folds of a trainer that have validated, by number; none where there is no such training."""
+def folds_with_predictions(results: Path, trainer: str, plans: str, configuration: str) -> set[str]:
+    """The numbers of a trainer's folds that have validated; none where there is no such training."""
     folders = (results / f"{trainer}__{plans}__{configuration}").glob("fold_*/validation")
-    return {int(number) for path in folders if (number := path.parent.name[5:]).isdigit()}
+    return {number for path in folders if (number := path.parent.name[5:]).isdecimal()}
 
 
 def fold_predictions(
-    results: Path, trainer: str, plans: str, configuration: str, file_ending: str, folds: Sequence[int]
+    results: Path, trainer: str, plans: str, configuration: str, file_ending: str, folds: Sequence[str]
 ) -> Predictions:
     """The validation predictions of some folds of a trainer.
 
@@ -48,7 +48,7 @@ def fold_predictions(
         results: the data set's folder in nnUNet_results.
         trainer, plans, configuration: as nnU-Net was called with.
         file_ending: of the label maps.
-        folds: those wanted.
+        folds: their numbers, or "all", nnU-Net's fold with all cases.
 
     Raises:
         ValueError: if the trainer has no such folder, a fold has no validation, or a case is in two folds.
@@ -97,7 +97,7 @@ def read_folds(path: Path) -> list[list[str]]:
     return folds
 
 
-def validation_cases(splits: Path, folds: Sequence[int]) -> set[str] | None:
+def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
     """The cases that some folds of a splits_final.json validate; None without such a file.
 
     Raises:
@@ -107,11 +107,11 @@ def validation_cases(splits: Path, folds: Sequence[int]) -> set[str] | None:
         return None
     try:
         content = read_folds(splits)
-        cases = {case for fold in folds for case in content[fold]}
+        cases = {case for fold in folds for case in content[int(fold)]}
         if not cases:
             raise ValueError("no case to validate")
         return cases
     except (ValueError, IndexError) as error:
         raise ValueError(
-            f"{splits} is no use. Expected: a list of folds with val, {list(folds)} among them. Got: {error}"
+            f"{splits} is no use. Expected: a list of folds with val, {', '.join(folds)} among them. Got: {error}"
         ) from error

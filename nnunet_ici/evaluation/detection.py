@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +14,35 @@ import numpy.typing as npt
 from nnunet_ici.evaluation.matching import Matching
 from nnunet_ici.evaluation.metrics import f1_of_counts, instance_dice
 
-__all__ = ["FALSE_PER_CASE", "INSTANCE_COLUMNS", "InstanceRow", "by_size", "froc", "instance_rows"]
+__all__ = [
+    "FALSE_PER_CASE",
+    "FROC_NOTE",
+    "INSTANCE_COLUMNS",
+    "SIZE_NOTE",
+    "InstanceRow",
+    "by_size",
+    "froc",
+    "froc_score",
+    "instance_rows",
+]
 
 # One line of instances.csv, besides model, case and class.
 INSTANCE_COLUMNS = ("kind", "id", "voxels", "size", "touched", "dice", "peak_probability")
 InstanceRow = dict[str, "str | float"]
 
-# Numbers of false predictions a case at which FROC is read off, as in LUNA16 (Setio et al., 2017).
+# Numbers of false predictions per case at which FROC is read off, as in LUNA16 (Setio et al., 2017).
 FALSE_PER_CASE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# The definitions that tables, report and documentation print.
+FROC_NOTE = (
+    "FROC: the mean of the sensitivities at 0.125, 0.25, 0.5, 1, 2, 4 and 8 false predictions per case. The "
+    "sensitivity is the share of the lesions of all cases together that are found when predictions of low confidence "
+    "are dropped; the confidence of a prediction is its highest probability. Beyond the end of the curve the last "
+    "sensitivity counts."
+)
+SIZE_NOTE = (
+    "A lesion, found or missed, counts in the range of its own size, and a false prediction in the range of its own. "
+    "Recall = found / (found + missed), precision = found / (found + false), F1 = 2 found / (2 found + missed + false)."
+)
 
 
 def instance_rows(
@@ -75,8 +98,8 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
 
     Returns:
         For each range: ``from`` (included), ``to`` (not included, inf for the last), the numbers of ``label``,
-        ``found``, ``predicted`` and ``false`` instances of that size, ``recall`` = found / label, ``precision`` =
-        1 - false / predicted, ``f1`` = 2 found / (2 found + missed + false). A share of nothing is NaN.
+        ``found``, ``missed`` and ``false`` instances, and ``recall``, ``precision`` and ``f1``, as :data:`SIZE_NOTE`
+        defines them. A share of nothing is NaN.
 
     Example:
         >>> rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "label", "size": 50, "touched": 0}]
@@ -87,28 +110,26 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
     groups = []
     for low, high in itertools.pairwise((0.0, *map(float, edges), math.inf)):
         inside = [row for row in rows if low <= float(row["size"]) < high]
-        label, predicted = (
-            [row["touched"] for row in inside if row["kind"] == kind] for kind in ("label", "predicted")
-        )
-        found, false = sum(map(int, label)), len(predicted) - sum(map(int, predicted))
+        numbers = Counter((row["kind"], int(row["touched"])) for row in inside)
+        found, missed, false = numbers["label", 1], numbers["label", 0], numbers["predicted", 0]
         groups.append(
             {
                 "from": low,
                 "to": high,
-                "label": len(label),
+                "label": found + missed,
                 "found": found,
-                "predicted": len(predicted),
+                "missed": missed,
                 "false": false,
-                "recall": found / len(label) if label else math.nan,
-                "precision": 1 - false / len(predicted) if predicted else math.nan,
-                "f1": f1_of_counts(found, len(label) - found, false, empty=math.nan),
+                "recall": found / (found + missed) if found + missed else math.nan,
+                "precision": found / (found + false) if found + false else math.nan,
+                "f1": f1_of_counts(found, missed, false, empty=math.nan),
             }
         )
     return groups
 
 
 def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
-    """Free-response ROC: share of lesions found against false predictions a case, over all cases.
+    """Free-response ROC: the share of lesions found against false predictions per case, over all cases.
 
     Candidates are the predicted instances, with their peak probability as confidence: the curve shows what is left when
     the less certain ones are dropped, and ends at the prediction itself.
@@ -147,3 +168,13 @@ def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
         "sensitivity": sensitivity.tolist(),
         "at": sensitivity[last].tolist(),
     }
+
+
+def froc_score(curve: Mapping[str, Sequence[float]]) -> float:
+    """The FROC score, as :data:`FROC_NOTE` defines it, of what :func:`froc` returns; NaN without lesions.
+
+    Example:
+        >>> froc_score({"at": [0.0, 0.5, 0.5, 0.5, 0.5, 0.75, 0.75]})
+        0.5
+    """
+    return fmean(curve["at"])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_ici.evaluation.folders import Case, Predictions, find_above, list_cases
+from nnunet_ici.evaluation.folders import Case, find_above, list_cases
 from nnunet_ici.evaluation.grids import probability_grid
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.geometry import reorient, turn_between
+from nnunet_ici.parallel import in_parallel
 
 __all__ = ["ENSEMBLE", "check_members", "make_ensemble", "probability_path"]
 
@@ -31,8 +34,6 @@ def probability_path(prediction: Path, file_ending: str) -> Path:
 
 def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
     """What is missing for an ensemble of all models, one sentence each; nothing where it can be made."""
-    if len(cases[0].predictions) < 2:
-        return [f"--ensemble needs two models. Got: {', '.join(cases[0].predictions)}"]
     problems = []
     for case in cases:
         for model, path in case.predictions.items():
@@ -56,8 +57,8 @@ def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
     return problems
 
 
-def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, processes: int) -> Predictions:
-    """The mean of all models' probabilities, by nnU-Net's ``ensemble_folders`` (``nnUNetv2_ensemble``).
+def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, processes: int) -> dict[str, Path]:
+    """The mean of all models' probabilities, by nnU-Net's ``merge_files`` (``nnUNetv2_ensemble``).
 
     nnU-Net adds arrays by index. So probabilities whose axes run otherwise than those of the first model are turned.
 
@@ -65,49 +66,47 @@ def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, process
         cases: with a prediction of each model, for which :func:`check_members` found nothing missing.
         target: folder of the result, label maps and probabilities; made here.
         file_ending: of the label maps.
-        processes: number of nnU-Net's workers.
+        processes: number of processes.
 
     Returns:
-        The ensemble's predictions.
+        The ensemble's label map of each case.
     """
-    from nnunetv2.ensembling.ensemble import ensemble_folders
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".members_", dir=target.parent) as temporary:
-        # One folder a member: the files of a cross-validation are spread over its folds.
-        members = []
-        for at, model in enumerate(cases[0].predictions):
-            member = Path(temporary) / str(at)
-            member.mkdir()
-            for case in cases:
-                path = case.predictions[model]
-                first = next(iter(case.predictions.values()))
-                assert path is not None and first is not None  # checked by check_members
-                for ending in ENDINGS:
-                    source = probability_path(path, file_ending).with_suffix(ending).resolve()
-                    (member / f"{case.name}{ending}").symlink_to(source)
-                if at:
-                    _turn_like(first, path, member / f"{case.name}{ENDINGS[0]}")
-                for name in DESCRIPTIONS:
-                    description = find_above(path, name)
-                    if description is not None and not (member / name).exists():
-                        shutil.copyfile(description, member / name)
-            members.append(str(member))
-        ensemble_folders(members, str(target), True, processes)
-    return Predictions(list_cases(target, file_ending), target)
+    target.mkdir(parents=True)
+    first = next(iter(cases[0].predictions.values()))
+    descriptions = {name: None if first is None else find_above(first, name) for name in DESCRIPTIONS}
+    for name, path in descriptions.items():
+        assert path is not None  # checked by check_members
+        shutil.copyfile(path, target / name)
+    in_parallel(partial(_merge, target=target, file_ending=file_ending), cases, processes, "ensemble")
+    return list_cases(target, file_ending)
 
 
-def _turn_like(first: Path, own: Path, link: Path) -> None:
-    """Replace a link to probabilities by a turned copy, where their axes run otherwise than those of the first model.
+def _merge(case: Case, target: Path, file_ending: str) -> None:
+    from nnunetv2.ensembling.ensemble import merge_files
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    Args:
-        first: the first model's label map.
-        own: the label map beside the probabilities.
-        link: to the probabilities.
-    """
-    own_grid, first_grid = (probability_grid(read_label_map(path)) for path in (own, first))
+    plans = PlansManager(str(target / "plans.json"))
+    labels = plans.get_label_manager(json.loads((target / "dataset.json").read_text(encoding="utf-8")))
+    paths = [path for path in case.predictions.values() if path is not None]
+    with tempfile.TemporaryDirectory(prefix=".members_", dir=target) as temporary:
+        members = [_like_first(path, paths[0], file_ending, Path(temporary)) for path in paths]
+        merge_files(
+            list(map(str, members)),
+            str(target / case.name),
+            file_ending,
+            plans.image_reader_writer_class(),
+            labels,
+            save_probabilities=True,
+        )
+
+
+def _like_first(own: Path, first: Path, file_ending: str, folder: Path) -> Path:
+    """The probabilities beside a label map; a turned copy where their axes run otherwise than the first model's."""
+    path = probability_path(own, file_ending)
+    own_grid, first_grid = (probability_grid(read_label_map(one)) for one in (own, first))
     turn = turn_between(own_grid, first_grid, "the first model")
-    if turn is not None:
-        probabilities = reorient(np.load(link)["probabilities"], turn)
-        link.unlink()
-        np.savez(link, probabilities=probabilities)
+    if turn is None:
+        return path
+    turned = folder / f"{len(list(folder.iterdir()))}.npz"
+    np.savez(turned, probabilities=reorient(np.load(path)["probabilities"], turn))
+    return turned

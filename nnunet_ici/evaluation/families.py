@@ -1,10 +1,10 @@
 """The metrics by family: which there are, how each is computed for a case, and which way is better.
 
 ``atlas22``
-    Dice, volume difference, simple lesion count and lesion-wise F1 as the evaluation container of the ATLAS challenge
-    (ISLES 2022) counts them, each case on its own: volumes in voxels, whatever the spacing, and lesions connected
-    through faces. The container's function for a single image subtracts the prediction from itself; the batches it is
-    run on do not.
+    Dice, volume difference, lesion count difference ("simple lesion count" there) and lesion F1 as the evaluation
+    container of the ATLAS challenge (ISLES 2022) counts them, each case on its own: volumes in voxels, whatever the
+    spacing, and lesions connected through faces. The container's function for a single image subtracts the prediction
+    from itself; the batches it is run on do not.
 ``isles``
     Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbours (8 in 2D), and
     the area under the precision-recall curve where there are probabilities.
@@ -32,7 +32,14 @@ from nnunet_ici.evaluation import metrics
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, BratsScores, brats_scores
 from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
 
-__all__ = ["FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
+__all__ = ["CONVENTIONS", "FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
+
+CONVENTIONS = """\
+A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
+prediction shares a voxel with it, else missed; a predicted component that shares no voxel with the label is false. The
+family brats dilates the label first. Two empty masks score 1, one empty mask 0 (a distance: 0, and 374 mm); a metric
+without a value in a case (recall without lesions, PR-AUC of an empty label) leaves the case out of its mean.
+"""
 
 Better = Literal["higher", "lower", ""]
 
@@ -111,20 +118,20 @@ def _no_mistake(pair: Pair) -> int:
 
 FAMILIES: dict[str, tuple[Metric, ...]] = {
     "atlas22": (
-        Metric("atlas22.dsc", "DSC", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
+        Metric("atlas22.dsc", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
         Metric(
             "atlas22.volume_difference",
-            "volume difference (voxels)",
+            "absolute volume difference (voxels)",
             "lower",
             lambda pair: int(metrics.volume_difference(pair.label, pair.prediction)),
         ),
         Metric(
-            "atlas22.simple_lesion_count",
-            "simple lesion count",
+            "atlas22.lesion_count_difference",
+            "absolute lesion count difference",
             "lower",
             lambda pair: metrics.lesion_count_difference(pair.face_matching),
         ),
-        Metric("atlas22.lesion_f1", "lesion-wise F1", "higher", lambda pair: metrics.lesion_f1(pair.face_matching)),
+        Metric("atlas22.lesion_f1", "lesion F1", "higher", lambda pair: metrics.lesion_f1(pair.face_matching)),
     ),
     "isles": (
         Metric("isles.dice", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
@@ -144,7 +151,7 @@ FAMILIES: dict[str, tuple[Metric, ...]] = {
         Metric("isles.pr_auc", "PR-AUC", "higher", _average_precision, needs_probability=True),
     ),
     "paper": (
-        Metric("paper.dsc", "DSC", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
+        Metric("paper.dsc", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
         Metric("paper.label_instances", "instances", "", lambda pair: pair.matching.label_instances, counts=True),
         Metric("paper.missed_instances", "missed", "lower", lambda pair: pair.matching.missed_instances, counts=True),
         Metric(

@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX and CSV."""
+"""Tables as Markdown, LaTeX, CSV and aligned text."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from collections.abc import Callable, Iterable
 
 from nnunet_ici.evaluation.tables import Cell, Table
 
-__all__ = ["to_csv", "to_latex", "to_markdown"]
+__all__ = ["remarks", "to_csv", "to_latex", "to_markdown", "to_text"]
 
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "|": r"\textbar{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+
+
+def remarks(table: Table) -> str:
+    """What the values are taken over, and the note, as sentences."""
+    return " ".join(f"{text.rstrip('.')}." for text in (table.over, table.note) if text)
 
 
 def to_markdown(table: Table) -> str:
@@ -29,7 +36,7 @@ def to_markdown(table: Table) -> str:
         | --- | ---: |
         | a | **0.5** (1) |
     """
-    head = [_escape_markdown(title) for title in table.head]
+    head = [_escape_markdown(title) for title in table.titles]
     lines = [head, ["---" if at < table.names else "---:" for at in range(len(head))]]
     lines += [[_marked(cell, "**{}**", _escape_markdown) for cell in row] for row in table.rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -53,14 +60,14 @@ def to_latex(table: Table) -> str:
         \end{tabular}
         \end{table}
     """
-    caption = _escape_latex(f"{table.title}. {table.note}".strip())
+    caption = _escape_latex(f"{table.title}. {remarks(table)}".strip())
     lines = [
         r"\begin{table}",
         rf"\caption{{{caption}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{'l' * table.names}{'r' * (len(table.head) - table.names)}}}",
         r"\toprule",
-        " & ".join(map(_escape_latex, table.head)) + r" \\",
+        " & ".join(map(_escape_latex, table.titles)) + r" \\",
         r"\midrule",
         *(" & ".join(_marked(cell, r"\textbf{{{}}}", _escape_latex) for cell in row) + r" \\" for row in table.rows),
         r"\bottomrule",
@@ -68,6 +75,22 @@ def to_latex(table: Table) -> str:
         r"\end{table}",
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def to_text(table: Table) -> str:
+    """The table for a terminal, in aligned columns, without its title; a star where other formats are bold.
+
+    Example:
+        >>> rows = [[Cell("a"), Cell("0.5", 0.5, 1, best=True)], [Cell("long"), Cell("-")]]
+        >>> print(to_text(Table("x", "X", 1, ["model", "Dice"], rows, better=["", "higher"])), end="")
+        model  Dice ↑
+        a      0.5* (1)
+        long   -
+    """
+    lines = [table.titles, *([_marked(cell, "{}*", str) for cell in row] for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+    return "".join(f"{line.rstrip()}\n" for line in padded)
 
 
 def to_csv(tables: Iterable[Table]) -> str:

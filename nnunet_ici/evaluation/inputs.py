@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_ici.command import Problems
 from nnunet_ici.evaluation.cross_validation import (
     dataset_folder,
     fold_predictions,
     folds_with_predictions,
     validation_cases,
 )
+from nnunet_ici.evaluation.ensemble import ENSEMBLE
 from nnunet_ici.evaluation.folders import Case, Predictions, find_cases, find_file_ending, list_cases, pair_cases
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
 
-__all__ = ["Gathered", "gather", "parse_predictions"]
+__all__ = ["Gathered", "check_arguments", "gather", "parse_predictions"]
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Gathered:
 
     Attributes:
         cases: with the files of each.
+        label_folder: of the ground truth.
+        models: where the predictions of each model lie, by name.
         scheme: the meaning of the label maps.
         source: where that comes from.
         file_ending: of the label maps.
@@ -33,6 +38,8 @@ class Gathered:
     """
 
     cases: list[Case] = field(default_factory=list)
+    label_folder: Path = Path()
+    models: dict[str, Path] = field(default_factory=dict)
     scheme: LabelScheme = FOREGROUND
     source: str = ""
     file_ending: str = ""
@@ -40,13 +47,15 @@ class Gathered:
 
 
 def parse_predictions(arguments: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
-    """Turn NAME=DIR arguments into folders by model, and say what is wrong with them."""
+    """Turn NAME=DIR arguments, or DIR alone, into folders by model, and say what is wrong with them."""
     folders: dict[str, Path] = {}
     problems = []
     for argument in arguments:
-        name, _, folder = argument.partition("=")
+        name, equals, folder = argument.partition("=")
+        if not equals or (os.sep in name and Path(argument).is_dir()):
+            name, folder = Path(argument).resolve().name, argument
         if not name or not folder:
-            problems.append(f"-pred is malformed. Expected: NAME=DIR. Got: {argument}")
+            problems.append(f"-pred is malformed. Expected: NAME=DIR or DIR. Got: {argument}")
         elif name in folders:
             problems.append(
                 "-pred has two folders of one name. Expected: each name once. "
@@ -57,28 +66,74 @@ def parse_predictions(arguments: Iterable[str]) -> tuple[dict[str, Path], list[s
     return folders, problems
 
 
-def gather(args: argparse.Namespace) -> Gathered:
-    """Find the files that the arguments name; every problem is collected."""
+def _parse_trainers(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Turn [NAME=]TRAINER arguments into trainers by model, and say what is wrong with them."""
+    trainers: dict[str, str] = {}
+    problems = []
+    for argument in arguments:
+        name, _, trainer = argument.rpartition("=")
+        model = name or trainer
+        if model in trainers:
+            problems.append(f"-tr has two models of one name. Expected: each name once. Got: {model}")
+        trainers[model] = trainer
+    return trainers, problems
+
+
+def check_arguments(args: argparse.Namespace) -> list[str]:
+    """What is wrong with the arguments alone, one sentence each; :func:`gather` looks at the folders they name."""
     folders, problems = parse_predictions(args.pred)
-    gathered = Gathered(problems=problems)
-    try:
-        if args.tr:
+    trainers, found = _parse_trainers(args.tr)
+    problems += found
+    problems += [
+        f"-tr and -pred have a model of one name. Expected: each name once. Got: {model}"
+        for model in folders
+        if model in trainers
+    ]
+    if args.tr and args.d is None:
+        problems.append("-tr needs a data set. Expected: -d ID. Got: none")
+    if not args.tr and args.gt is None:
+        problems.append("-gt is missing. Expected: the folder of the ground truth, or -d ID with -tr. Got: neither")
+    elif not args.tr and not args.pred:
+        problems.append("no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither")
+    if args.o.exists() and not args.o.is_dir():
+        problems.append(f"-o is not usable. Expected: a folder, or nothing of that name. Got: the file {args.o}")
+    if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
+        problems.append(f"--sizes are no edges. Expected: ascending numbers above 0. Got: {args.sizes}")
+    if args.f and "all" in args.f and len(args.f) > 1:
+        problems.append(f"-f all is a fold with all cases. Expected: no other fold beside it. Got: {' '.join(args.f)}")
+    models = [*trainers, *folders]
+    if args.ensemble and len(models) < 2:
+        problems.append(f"--ensemble needs two models. Got: {', '.join(models) or 'none'}")
+    if args.ensemble and ENSEMBLE in models:
+        problems.append(f"--ensemble makes a model of that name. Expected: no other one. Got: {ENSEMBLE}")
+    return problems
+
+
+def gather(args: argparse.Namespace) -> Gathered:
+    """Find the files that the arguments name; every problem that :func:`check_arguments` cannot see is collected."""
+    folders, _ = parse_predictions(args.pred)
+    gathered = Gathered(label_folder=args.gt or Path(), models=folders)
+    problems = Problems()
+    with problems.collecting():
+        if args.tr and args.d is not None:
             _gather_folds(args, folders, gathered)
-        elif args.gt is None:
-            problems.append("-gt is missing. Expected: the folder of the ground truth, or -d ID with -tr. Got: neither")
-        elif not args.gt.is_dir():
-            problems.append(f"{args.gt} cannot be read. Expected: a folder. Got: no such folder")
-        elif not folders:
-            problems += [] if problems else ["no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither"]
-        else:
-            candidates = (args.gt.resolve().parent, *folders.values())
-            gathered.scheme, _, gathered.source = find_label_scheme(candidates, args.dataset_json)
-            gathered.file_ending = find_file_ending(args.gt, gathered.scheme.file_ending)
-            gathered.cases, found = find_cases(args.gt, folders, gathered.file_ending, args.allow_missing)
-            problems += found
-    except ValueError as error:
-        problems.append(str(error))
+        elif not args.tr and args.gt is not None and folders:
+            _gather_folders(args, folders, gathered)
+    gathered.problems += problems
     return gathered
+
+
+def _gather_folders(args: argparse.Namespace, folders: dict[str, Path], gathered: Gathered) -> None:
+    """The predictions in -pred folders."""
+    if not args.gt.is_dir():  # nothing to pair them with
+        missing = [folder for folder in (args.gt, *folders.values()) if not folder.is_dir()]
+        gathered.problems += [f"{folder} cannot be read. Expected: a folder. Got: no such folder" for folder in missing]
+        return
+    candidates = (args.gt.resolve().parent, *folders.values())
+    gathered.scheme, _, gathered.source = find_label_scheme(candidates, args.dataset_json)
+    gathered.file_ending = find_file_ending(args.gt, gathered.scheme.file_ending)
+    gathered.cases, found = find_cases(args.gt, folders, gathered.file_ending, args.allow_missing)
+    gathered.problems += found
 
 
 def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: Gathered) -> None:
@@ -87,8 +142,6 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     Raises:
         ValueError: if nnU-Net's folders do not hold what is wanted.
     """
-    if args.d is None:
-        raise ValueError("-tr needs a data set. Expected: -d ID. Got: none")
     results = dataset_folder(_nnunet_folder("nnUNet_results"), args.d)
     raw = os.environ.get("nnUNet_raw")
     label_folder = args.gt or (Path(raw) / results.name / "labelsTr" if raw else None)
@@ -99,28 +152,31 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     gathered.file_ending = find_file_ending(label_folder, gathered.scheme.file_ending)
 
     models: dict[str, Predictions] = {}
-    trainers = [(name or trainer, trainer) for name, _, trainer in (argument.rpartition("=") for argument in args.tr)]
+    trainers, _ = _parse_trainers(args.tr)
     # Without -f every trainer has to have the folds that any of them has.
     folds = args.f or sorted(
-        {fold for _, trainer in trainers for fold in folds_with_predictions(results, trainer, args.p, args.c)}
+        {fold for trainer in trainers.values() for fold in folds_with_predictions(results, trainer, args.p, args.c)},
+        key=int,
     )
-    for model, trainer in trainers:
-        if model in models:
-            raise ValueError(f"-tr has two models of one name. Expected: each name once. Got: {model}")
+    for model, trainer in trainers.items():
         models[model] = fold_predictions(results, trainer, args.p, args.c, gathered.file_ending, folds)
     for model, folder in folders.items():
-        if model in models:
-            raise ValueError(f"-tr and -pred have a model of one name. Expected: each name once. Got: {model}")
         models[model] = Predictions(list_cases(folder, gathered.file_ending) if folder.is_dir() else {}, folder)
         if not models[model].files:
             raise ValueError(f"{folder} holds no label map. Expected: *{gathered.file_ending}. Got: none")
 
+    gathered.label_folder = label_folder
+    gathered.models = {model: predictions.where for model, predictions in models.items()}
+    labels = list_cases(label_folder, gathered.file_ending)
     preprocessed = os.environ.get("nnUNet_preprocessed")
     splits = Path(preprocessed) / results.name / "splits_final.json" if preprocessed else Path()
-    expected = validation_cases(splits, folds) if preprocessed else None
+    if "all" in folds:  # nnU-Net trains this fold on all cases, and validates it on them
+        expected: set[str] | None = set(labels)
+    else:
+        expected = validation_cases(splits, folds) if preprocessed else None
     if expected is None:  # nothing says which cases there should be: those that any model has
         expected = {case for predictions in models.values() for case in predictions.files}
-    labels = {name: path for name, path in list_cases(label_folder, gathered.file_ending).items() if name in expected}
+    labels = {name: path for name, path in labels.items() if name in expected}
     gathered.cases, found = pair_cases(labels, models, label_folder, gathered.file_ending, args.allow_missing)
     gathered.problems += found
     gathered.problems += [

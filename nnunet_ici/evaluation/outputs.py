@@ -5,67 +5,61 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
+import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
 from nnunet_ici import __version__
-from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.cases import Evaluated, Settings
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
-from nnunet_ici.evaluation.families import Metric
+from nnunet_ici.evaluation.evaluation_tables import evaluation_tables, overview_table
+from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.folders import Case
-from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown
+from nnunet_ici.evaluation.formats import remarks, to_csv, to_latex, to_markdown, to_text
 from nnunet_ici.evaluation.inputs import Gathered
 from nnunet_ici.evaluation.label_maps import read_label_map
-from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise, write_rows
-from nnunet_ici.evaluation.tables import Table, comparison_table, family_table, size_table
+from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
+from nnunet_ici.evaluation.tables import Table
 
-__all__ = ["CONVENTIONS", "evaluation_tables", "write_outputs"]
-
-CONVENTIONS = """\
-A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
-prediction shares a voxel with it, else missed; a predicted component that shares no voxel with the label is false. The
-family brats dilates the label first. Two empty masks score 1, one empty mask 0 (a distance: 0, and 374 mm); what means
-nothing in a case (recall without lesions, PR-AUC of an empty label) is left out of the mean.
-"""
+__all__ = ["print_tables", "write_outputs"]
 
 
-def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated) -> None:
-    """Write everything into ``args.o``, and print the tables.
+def write_outputs(
+    folder: Path, args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated
+) -> list[Table]:
+    """Write everything into a folder.
 
     Args:
+        folder: where to; it exists.
         args: of the command.
         gathered: the cases, ensemble included.
         settings: how they were evaluated.
         evaluated: what came out, without problems.
+
+    Returns:
+        The tables; the first one is the overview, which is in no file.
     """
     metrics = settings.metrics
     summary = summarise(evaluated.rows, metrics)
     unit = "voxels" if settings.in_voxels else ("mm3", "mm2")[_is_flat(gathered.cases)]
-    totals = {
-        (model, name): int(statistics["cases"]["total"])
-        for model, classes in summary.items()
-        for name, statistics in classes.items()
-    }
     instances = group_rows(evaluated.instances)
-    rows_of = {key: instances.get(key[0], {}).get(key[1], []) for key in totals}
-    sizes = (
-        {key: by_size(rows, args.sizes) for key, rows in rows_of.items()} if "detection" in settings.families else {}
-    )
-    curves = {}
+    rows_of = {
+        (model, name): instances.get(model, {}).get(name, []) for model, classes in summary.items() for name in classes
+    }
+    sizes: dict[tuple[str, str], list[dict[str, float]]] = {}
+    curves: dict[tuple[str, str], dict[str, list[float]]] = {}
     if "detection" in settings.families:
+        sizes = {key: by_size(rows, args.sizes) for key, rows in rows_of.items()}
         models = {*settings.with_probabilities, *([ENSEMBLE] if args.ensemble else [])}
-        curves = {key: froc(rows, totals[key]) for key, rows in rows_of.items() if key[0] in models}
-    tables = evaluation_tables(
-        evaluated.rows, summary, metrics, settings.families, sizes, curves, unit, settings.brats_rule
-    )
+        curves = {key: froc(rows, len(gathered.cases)) for key, rows in rows_of.items() if key[0] in models}
+    tables = evaluation_tables(evaluated.rows, metrics, settings.families, sizes, curves, unit, settings.brats_rule)
 
-    args.o.mkdir(parents=True, exist_ok=True)
-    write_rows(args.o / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
-    write_rows(args.o / "instances.csv", evaluated.instances, INSTANCE_COLUMNS)
+    write_rows(folder / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
+    write_rows(folder / "instances.csv", evaluated.instances, INSTANCE_COLUMNS)
     report = {
         "nnunet_ici": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -80,52 +74,22 @@ def write_outputs(args: argparse.Namespace, gathered: Gathered, settings: Settin
         "by_size": _nested(sizes),
         "froc": _nested(curves),
     }
-    (args.o / "summary.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n", encoding="utf-8")
-    text = "".join(
-        f"## {table.title}\n\n{to_markdown(table)}\n" + f"{table.note}\n\n" * bool(table.note) for table in tables
-    )
-    (args.o / "tables.md").write_text(f"{text}{CONVENTIONS}", encoding="utf-8")
-    (args.o / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
-    (args.o / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
-    print(f"\n{text}{CONVENTIONS}", f"written to {args.o}", sep="\n")
+    (folder / "summary.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n", encoding="utf-8")
+    parts = [f"## {table.title}\n\n{to_markdown(table)}\n{remarks(table)}\n\n" for table in tables]
+    (folder / "tables.md").write_text(f"{''.join(parts)}{CONVENTIONS}", encoding="utf-8")
+    (folder / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
+    (folder / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
+    return [overview_table(summary), *tables]
 
 
-def evaluation_tables(
-    rows: Sequence[Row],
-    summary: Summary,
-    metrics: Sequence[Metric],
-    families: Sequence[str],
-    sizes: dict[tuple[str, str], list[dict[str, float]]],
-    curves: dict[tuple[str, str], dict[str, list[float]]],
-    unit: str,
-    brats_rule: BratsRule,
-) -> list[Table]:
-    """The tables of an evaluation: one a family, then the sizes, then the differences to the first model.
-
-    Args:
-        rows: of all models, cases and classes.
-        summary: of these rows.
-        metrics: those computed.
-        families: those wanted.
-        sizes: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns; empty for no such
-        table. curves: by model and class, what :func:`~nnunet_ici.evaluation.detection.froc` returns; some may be
-        lacking. unit: of the sizes.
-        brats_rule: dilation and smallest volume of the family brats, for the note of its table.
-    """
-    means: dict[str, dict[str, float]] = {}
-    for model, classes in summary.items():
-        for name in classes if curves else ():
-            at = curves.get((model, name), {"at": [math.nan]})["at"]
-            means.setdefault(model, {})[name] = sum(at) / len(at)
-    tables = [
-        family_table(family, summary, [m for m in metrics if m.name.startswith(f"{family}.")], means)
-        for family in families
-    ]
-    tables = [replace(table, note=f"{brats_rule}.") if table.name == "brats" else table for table in tables]
-    if sizes:
-        tables.append(size_table(sizes, unit))
-    differences = comparison_table(rows, metrics)
-    return tables + ([] if differences is None else [differences])
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables in aligned columns, each with its title and its remarks."""
+    width = shutil.get_terminal_size().columns - 1
+    for table in tables:
+        print(f"\n{table.title}", to_text(table), sep="\n")
+        if text := remarks(table):
+            print(textwrap.fill(text.replace("Bold:", "Star:").replace("is bold", "has a star"), width))
+    print()
 
 
 def _is_flat(cases: Sequence[Case]) -> bool:

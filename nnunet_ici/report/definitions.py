@@ -5,21 +5,20 @@ from __future__ import annotations
 __all__ = ["ALL_CASES", "definitions_of"]
 
 _FOUND = (
-    "Lesions are connected through faces, edges and corners (26 neighbours in 3D, 8 in 2D). A lesion is found where a "
-    "prediction shares a voxel with it, else missed; a predicted component that shares none with the label is false."
+    "A lesion is found where a prediction shares a voxel with it, else missed; a predicted component that shares none "
+    "with the label is false."
 )
-_FACES = "Lesions are connected through faces only (6 neighbours in 3D, 4 in 2D), as the ATLAS challenge counts them."
 _DICE = "2 |label and prediction| / (|label| + |prediction|), in voxels; 1 where both are empty, 0 where only one is."
 _F1 = "2 found / (2 found + missed + false); 1 where there is no lesion and none is predicted."
 
 # Titles of columns and what they mean, by the table's name; "" is about the table as a whole.
 _TABLES: dict[str, dict[str, str]] = {
     "atlas22": {
-        "": _FACES,
-        "DSC": _DICE,
-        "volume difference (voxels)": "absolute difference between the numbers of voxels, wherever they lie.",
-        "simple lesion count": "absolute difference between the numbers of lesions, wherever they lie.",
-        "lesion-wise F1": _F1,
+        "": _FOUND,
+        "Dice": _DICE,
+        "absolute volume difference (voxels)": "absolute difference between the numbers of voxels, wherever they lie.",
+        "absolute lesion count difference": "absolute difference between the numbers of lesions, wherever they lie.",
+        "lesion F1": _F1,
     },
     "isles": {
         "": _FOUND,
@@ -32,7 +31,7 @@ _TABLES: dict[str, dict[str, str]] = {
     },
     "paper": {
         "": f"{_FOUND} Numbers of lesions and cases are totals.",
-        "DSC": f"mean over the cases of: {_DICE}",
+        "Dice": f"mean over the cases of: {_DICE}",
         "cases with missed": "cases in which at least one lesion is missed; with false: one prediction is false; with "
         "neither: none of both.",
     },
@@ -44,14 +43,6 @@ _TABLES: dict[str, dict[str, str]] = {
         "+ false predictions.",
         "panoptic quality": "sum of the IoU of the pairs with an IoU of 0.5 or more / (pairs + half of all other "
         "lesions and predictions).",
-        "FROC": "mean of the share of lesions found, all cases together, at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false "
-        "predictions per case.",
-    },
-    "sizes": {
-        "": "All cases together. Lesions and predictions are both sorted by their own size.",
-        "recall": "found / lesions of that size.",
-        "precision": "1 - false / predictions of that size.",
-        "F1": "2 found / (2 found + missed + false).",
     },
 }
 

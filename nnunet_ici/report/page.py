@@ -11,7 +11,7 @@ from pathlib import PurePath
 from nnunet_ici import __version__
 from nnunet_ici.drawing import palette
 from nnunet_ici.drawing.style import plain_style
-from nnunet_ici.evaluation.outputs import CONVENTIONS
+from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.tables import Cell, Table, format_value
 from nnunet_ici.report.charts import case_charts, lesion_charts, training_charts
 from nnunet_ici.report.definitions import ALL_CASES, definitions_of
@@ -39,11 +39,6 @@ LEGEND = {
     "missed whole": "missed lesion",
     "false whole": "false prediction",
 }
-CAPTIONS = {
-    "sizes": "All cases together; predictions by their own size",
-    "differences": "Bold: the 95 % interval does not contain 0",
-    "paper": "DSC: mean over the cases; all else: totals",
-}
 # More models than this are not named in the title.
 MOST_NAMES = 4
 # Tables with no more lines than this are kept on one page in print, longer ones are folded.
@@ -61,7 +56,7 @@ CASE_COLUMNS = {
     "paper.missed_instances": "missed",
     "paper.false_instances": "false",
     "isles.lesion_f1": "lesion F1",
-    "atlas22.lesion_f1": "lesion-wise F1",
+    "atlas22.lesion_f1": "lesion F1",
     "detection.lesion_dice": "lesion-wise Dice",
 }
 
@@ -97,7 +92,7 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         tables=[
             (
                 table,
-                CAPTIONS.get(table.name, "Mean over the cases"),
+                table.over,
                 group_starts(table),
                 definitions_of(table.name, table.head),
             )

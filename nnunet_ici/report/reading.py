@@ -12,11 +12,11 @@ from typing import Any
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.detection import by_size
+from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import FAMILIES, Metric, metrics_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.evaluation.outputs import evaluation_tables
-from nnunet_ici.evaluation.summary import Row, group_rows, read_rows, summarise
+from nnunet_ici.evaluation.summary import Row, group_rows, read_rows
 from nnunet_ici.evaluation.tables import Table
 
 __all__ = ["Evaluation", "Lesions", "read_evaluation"]
@@ -154,7 +154,6 @@ class Evaluation:
         """The tables of the evaluation: one a family, then the sizes, then the differences to the first model."""
         return evaluation_tables(
             self.rows,
-            summarise(self.rows, self.metrics),
             self.metrics,
             self.settings.families,
             self.sizes() if "detection" in self.settings.families else {},

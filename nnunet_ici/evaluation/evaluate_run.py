@@ -1,0 +1,84 @@
+"""The work of ``nnunet_ici evaluate``, from its arguments to the files and the tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_ici.command import InputError, Problems
+from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
+from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
+from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
+from nnunet_ici.evaluation.families import CONVENTIONS
+from nnunet_ici.evaluation.grids import turned_note
+from nnunet_ici.evaluation.inputs import Gathered, check_arguments, gather
+from nnunet_ici.evaluation.outputs import print_tables, write_outputs
+from nnunet_ici.geometry import PIXEL_ENDINGS
+from nnunet_ici.output import replace_files
+
+__all__ = ["evaluate"]
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Do what the arguments say.
+
+    Raises:
+        InputError: with everything that is wrong: with the arguments and folders, before any image is read; else with
+            the images.
+    """
+    problems = Problems(check_arguments(args))
+    challenge = CHALLENGES[args.brats]
+    rule = BratsRule(
+        challenge.dilation if args.brats_dilation is None else args.brats_dilation,
+        challenge.smallest_mm3 if args.brats_smallest is None else args.brats_smallest,
+    )
+    problems += rule.problems()
+    gathered = gather(args)
+    problems += gathered.problems
+    if args.ensemble and gathered.cases and len(gathered.cases[0].predictions) > 1:
+        problems += check_members(gathered.cases, gathered.file_ending)
+    with_probabilities, found = models_with_probabilities(gathered.cases, gathered.file_ending)
+    problems += found
+    problems.raise_any()
+
+    print(f"{len(gathered.cases)} cases: {gathered.label_folder}")
+    for model, where in gathered.models.items():
+        print(f"{model}: {where}")
+    print(f"classes: {gathered.scheme} [{gathered.source}]", flush=True)
+    settings = Settings(
+        scheme=gathered.scheme,
+        families=tuple(args.family),
+        file_ending=gathered.file_ending,
+        in_voxels=args.voxels or gathered.file_ending in PIXEL_ENDINGS,
+        with_probabilities=with_probabilities,
+        brats_rule=rule,
+    )
+    evaluated = evaluate_all(gathered.cases, settings, args.np)
+    if evaluated.turned:
+        print(turned_note(evaluated.turned), file=sys.stderr)
+    Problems(evaluated.problems).raise_any()
+    with replace_files(args.o) as folder:
+        if args.ensemble:  # by now all it is made of has been read and found good
+            _add_ensemble(args, folder, gathered, settings, evaluated)
+        tables = write_outputs(folder, args, gathered, settings, evaluated)
+    print_tables(tables)
+    print(f"{CONVENTIONS}\nwritten to {args.o}")
+
+
+def _add_ensemble(
+    args: argparse.Namespace, folder: Path, gathered: Gathered, settings: Settings, evaluated: Evaluated
+) -> None:
+    """Make the ensemble, and add it to the models and to what came out."""
+    made = make_ensemble(gathered.cases, folder / ENSEMBLE, gathered.file_ending, args.np)
+    alone = [replace(case, predictions={ENSEMBLE: made.get(case.name)}) for case in gathered.cases]
+    result = evaluate_all(alone, replace(settings, with_probabilities=(ENSEMBLE,)), args.np)
+    if result.problems:
+        raise InputError(result.problems)
+    evaluated.rows += result.rows
+    evaluated.instances += result.instances
+    gathered.cases = [
+        replace(case, predictions=case.predictions | {ENSEMBLE: args.o / ENSEMBLE / made[case.name].name})
+        for case in gathered.cases
+    ]

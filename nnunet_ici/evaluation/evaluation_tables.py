@@ -1,0 +1,237 @@
+"""The tables of an evaluation: an overview, one for each family, one by size, and one of differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nnunet_ici.evaluation.brats import BratsRule
+from nnunet_ici.evaluation.comparison import compare
+from nnunet_ici.evaluation.detection import FROC_NOTE, SIZE_NOTE, froc_score
+from nnunet_ici.evaluation.families import Better, Metric
+from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise
+from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
+
+__all__ = ["comparison_table", "evaluation_tables", "family_table", "overview_table", "size_table"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of models.
+
+    Attributes:
+        title: of the column.
+        metric: its name.
+        statistic: "mean", "total" or "cases_with" of :func:`~nnunet_ici.evaluation.summary.summarise`.
+        better: whether a higher or a lower value is better; "" where neither is.
+    """
+
+    title: str
+    metric: str
+    statistic: str
+    better: Better
+
+
+PAPER_COLUMNS = (
+    Column("Dice", "paper.dsc", "mean", "higher"),
+    Column("instances", "paper.label_instances", "total", ""),
+    Column("missed", "paper.missed_instances", "total", "lower"),
+    Column("cases with missed", "paper.missed_instances", "cases_with", "lower"),
+    Column("cases with all missed", "paper.all_missed", "total", "lower"),
+    Column("predicted", "paper.predicted_instances", "total", ""),
+    Column("false", "paper.false_instances", "total", "lower"),
+    Column("cases with false", "paper.false_instances", "cases_with", "lower"),
+    Column("cases with neither", "paper.no_mistake", "total", "higher"),
+)
+# Of each column the first metric that was computed.
+OVERVIEW_COLUMNS = (
+    [Column("Dice", name, "mean", "higher") for name in ("isles.dice", "paper.dsc", "atlas22.dsc")],
+    [Column("lesion F1", name, "mean", "higher") for name in ("isles.lesion_f1", "atlas22.lesion_f1")],
+    [Column("lesion-wise Dice", name, "mean", "higher") for name in ("detection.lesion_dice", "brats.lesion_dice")],
+    [Column("instances", "paper.label_instances", "total", "")],
+    [Column("missed", "paper.missed_instances", "total", "lower")],
+    [Column("false", "paper.false_instances", "total", "lower")],
+)
+TITLES = {
+    "atlas22": "ATLAS challenge (ISLES 2022)",
+    "isles": "ISLES",
+    "paper": "Missed and false instances",
+    "detection": "Detection",
+    "brats": "BraTS (since 2023)",
+}
+FULL = "Lesions are connected through faces, edges and corners (26 neighbours, 8 in 2D)."
+NOTES = {
+    "atlas22": "Lesions are connected through faces only (6 neighbours, 4 in 2D), so there can be more than elsewhere.",
+    "isles": FULL,
+    "paper": FULL,
+    "detection": FULL,
+    "brats": "Lesions are joined where their dilations touch, so there can be fewer than elsewhere.",
+}
+OVER_CASES = "Mean over the cases"
+
+
+def evaluation_tables(
+    rows: Sequence[Row],
+    metrics: Sequence[Metric],
+    families: Sequence[str],
+    sizes: dict[tuple[str, str], list[dict[str, float]]],
+    curves: dict[tuple[str, str], dict[str, list[float]]],
+    unit: str,
+    brats_rule: BratsRule,
+) -> list[Table]:
+    """The tables of an evaluation: one a family, then the sizes, then the differences to the first model.
+
+    Args:
+        rows: of all models, cases and classes.
+        metrics: those computed.
+        families: those wanted.
+        sizes: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns; empty for no such
+            table.
+        curves: by model and class, what :func:`~nnunet_ici.evaluation.detection.froc` returns; some may be missing.
+        unit: of the sizes.
+        brats_rule: dilation and smallest volume of the family brats, for the note of its table.
+    """
+    scores = {key: froc_score(curve) for key, curve in curves.items()}
+    tables = [
+        family_table(family, rows, [metric for metric in metrics if metric.name.startswith(f"{family}.")], scores)
+        for family in families
+    ]
+    tables = [
+        replace(table, note=f"{table.note} {brats_rule}.") if table.name == "brats" else table for table in tables
+    ]
+    if sizes:
+        tables.append(size_table(sizes, unit))
+    differences = comparison_table(rows, metrics)
+    return tables + ([] if differences is None else [differences])
+
+
+def overview_table(summary: Summary) -> Table:
+    """One line for each model (and class) with the most telling of the metrics that were computed, without ranks."""
+    computed = next(iter(next(iter(summary.values())).values()))
+    columns = [found[0] for options in OVERVIEW_COLUMNS if (found := [c for c in options if c.metric in computed])]
+    values = {key: [statistics[c.metric][c.statistic] for c in columns] for key, statistics in _by_key(summary).items()}
+    return ranked_table("overview", "Overview", [(c.title, c.better) for c in columns], values, ranked=False)
+
+
+def _by_key(summary: Summary) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
+    return {(model, name): statistics for model, classes in summary.items() for name, statistics in classes.items()}
+
+
+def family_table(
+    family: str, rows: Sequence[Row], metrics: Sequence[Metric], froc: Mapping[tuple[str, str], float]
+) -> Table:
+    """The table of a family.
+
+    Args:
+        family: its name.
+        rows: of all models, cases and classes.
+        metrics: those of the family that were computed.
+        froc: FROC score by model and class, a column of the detection family; empty without probabilities.
+    """
+    columns = [Column(metric.title, metric.name, "mean", metric.better) for metric in metrics]
+    if family == "paper":
+        columns = list(PAPER_COLUMNS)
+    summary = _by_key(summarise(rows, metrics))
+    values = {key: [statistics[c.metric][c.statistic] for c in columns] for key, statistics in summary.items()}
+    without = {
+        (model, name): [frozenset(str(row["case"]) for row in of_class if _is_nan(row[c.metric])) for c in columns]
+        for model, classes in group_rows(rows).items()
+        for name, of_class in classes.items()
+    }
+    titles = [(c.title, c.better) for c in columns]
+    notes = [NOTES[family]]
+    over = "Dice: mean over the cases; everything else: totals" if family == "paper" else OVER_CASES
+    if family == "detection" and froc:
+        titles.append(("FROC", "higher"))
+        for key, of_key in values.items():
+            of_key.append(froc.get(key, math.nan))
+            without[key].append(frozenset())
+        notes.append(FROC_NOTE)
+        over += "; FROC: all lesions together"
+    cases = len({row["case"] for row in rows})
+    table = ranked_table(family, TITLES[family], titles, values, without=without, cases=cases)
+    if any(any(of_key) for of_key in without.values()):
+        notes.append(
+            "n: the number of cases in which the metric has a value, where it is not all of them. Models whose means "
+            "are over different cases are not ranked."
+        )
+    if table.head[-1] == MEAN_RANK and cases < FEWEST_CASES:
+        notes.append(f"Nothing is bold: with {cases} cases, fewer than {FEWEST_CASES}, the best value may be chance.")
+    return replace(table, note=" ".join(notes), over=over)
+
+
+def _is_nan(value: str | float) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], unit: str) -> Table:
+    """Recall, precision and F1 by size: a line for each model (and class) and range.
+
+    Args:
+        groups: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns.
+        unit: of the sizes.
+    """
+    several_classes = len({of_class for _, of_class in groups}) > 1
+    names = ["model", *(["class"] if several_classes else []), f"size ({unit})"]
+    numbers = ["instances", "found", "missed", "false", "recall", "precision", "F1"]
+    ways = [*([""] * len(names)), "", "", "lower", "lower", "higher", "higher", "higher"]
+    head, note = [*names, *numbers], f"{FULL} {SIZE_NOTE}"
+    table = Table("sizes", "Detection by size", len(names), head, note=note, over="All cases together", better=ways)
+    for (model, of_class), ranges in groups.items():
+        for group in ranges:
+            size = (
+                f"{group['from']:g} to {group['to']:g}" if math.isfinite(group["to"]) else f"{group['from']:g} and more"
+            )
+            cells = [Cell(model), *([Cell(of_class)] if several_classes else []), Cell(size)]
+            keys = ("label", "found", "missed", "false", "recall", "precision", "f1")
+            table.rows.append([*cells, *(Cell(format_value(group[key]), group[key]) for key in keys)])
+    return table
+
+
+def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | None:
+    """Differences of each model to the first one, in each metric that has a better and a worse; None for one model.
+
+    Args:
+        rows: of all models, each with the same cases.
+        metrics: those computed.
+    """
+    groups = group_rows(rows)
+    (first, reference), *others = groups.items()
+    if not others:
+        return None
+    several_classes = len(reference) > 1
+    head = ["model", *(["class"] if several_classes else []), "metric", f"difference to {first}", "95 % interval", "p"]
+    note = (
+        "Only cases in which both models have a value. Interval over 9,999 resamplings of cases (percentiles), p by "
+        "Wilcoxon's signed-rank test, not corrected for the number of tests. Bold: the interval does not hold 0."
+    )
+    over = "Mean over the cases of the difference"
+    table = Table("differences", f"Differences to {first}", 2 + several_classes, [*head, "cases"], over=over)
+    fewest = math.inf
+    for model, classes in others:
+        for of_class, lines in classes.items():
+            by_case = {row["case"]: row for row in reference[of_class]}
+            for metric in metrics:
+                if not metric.better:
+                    continue
+                values = [float(row[metric.name]) for row in lines]
+                result = compare(values, [float(by_case[row["case"]][metric.name]) for row in lines])
+                interval = "-" if math.isnan(result.low) else f"{result.low:+.3f} to {result.high:+.3f}"
+                fewest = min(fewest, result.cases)
+                apart = result.cases >= FEWEST_CASES and (result.low > 0 or result.high < 0)
+                numbers = [
+                    Cell(
+                        "-" if math.isnan(result.difference) else f"{result.difference:+.3f}",
+                        result.difference,
+                        best=apart,
+                    ),
+                    Cell(interval),
+                    Cell("-" if math.isnan(result.p_value) else f"{result.p_value:.2g}", result.p_value),
+                    Cell(str(result.cases), result.cases),
+                ]
+                names = [Cell(model), *([Cell(of_class)] if several_classes else []), Cell(metric.name)]
+                table.rows.append([*names, *numbers])
+    if fewest < FEWEST_CASES:
+        note += f" Nothing is bold below {FEWEST_CASES} cases, as an interval over so few is too narrow."
+    return replace(table, note=note)
