@@ -13,10 +13,11 @@ from scipy import ndimage
 from nnunet_ici.drawing import AXIAL, FLAT, Geometry, Plane, View, grey_levels
 from nnunet_ici.explain.shares import Explained, Side
 
-__all__ = ["Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_canvas"]
+__all__ = ["Box", "Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_canvas"]
 
 IdArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
+Box = tuple[float, float, float, float]  # x from, to; y from, to
 
 PAPER = 0.93  # grey where there is no image
 
@@ -81,22 +82,26 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
 
 
 class Spot(NamedTuple):
-    """Where an instance is: its pixel next to its middle, and half the width and height of its bounding box."""
+    """Where an instance is: its pixel next to its middle, and the middle and half the sides of its bounding box."""
 
     x: float
     y: float
+    middle_x: float
+    middle_y: float
     half_width: float
     half_height: float
 
-    def places(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
-        """Middles for a text of half a width and height: inside where it is smaller, else beside the instance."""
+    def inside(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
+        """Middles for a text of half a width and height within the instance; none where it is too small."""
+        if half_width > 0.8 * self.half_width or 3 * half_height > self.half_height:
+            return []
+        return [(self.x, self.y + shift * half_height) for shift in (0, -2, 2)]
+
+    def beside(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
+        """Middles for such a text beside the bounding box: above, below, right, left, then at the corners."""
         up, aside = self.half_height + half_height, self.half_width + half_width
-        beside = [(0, -up), (0, up), (aside, 0), (-aside, 0)]
-        inside = [(0.0, 0.0), (0, -2 * half_height), (0, 2 * half_height)]
-        fits = half_width <= self.half_width and 3 * half_height <= self.half_height
-        small = half_width <= 1.5 * self.half_width and half_height <= self.half_height
-        shifts = [*(inside if fits else inside[:1] if small else []), *beside]
-        return [(self.x + x, self.y + y) for x, y in shifts]
+        shifts = [(0, -up), (0, up), (aside, 0), (-aside, 0), (aside, -up), (-aside, -up), (aside, up), (-aside, up)]
+        return [(self.middle_x + x, self.middle_y + y) for x, y in shifts]
 
 
 class Window:
@@ -124,6 +129,21 @@ class Window:
         pixels = np.concatenate([np.bincount(ids.reshape(-1))[1:] for ids in (self.label_ids, self.predicted_ids)])
         return float(np.median(np.sqrt(pixels[pixels > 0]))) if pixels.any() else 1.0
 
+    @cached_property
+    def _covered(self) -> npt.NDArray[np.int64]:
+        """The number of pixels of instances above and left of each corner between pixels."""
+        covered = (self.label_ids > 0) | (self.predicted_ids > 0)
+        return np.pad(covered, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+
+    def is_free(self, box: Box) -> bool:
+        """Whether no instance lies under a box: x from, to; y from, to."""
+        row, column = self.view.corner
+        height, width = self.label_ids.shape
+        left, right = (int(np.clip(np.rint(x + 0.5) - column, 0, width)) for x in box[:2])
+        top, bottom = (int(np.clip(np.rint(y + 0.5) - row, 0, height)) for y in box[2:])
+        total = self._covered
+        return bool(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left] == 0)
+
     def spots(self, ids: IdArray) -> dict[int, Spot]:
         """The instances in the window by id."""
         row, column = self.view.corner
@@ -134,5 +154,8 @@ class Window:
             pixels = np.argwhere(ids[box] == number)
             y, x = pixels[np.argmin(((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1))]
             half_height, half_width = ((along.stop - along.start) / 2 for along in box)
-            spots[number] = Spot(column + box[1].start + x, row + box[0].start + y, half_width, half_height)
+            left, top = column + box[1].start, row + box[0].start
+            spots[number] = Spot(
+                left + x, top + y, left + half_width - 0.5, top + half_height - 0.5, half_width, half_height
+            )
         return spots

@@ -94,6 +94,16 @@ def _default_picture(label: Path) -> Path:
     return Path(f"{label.name.removesuffix(ending)}_explained.png")
 
 
+def _names_apart(one: Path, other: Path) -> tuple[str, str]:
+    """The names of two files, with the last folder in which they differ where the names are the same."""
+    parts = [path.resolve().parts for path in (one, other)]
+    if one.name == other.name:
+        for first, second in zip(*(reversed(path[:-1]) for path in parts), strict=False):
+            if first != second:
+                return f"{first}/{one.name}", f"{second}/{other.name}"
+    return one.name, other.name
+
+
 def _try(problems: Problems, read: Callable[..., Result], *args: Any) -> Result | None:
     """What a function reads; None, and its message among the problems, where it raises ValueError."""
     with problems.collecting():
@@ -156,7 +166,8 @@ def _run(args: argparse.Namespace) -> None:
     what = "all values above 0" if args.value is None else f"class {args.value}"
     if not len(explained.label) and not len(explained.predicted):
         print(f"{what}: neither in {args.label} nor in {args.prediction}, the picture is empty", file=sys.stderr)
-    title = f"label {args.label.name}, prediction {args.prediction.name}: {what}, threshold {args.threshold:g}"
+    names = _names_apart(args.label, args.prediction)
+    title = f"label {names[0]}, prediction {names[1]}: {what}, threshold {args.threshold:g}"
     canvas = make_canvas(explained, files.background, files.geometry)
     figure = draw(canvas, title, args.instances)
 

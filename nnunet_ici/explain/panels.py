@@ -11,17 +11,19 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, Normalize, to_rgba
 from matplotlib.patheffects import withStroke
 
-from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, mask_loops
-from nnunet_ici.explain.canvas import FloatArray, IdArray, Spot, Window
+from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, mask_loops, scale_bar
+from nnunet_ici.explain.canvas import PAPER, Box, FloatArray, IdArray, Spot, Window
 from nnunet_ici.explain.shares import IN_FALSE_CUBE, IN_HIT_CUBE, IN_LABEL_CUBE, Side
 
-__all__ = ["NO_SHARE", "Panel", "short"]
+__all__ = ["DASHES", "NO_SHARE", "Panel", "short"]
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
 Colour = str | tuple[float, float, float, float]
-Box = tuple[float, float, float, float]  # x from, to; y from, to
 
+Dashes = str | tuple[float, tuple[float, ...]]
+
+DASHES = (0, (4, 2))  # edges of predictions on shares
 NO_SHARE = "#9A9A9A"
 MOST_NUMBERS = 50  # in a panel
 NOTHING = 0.00005  # a share written as 0
@@ -50,7 +52,7 @@ class Panel:
         self.left_out = False  # whether a number is
         self._ink, self._halo = ("white", "black") if window.on_image else ("black", "white")
         self._show(window.background, cmap="gray", vmin=0, vmax=1)
-        axis.set_facecolor("white")
+        axis.set_facecolor("black" if window.on_image else str(PAPER))
         axis.set_aspect(window.pixel_aspect)
         axis.set_xlim(*view.columns)
         axis.set_ylim(*view.rows[::-1])
@@ -70,24 +72,64 @@ class Panel:
         rgba[..., 3] = np.where(ids > 0, alpha, 0)
         self._show(rgba)
 
-    def edge(self, mask: BoolArray, colour: Colour, width: float = 1.4) -> None:
-        """Draw the outline of a mask, thinner where instances are small."""
+    def edge(self, mask: BoolArray, colour: Colour, width: float = 1.4, dashes: Dashes = "-") -> None:
+        """Draw the outline of a mask, on a line of the other lightness; thinner where instances are small."""
         corner = np.subtract(self.window.view.corner[::-1], 0.5)
         lines = [np.array([*loop, loop[0]]) + corner for loop in mask_loops(mask)]
-        self.axis.add_collection(LineCollection(lines, colors=[colour], linewidths=width * self._thin), autolim=False)
+        width *= self._thin
+        casing = withStroke(linewidth=width + 1.2 * self._thin, foreground="white" if colour == "black" else "black")
+        self.axis.add_collection(
+            LineCollection(lines, colors=[colour], linewidths=width, linestyles=[dashes], path_effects=[casing]),
+            autolim=False,
+        )
+
+    def mark(self, sides: Sequence[str], pixel_width: float, unit: str) -> None:
+        """Letters of what lies left, right, above and below, and a scale bar.
+
+        Args:
+            sides: the letters; empty for none.
+            pixel_width: width of a pixel.
+            unit: unit of that width.
+        """
+        (left, right), (top, bottom) = self.window.view.columns, self.window.view.rows
+        across, along = 1.3 * self._character, 0.8 * self._line
+        middle = (left + right) / 2, (top + bottom) / 2
+        beside = [(left + across, middle[1]), (right - across, middle[1])]
+        places = [*beside, (middle[0], top + along), (middle[0], bottom - along)]
+        for letter, place in zip(sides, places, strict=False):
+            self._mark(letter, *place)
+        length = scale_bar((right - left) * pixel_width)
+        text = f"{length:g} {unit}"
+        start, end = left + 0.6 * across, left + 0.6 * across + length / pixel_width
+        self._mark(text, start + self._character * len(text) / 2 * 1.3, bottom - 1.9 * along)
+        self.axis.plot(
+            [start, end], [bottom - 0.7 * along] * 2, color=self._ink, linewidth=2, solid_capstyle="butt",
+            path_effects=[withStroke(linewidth=4, foreground=self._halo)], gid="scale bar",
+        )  # fmt: skip
+        self._taken.append((start, end, bottom - 1.4 * along, bottom))
+
+    def _mark(self, text: str, x: float, y: float) -> None:
+        half_width, half_height = self._character * len(text) / 2 * 1.3, self._line / 2 * 1.15
+        self._taken.append((x - half_width, x + half_width, y - half_height, y + half_height))
+        self.axis.text(
+            x, y, text, ha="center", va="center", color=self._ink, fontsize=self.font_size + 1, fontweight="bold",
+            path_effects=[withStroke(linewidth=2.5, foreground=self._halo)],
+        )  # fmt: skip
 
     def write(self, texts: Iterable[tuple[str, Spot]]) -> None:
-        """Write the first texts at their spots, where there is free room; the others are left out."""
+        """Write texts inside large instances and beside small ones, the first ones first, where there is free room."""
         low_x, high_x = self.window.view.columns
         low_y, high_y = self.window.view.rows
         for text, spot in texts:
             lines = text.split("\n")
             half_width, half_height = self._character * max(map(len, lines)) / 2, self._line * len(lines) / 2
-            for x, y in spot.places(half_width, half_height):
+            inside = spot.inside(half_width, half_height)
+            for x, y in inside or spot.beside(half_width, half_height):
                 x = min(max(x, low_x + half_width), high_x - half_width)
                 y = min(max(y, low_y + half_height), high_y - half_height)
                 box = (x - half_width, x + half_width, y - half_height, y + half_height)
-                if self._written < MOST_NUMBERS and not any(_overlap(box, other) for other in self._taken):
+                free = not any(_overlap(box, other) for other in self._taken)
+                if self._written < MOST_NUMBERS and free and (inside or self.window.is_free(box)):
                     self._taken.append(box)
                     self._written += 1
                     self.axis.text(
@@ -145,7 +187,7 @@ class Panel:
         self.fill(np.where(label_ids > 0, 0, predicted_ids), list(predicted_colours), 1.0 if shared else 0.6)
         self.fill(label_ids, list(colours(norm(of_label))), 1.0)
         self.edge(label_ids > 0, "black", 1.0)
-        self.edge(predicted_ids > 0, "white", 1.0)
+        self.edge(predicted_ids > 0, "white", 1.0, DASHES)
         entries = []
         for side, ids, shares in ((label, label_ids, of_label), (predicted, predicted_ids, of_predicted)):
             if side is label or shared:

@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, View, whole_image
 from nnunet_ici.explain.canvas import Canvas, Window
-from nnunet_ici.explain.panels import NO_SHARE, Panel
+from nnunet_ici.explain.panels import DASHES, NO_SHARE, Panel
 from nnunet_ici.explain.shares import LOSSES, Explained
 from nnunet_ici.explain.views import choose_views, not_in_view
 
@@ -46,7 +47,7 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
         views = choose_views(canvas.explained, canvas.label_ids, canvas.predicted_ids, count, canvas.pixel_aspect)
     columns, lines = (4, 2) if flat else (8, len(views))
     width, height = _panel_inches(canvas, views[0]) if flat else (SLICE, SLICE)
-    left, between = (GAP, TITLE) if flat else (1.05, GAP)
+    left, between = (GAP, TITLE) if flat else (1.2, GAP)
     size = (left + columns * (width + GAP) + BAR, HEAD + TITLE + lines * height + (lines - 1) * between + LEGEND)
     figure = Figure(figsize=size, dpi=120)
     FigureCanvasAgg(figure)
@@ -61,12 +62,17 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
             place = (left + column * (width + GAP), bottom, width, height)
             axis = figure.add_axes(tuple(np.divide(place, (*size, *size))))
             panel = Panel(axis, window, (width, height), 8 if flat else 7)
+            if position == 0:
+                panel.mark(canvas.plane.sides, canvas.pixel_mm[1], canvas.geometry.unit)
             paint(panel)
             left_out |= panel.left_out
             if line == 0 or flat:
                 axis.set_title(name, fontsize=10, pad=4)
             if column == 0 and view.index is not None:
-                axis.set_ylabel(_row_title(canvas.explained, view), fontsize=9, rotation=0, ha="right", va="center")
+                inches = (0.05, bottom + 0.05, left - 0.15, 0.45 * height)
+                _locate(figure.add_axes(tuple(np.divide(inches, (*size, *size)))), canvas, view)
+                title_place = (left - 0.1) / size[0], (bottom + height) / size[1]
+                figure.text(*title_place, _row_title(canvas, view), fontsize=9, ha="right", va="top")
 
     figure.text(
         0.5,
@@ -123,15 +129,38 @@ def _contents(explained: Explained, norm: Normalize) -> dict[str, Callable[[Pane
     }
 
 
-def _row_title(explained: Explained, view: View) -> str:
+def _locate(axis: Axes, canvas: Canvas, view: View) -> None:
+    """The whole slice, with a frame around what the row shows."""
+    assert view.index is not None
+    if canvas.background is None:
+        ids = np.maximum(canvas.label_ids, canvas.predicted_ids)[view.index]
+        axis.imshow(ids > 0, cmap="gray_r", vmin=0, vmax=2, aspect=canvas.pixel_aspect)
+    else:
+        axis.imshow(canvas.background[view.index], cmap="gray", vmin=0, vmax=1, aspect=canvas.pixel_aspect)
+    height, width = canvas.label_ids.shape[1:]
+    top, bottom = np.clip(view.rows, -0.5, height - 0.5)
+    left, right = np.clip(view.columns, -0.5, width - 0.5)
+    frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", linewidth=1.2)
+    frame.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
+    axis.add_patch(frame)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_anchor("SE")
+
+
+def _row_title(canvas: Canvas, view: View) -> str:
+    assert view.index is not None
+    explained, plane = canvas.explained, canvas.plane
+    position = canvas.geometry.position_mm(plane, view.index)
+    where = f"slice {view.index}\n{plane.coordinate} = {position:.1f} mm"
     if not view.name:
-        return f"slice {view.index}"
+        return where
     side = explained.label if view.name[0] == explained.label.prefix else explained.predicted
     number = int(view.name[1:])
     kinds = ("found", "missed") if side is explained.label else ("touching", "false")
     size = side.size[number - 1]
     voxels = "1 voxel" if size == 1 else f"{size} voxels"
-    return f"{view.name}\n{kinds[int(side.lonely[number - 1])]}\n{voxels}\nslice {view.index}"
+    return f"{view.name}\n{kinds[int(side.lonely[number - 1])]}\n{voxels}\n{where}"
 
 
 def _summary(canvas: Canvas, views: list[View], left_out: bool) -> str:
@@ -165,7 +194,7 @@ def _add_legend(figure: Figure) -> None:
             Patch(facecolor=MISSED, label="center error: label cube not covered"),
             Patch(facecolor=SURPLUS, label="center error: predicted cube off the label cubes"),
             Line2D([], [], color="black", label="shares: edge of a label"),
-            Line2D([], [], color="white", path_effects=halo, label="shares: edge of a prediction"),
+            Line2D([], [], color="white", linestyle=DASHES, path_effects=halo, label="shares: edge of a prediction"),
             Patch(facecolor=NO_SHARE, label="no share of its own"),
         ],
         loc="lower center",

@@ -15,6 +15,9 @@ from nnunet_ici.evaluation.probabilities import probability_of
 
 __all__ = ["read_grey_values", "read_label", "read_mask", "read_probability"]
 
+# A label map with more values, such as one of single cells, has the same value in most neighbouring voxels.
+MOST_VALUES, MOST_CHANGES = 32, 0.25
+
 
 def read_label(path: Path, value: int | None) -> tuple[LabelMap, npt.NDArray[np.bool_]]:
     """Read a label map.
@@ -30,6 +33,7 @@ def read_label(path: Path, value: int | None) -> tuple[LabelMap, npt.NDArray[np.
         ValueError: if it is not a label map.
     """
     label = read_label_map(path)
+    _refuse_images(path, label.array)
     return label, _mask_of(label.array, value)
 
 
@@ -50,6 +54,7 @@ def read_mask(path: Path, value: int | None, label: LabelMap | None) -> tuple[np
     if label is None:
         return _mask_of(read_label_map(path).array, value).astype(np.float32), False
     prediction = read_prediction(path, label)
+    _refuse_images(path, prediction.array)
     return _mask_of(prediction.array, value).astype(np.float32), prediction.turned
 
 
@@ -97,6 +102,24 @@ def read_grey_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float
     """
     array = read_background(path, None if label is None else label.grid).astype(np.float32)
     return array if label is None or array.ndim == label.array.ndim else array.mean(axis=-1)
+
+
+def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
+    """Raise a ValueError for an image of whole grey values: it has many of them, and they change everywhere."""
+    values = np.unique(label_map).size
+    if values <= MOST_VALUES:
+        return
+    pairs = differing = 0
+    for axis in range(label_map.ndim):
+        one, other = (np.moveaxis(label_map, axis, 0)[part] for part in (slice(1, None), slice(-1)))
+        both = (one != 0) & (other != 0)
+        pairs += np.count_nonzero(both)
+        differing += np.count_nonzero(both & (one != other))
+    if differing > MOST_CHANGES * pairs:
+        raise ValueError(
+            f"{path} is an image, not a label map. Expected: regions of one value. Got: {values} values, "
+            f"{differing / pairs:.0%} of the neighbouring voxels differ"
+        )
 
 
 def _mask_of(label_map: npt.NDArray[np.generic], value: int | None) -> npt.NDArray[np.bool_]:
