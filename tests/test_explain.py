@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,26 @@ def test_the_command_on_an_image(flat, tmp_path, monkeypatch, capsys):
     assert report["label_instances"][0]["touches"] == ["P1"] and report["predicted_instances"][0]["voxels"] == 9
     assert report["terms"]["predicted"] == pytest.approx(report["predicted_instances"][0]["shares"]["predicted"])
     assert report["class"] is None and report["threshold"] == 0.5 and report["center_size"] == [7]
+
+
+def test_files_of_one_name_come_with_their_folders(flat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "A" / "sub").mkdir(parents=True)
+    (tmp_path / "B" / "sub").mkdir(parents=True)
+    paths = [path.rename(tmp_path / name / "sub" / "x.png") for path, name in zip(map(Path, flat), "AB", strict=True)]
+    run(*paths)
+    assert capsys.readouterr().out.startswith("label A/x.png, prediction B/x.png: all values above 0, threshold 0.5")
+
+
+def test_an_image_of_grey_values_is_no_label_map(flat, tmp_path, capsys):
+    grey = np.random.default_rng(0).integers(0, 200, (20, 30), np.uint8)
+    image = write(tmp_path / "grey.png", grey)
+    for files in ((image, flat[1]), (flat[0], image)):
+        (told,) = problems(capsys, *files, "-o", tmp_path / "a.png")
+        assert told.startswith(f"{image} is an image, not a label map. Expected: regions of one value. Got: ")
+        assert told.endswith(" of the neighbouring voxels differ")
+    cells = np.kron(np.arange(1, 41, dtype=np.uint8).reshape(5, 8), np.ones((8, 8), np.uint8))  # each its own value
+    run(write(tmp_path / "cells.png", cells), write(tmp_path / "more.png", cells), "-o", tmp_path / "a.png")
 
 
 def test_one_class(flat, tmp_path):

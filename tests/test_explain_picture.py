@@ -98,6 +98,83 @@ def test_no_text_lies_on_another(rng, axes, volume):
     assert sum(len(axis.texts) for axis in figure.axes) >= 12
 
 
+def draw_volume(volume, image, count=2):
+    label, prediction = volume
+    explained = explain(label > 0, prediction.astype(np.float32))
+    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.nii.gz")))
+    figure = draw(make_canvas(explained, image, geometry), "a title", count)
+    locators = [axis for axis in figure.axes if axis.patches]
+    panels = [axis for axis in figure.axes if axis.images and axis not in locators]
+    return figure, panels, locators
+
+
+def test_a_row_of_a_volume_says_where_it_is(volume):
+    image = np.arange(60, dtype=np.float32)[None, None] + np.zeros((12, 60, 1), np.float32)
+    figure, panels, locators = draw_volume(volume, image)
+    assert len(panels) == 2 * 8 and len(locators) == 2
+    rows = [text.get_text() for text in figure.texts]
+    assert rows[:2] == ["L3\nfound\n300 voxels\nslice 8\nz = 8.0 mm", "L2\nmissed\n1 voxel\nslice 5\nz = 5.0 mm"]
+    for number, axis in enumerate(panels):
+        texts = [text.get_text() for text in axis.texts]
+        bars = [line for line in axis.lines if line.get_gid() == "scale bar"]
+        if number % 8:
+            assert not bars and not {"R", "L"} & {*texts}
+        else:
+            assert texts[:5] == ["R", "L", "A", "P", "10 mm"] and np.ptp(bars[0].get_xdata()) == 10
+    frame = locators[0].patches[0].get_bbox()
+    # L3 lies in columns and rows 40 to 49: 40 pixels around it, as far as the image reaches
+    assert frame.extents.tolist() == [24.5, 24.5, 59.5, 59.5]
+    assert locators[0].images[0].get_array().shape == (60, 60)
+
+
+def test_what_lies_beyond_the_image_has_its_ground(volume):
+    for image, colour in ((None, (0.93, 0.93, 0.93, 1)), (np.ones((12, 60, 60), np.float32), (0, 0, 0, 1))):
+        _, panels, _ = draw_volume(volume, image)
+        assert {axis.get_facecolor() for axis in panels} == {colour}
+
+
+@pytest.mark.parametrize("shape", [(20, 200), (200, 20), (50, 60)])
+def test_panels_of_a_long_image_are_full(shape):
+    label = np.zeros(shape, np.uint8)
+    label[5:9, 5:9] = 1
+    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.png")))
+    figure = draw(make_canvas(explain(label > 0, label.astype(np.float32)), None, geometry), "a title")
+    figure.canvas.draw()
+    panel = figure.axes[0]
+    (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
+    assert panel.get_position(original=True).extents == pytest.approx(panel.get_position().extents, abs=1e-3)
+    assert left <= -0.5 and right >= shape[1] - 0.5 and top <= -0.5 and bottom >= shape[0] - 0.5
+    assert 0.5 - 1e-6 <= (bottom - top) / (right - left) <= 1.5 + 1e-6
+
+
+@in_2d_and_3d
+def test_numbers_lie_in_large_instances_or_beside_small_ones(rng, axes, volume):
+    label, prediction = crowded(rng) if axes == 2 else volume
+    label = label.copy()
+    label[..., 50:80, 50:59] = 1  # one large instance
+    explained = explain(label > 0, prediction.astype(np.float32))
+    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.png")))
+    canvas = make_canvas(explained, None, geometry)
+    figure = draw(canvas, "a title", 1)
+    figure.canvas.draw()
+    written = 0
+    ids = np.maximum(explained.label_ids, explained.predicted_ids) > 0
+    views = [None] if axes == 2 else choose_views(explained, explained.label_ids, explained.predicted_ids, 1, 1.0)
+    covered = ids if axes == 2 else ids[views[0].index]
+    for axis in (axis for axis in figure.axes if axis.texts):
+        for text in axis.texts:
+            name = text.get_text().split("\n")[0]
+            if name[0] not in "LP" or not name[1:].isdigit():
+                continue
+            box = text.get_window_extent().transformed(axis.transData.inverted())
+            (left, right), (top, bottom) = sorted((box.x0, box.x1)), sorted((box.y0, box.y1))
+            rows, columns = (slice(max(int(a + 1), 0), max(int(b), 0)) for a, b in ((top, bottom), (left, right)))
+            side = explained.label if name[0] == "L" else explained.predicted
+            written += 1
+            assert side.size[int(name[1:]) - 1] >= 60 or not covered[rows, columns].any(), name
+    assert written >= 6
+
+
 def test_many_instances_take_seconds(rng):
     label = rng.random((60, 80, 80)) < 0.02
     prob = np.where(rng.random(label.shape) < 0.3, label, rng.random(label.shape) < 0.01).astype(np.float32)

@@ -32,8 +32,8 @@ FLAT, SLICE = (4.3, 7.0), 2.6  # width of a panel: from, to for a 2D image; of a
 def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
     """Draw what the losses see.
 
-    A 2D image is drawn whole, in two rows: label, prediction and center cubes; the shares in ICI, DICI and blob loss.
-    Of a volume there is a row of these six for each slice, around the instance it was chosen for.
+    A 2D image is drawn whole, in two rows: label, prediction and center cubes, then the shares in each loss. A volume
+    has a row of these panels for each slice, around the instance it was chosen for, with the whole slice beside it.
 
     Args:
         canvas: what to draw.
@@ -42,7 +42,7 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
     """
     flat = canvas.label_ids.ndim == 2
     if flat:
-        views = [whole_image(canvas.label_ids.shape)]
+        views = [_within_ratio(whole_image(canvas.label_ids.shape), canvas.pixel_aspect)]
     else:
         views = choose_views(canvas.explained, canvas.label_ids, canvas.predicted_ids, count, canvas.pixel_aspect)
     columns, lines = (4, 2) if flat else (8, len(views))
@@ -95,11 +95,22 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
 
 
 def _panel_inches(canvas: Canvas, view: View) -> tuple[float, float]:
-    """Width and height of a panel of a 2D image, its height 0.5 to 1.5 times its width."""
-    ratio = (view.rows[1] - view.rows[0]) * canvas.pixel_aspect / (view.columns[1] - view.columns[0])
-    ratio = float(np.clip(ratio, 0.5, 1.5))
-    width = float(np.clip((view.columns[1] - view.columns[0]) / 100, *FLAT))
-    return width, width * ratio
+    """Width and height of a panel of a 2D image."""
+    pixels = view.columns[1] - view.columns[0]
+    width = float(np.clip(pixels / 100, *FLAT))
+    return width, width * (view.rows[1] - view.rows[0]) * canvas.pixel_aspect / pixels
+
+
+def _within_ratio(view: View, pixel_aspect: float) -> View:
+    """The view, with empty space at both ends of a long image, so that its height is 0.5 to 1.5 times its width."""
+    height, width = (view.rows[1] - view.rows[0]) * pixel_aspect, view.columns[1] - view.columns[0]
+    more_rows = max(0.5 * width - height, 0) / pixel_aspect / 2
+    more_columns = max(height / 1.5 - width, 0) / 2
+    return View(
+        view.index,
+        (view.rows[0] - more_rows, view.rows[1] + more_rows),
+        (view.columns[0] - more_columns, view.columns[1] + more_columns),
+    )
 
 
 def _largest_share(explained: Explained) -> float:
