@@ -120,7 +120,7 @@ def test_a_row_of_a_volume_says_where_it_is(volume):
         if number % 8:
             assert not bars and not {"R", "L"} & {*texts}
         else:
-            assert texts[:5] == ["R", "L", "A", "P", "10 mm"] and np.ptp(bars[0].get_xdata()) == 10
+            assert texts[:5] == ["R", "L", "A", "P", "10 mm"] and np.ptp(bars[0].get_xdata()) == pytest.approx(10)
     frame = locators[0].patches[0].get_bbox()
     # L3 lies in columns and rows 40 to 49: 40 pixels around it, as far as the image reaches
     assert frame.extents.tolist() == [24.5, 24.5, 59.5, 59.5]
