@@ -113,6 +113,8 @@ def turn_between(own: Grid, wanted: Grid, called: str) -> FloatArray | None:
         if own.size != wanted.size:
             raise _differs(own, wanted, called, "shape", own.size[::-1], wanted.size[::-1])
         return None
+    if own.size == wanted.size and np.array_equal(own.affine, wanted.affine):
+        return None
     turn, difference = _compare(own, wanted)
     may_agree = sorted(own.size) == sorted(wanted.size) and len(own.size) == 3 and _are_nifti(own.path, wanted.path)
     if difference is not None and may_agree:

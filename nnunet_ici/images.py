@@ -126,6 +126,7 @@ def whole_numbers(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 def _read_header(path: Path) -> sitk.ImageFileReader | None:
     """SimpleITK's reader with the header of a NIfTI; None where SimpleITK refuses the affine."""
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # or ITK opens the file once for each format it knows
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
