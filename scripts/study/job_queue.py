@@ -12,7 +12,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -182,9 +184,30 @@ def start(work: Path, arguments: list[str]) -> int:
     return process.pid
 
 
-def stop(work: Path) -> int | None:
-    """End the process in the background and its runs, which go on from their last checkpoints with the next start."""
+def stop(work: Path, patience_s: float = 30) -> int | None:
+    """End the process in the background and its runs, which go on from their last checkpoints with the next start.
+
+    Args:
+        work: the folder.
+        patience_s: how long to wait for their end, in seconds.
+
+    Returns:
+        The id of the process; None if there was none.
+
+    Raises:
+        TimeoutError: if it has not ended by then.
+    """
     pid = running(work)
-    if pid is not None:
-        os.killpg(pid, signal.SIGTERM)
+    if pid is None:
+        return None
+    os.killpg(pid, signal.SIGTERM)
+    end = time.monotonic() + patience_s
+    while running(work) is not None:
+        with suppress(ChildProcessError):  # it is no child of ours unless we have started it
+            os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() > end:
+            raise TimeoutError(
+                f"process {pid} has not ended. Expected: within {patience_s:g} s of SIGTERM. Got: longer"
+            )
+        time.sleep(0.05)
     return pid
