@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nnunet_ici.drawing.palette import model_style
 from scripts.study.free_response import rates_reached
@@ -36,7 +37,7 @@ def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
     axes = figure.subplots(len(parts), 4, squeeze=False, height_ratios=[height + 1 for height in heights])
     for line, (title, runs) in zip(axes, parts, strict=True):
         rivals = [trainer for trainer in runs if trainer != BASELINE and paired(runs[trainer], runs[BASELINE])]
-        for axis, measure in zip(line, overview_measures(runs), strict=True):
+        for column, (axis, measure) in enumerate(zip(line, overview_measures(runs), strict=True)):
             for at, trainer in enumerate(rivals):
                 result = compare_runs(paired(runs[trainer], runs[BASELINE]), measure)
                 color = "#0072B2" if result.clear and result.mean > 0 else "#D55E00" if result.clear else "#777777"
@@ -45,13 +46,12 @@ def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
                 axis.plot(result.mean, at, "o", color=color, markersize=6)
             axis.axvline(0, color="black", linewidth=0.8)
             axis.set(yticks=range(len(rivals)), ylim=(len(rivals) - 0.4, -0.6))
-            axis.set_title(measure.title if line is axes[0] else "", fontsize=10)
+            axis.set_title(f"{title}\n{measure.title}" if column == 0 else measure.title, fontsize=10, loc="left")
+            axis.xaxis.set_major_locator(MaxNLocator(4))
             axis.grid(axis="x", alpha=0.3)
-            names = [
-                f"{trainer.removeprefix(BASELINE)} ({len(paired(runs[trainer], runs[BASELINE]))})" for trainer in rivals
-            ]
-            axis.set_yticklabels(names if axis is line[0] else [])
-        line[0].set_xlabel(title, loc="left", fontsize=9)
+            numbers = [len(paired(runs[trainer], runs[BASELINE])) for trainer in rivals]
+            names = [f"{name.removeprefix(BASELINE)} ({n})" for name, n in zip(rivals, numbers, strict=True)]
+            axis.set_yticklabels(names if column == 0 else [])
     figure.suptitle("Difference to nnU-Net's own loss; F1 and Dice at the threshold chosen on validation cases")
     figure.savefig(path, dpi=DPI)
 
@@ -68,6 +68,7 @@ def draw_curves(runs: Runs, title: str, path: Path) -> None:
             left.plot(np.maximum(false, 1 / 16), recall, label=label, **style)
             right.plot(run["thresholds"], run["curves"]["test"]["f1"], label=label, **style)
     left.set_xscale("log", base=2)
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     left.set(xlabel="false lesions per case", ylabel="lesions found, share of all", title=title)
     right.set(xlabel="threshold of the probability", ylabel="lesion-wise F1, mean over test cases")
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)

@@ -69,7 +69,7 @@ def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
     unthresholded = (mean_free_response(rates), *map(free_response, rates), pr_auc)
     comparable = (mean_free_response(rates), pr_auc)
     where = "Earlier machine" if machine == EARLIER else f"Machine {machine}"
-    lines = [f"### {where}", "", _setting(runs), "", notes]
+    lines = [f"### {where}", "", _setting(runs), "", *([notes] if notes else [])]
     if BASELINE in runs and len(runs) > 1:
         lines += [
             "Differences to `nnUNetTrainer`, paired by seed and case: mean, 95 % interval over seeds and cases, and "
