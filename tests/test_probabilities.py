@@ -7,7 +7,6 @@ import pytest
 
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import (
-    class_probability,
     has_regions,
     label_values,
     plain_masks,
@@ -39,15 +38,16 @@ def test_labels(tmp_path, rng, dtype, shape):
     assert read.dtype == np.float32 and read.shape == (3, *shape)
     np.testing.assert_array_equal(read, prob.astype(np.float32))
     # edema is declared first, and has the value 2
-    np.testing.assert_array_equal(class_probability(path, LABELS, "edema", shape), read[2])
-    np.testing.assert_array_equal(class_probability(path, LABELS, "core", shape), read[1])
+    np.testing.assert_array_equal(probability_of(read, LABELS, "edema"), read[2])
+    np.testing.assert_array_equal(probability_of(read, LABELS, "core"), read[1])
 
 
 def test_regions_in_the_order_of_dataset_json(tmp_path, rng):
     prob = rng.random((2, 3, 4, 5)).astype(np.float32)
     path = save(tmp_path / "a.npz", prob)
-    np.testing.assert_array_equal(class_probability(path, REGIONS, "whole", (3, 4, 5)), prob[0])
-    np.testing.assert_array_equal(class_probability(path, REGIONS, "core", (3, 4, 5)), prob[1])
+    read = read_probabilities(path, REGIONS, (3, 4, 5))
+    np.testing.assert_array_equal(probability_of(read, REGIONS, "whole"), prob[0])
+    np.testing.assert_array_equal(probability_of(read, REGIONS, "core"), prob[1])
     masks = plain_masks(prob, REGIONS)
     np.testing.assert_array_equal(masks["whole"], prob[0] > 0.5)
     np.testing.assert_array_equal(masks["core"], prob[1] > 0.5)
@@ -106,8 +106,8 @@ def test_an_image_without_voxels(tmp_path):
         (np.zeros((3, 2, 2, 2)), FOREGROUND, r"another shape than its label map. Expected: \(C, \*\(2, 2\)\). Got: "),
         (np.zeros((2, 2, 3)), FOREGROUND, "another shape than its label map"),
         (np.zeros((1, 1, 2, 2)), FOREGROUND, "Expected: 2 or more, the background first, for foreground .* Got: 1$"),
-        (np.zeros((2, 1, 2, 2)), LABELS, "Expected: 3, one a label with the background, for edema .* Got: 2$"),
-        (np.zeros((3, 1, 2, 2)), REGIONS, "Expected: 2, one a region, for whole .* Got: 3$"),
+        (np.zeros((2, 1, 2, 2)), LABELS, "Expected: 3, one for each label and the background, for edema .* Got: 2$"),
+        (np.zeros((3, 1, 2, 2)), REGIONS, "Expected: 2, one for each region, for whole .* Got: 3$"),
         (np.zeros((2, 1, 2, 2), int), FOREGROUND, "holds no probabilities. Expected: floating point"),
         (np.zeros((2, 2)), FOREGROUND, "holds no probabilities. Expected: floating point"),
         (np.full((2, 1, 2, 2), np.nan), FOREGROUND, r"Expected: values in \[0, 1\]. Got: 8 NaN"),

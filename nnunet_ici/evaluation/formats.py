@@ -27,7 +27,7 @@ def remarks(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """The table as Markdown, without its title; names to the left, numbers to the right.
+    """The table as Markdown, without its title; names are aligned left, numbers right.
 
     Example:
         >>> table = Table("x", "X", 1, ["model", "Dice"], [[Cell("a"), Cell("0.5", 0.5, 1, best=True)]])
@@ -43,7 +43,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""The table as LaTeX, for the package booktabs: a ``table`` with caption and label.
+    r"""The table as LaTeX with the package booktabs: a ``table`` with caption and label.
 
     Example:
         >>> table = Table("x", "X", 1, ["model", "Dice"], [[Cell("a_1"), Cell("0.5", 0.5, 1, best=True)]])

@@ -1,4 +1,4 @@
-"""What belongs to a ground truth on its grid: predictions, the probabilities beside them, the image.
+"""Reading predictions, their probabilities and the image onto the grid of a ground truth.
 
 nnU-Net's readers ``...WithReorient``, which native-space data sets such as ATLAS R3.0 need, turn every image to RAS.
 They turn the predicted label map back when they write it, but not the probabilities.

@@ -22,10 +22,10 @@ class LabelScheme:
     """What the values of a label map mean.
 
     Attributes:
-        classes: the values of each class; several values make a region, and regions may overlap. No value at all
-            stands for every value above 0.
-        ignore: ground truth voxels with this value count neither in the label nor in the prediction.
-        file_ending: of the label maps, such as ".nii.gz"; None where nothing says it.
+        classes: the values of each class; several values make a region, and regions may overlap. A class without
+            values stands for every value above 0.
+        ignore: value of the voxels of the ground truth that are ignored, in the label and in the prediction.
+        file_ending: file ending of the label maps, such as ".nii.gz"; None where it is not known.
     """
 
     classes: dict[str, tuple[int, ...]]
@@ -33,7 +33,7 @@ class LabelScheme:
     file_ending: str | None = None
 
     def masks(self, name: str, label: Array, prediction: Array) -> tuple[BoolArray, BoolArray]:
-        """The masks of one class, bool, in the ground truth and in the prediction (label maps of one shape)."""
+        """The masks of one class, bool, in the ground truth and in the prediction; both label maps have one shape."""
         label_mask, prediction_mask = self._mask(name, label), self._mask(name, prediction)
         if self.ignore is not None:
             counts = label != self.ignore
@@ -42,7 +42,7 @@ class LabelScheme:
         return label_mask, prediction_mask
 
     def counted(self, label: Array, probability: FloatArray | None) -> FloatArray | None:
-        """A probability with 0 where the ground truth is ignored; None stays None."""
+        """The probability with 0 where the ground truth is ignored; None stays None."""
         if probability is None or self.ignore is None:
             return probability
         return np.where(label == self.ignore, np.float32(0), probability)
@@ -56,7 +56,7 @@ class LabelScheme:
         return np.isin(label_map, values)
 
     def undeclared(self, label_map: Array) -> list[int]:
-        """The values of a label map that mean nothing here, sorted."""
+        """The values of a label map that stand for no class, sorted."""
         if not all(self.classes.values()):
             unknown = np.less(label_map, 0)
         else:
@@ -79,7 +79,7 @@ def read_label_scheme(path: Path) -> LabelScheme:
     """Read the classes, the ignore label and the file ending from a dataset.json of nnU-Net.
 
     Raises:
-        ValueError: if it cannot be read, or holds no labels in nnU-Net's v2 form.
+        ValueError: if it cannot be read, or holds no labels in the format of nnU-Net v2.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -108,13 +108,13 @@ def read_label_scheme(path: Path) -> LabelScheme:
 
 
 def find_label_scheme(folders: Iterable[Path], given: Path | None) -> tuple[LabelScheme, Path | None, str]:
-    """What label maps mean: as the given dataset.json says, else the first one in some folders.
+    """The meaning of label maps, from the given dataset.json or else the first one found in some folders.
 
     Returns:
-        The classes, the file they are from, and the same in words; :data:`FOREGROUND` and None where there is none.
+        The classes, the file they come from, and its name in words; :data:`FOREGROUND` and None without a file.
 
     Raises:
-        ValueError: if the dataset.json is of no use.
+        ValueError: if the dataset.json cannot be used.
     """
     candidates = (folder / "dataset.json" for folder in folders)
     path = given or next((path for path in candidates if path.is_file()), None)

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from nnunet_ici.evaluation.labels import LabelScheme
 
 __all__ = [
-    "class_probability",
     "has_regions",
     "label_values",
     "plain_masks",
@@ -29,13 +28,13 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 KEY = "probabilities"
-# Means over the models of an ensemble, and half precision, may leave [0, 1] by a rounding.
+# Rounding, in means over an ensemble and in half precision, may lead slightly out of [0, 1].
 ROUNDING = 1e-3
 SUM_ROUNDING = 0.02
 
 
 def has_regions(scheme: LabelScheme) -> bool:
-    """Whether nnU-Net trains with regions: where any class has several values."""
+    """Whether nnU-Net trains with regions, which it does where any class has several values."""
     return any(len(values) > 1 for values in scheme.classes.values())
 
 
@@ -56,16 +55,16 @@ def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]
 
     Args:
         path: CASE.npz.
-        scheme: the classes; says how many channels there have to be.
-        shapes: of the label map, (H, W) or (D, H, W); a first axis of length 1 more in the file is dropped. The file
-            has to have one of them.
+        scheme: the classes, which determine the number of channels.
+        shapes: accepted shapes of the label map, (H, W) or (D, H, W). An additional first axis of length 1 in the file
+            is dropped.
 
     Returns:
         float32 (C, *shape), in [0, 1].
 
     Raises:
-        ValueError: if the file is missing, damaged, or no such npz; if the channels or the shape are others; if a value
-            is NaN or outside [0, 1]; if the channels of labels do not add up to 1.
+        ValueError: if the file is missing, damaged, or not such an npz; if it has another number of channels or another
+            shape; if a value is NaN or outside [0, 1]; if the channels of labels do not add up to 1.
     """
     array = _load(path)
     expected = " or ".join(f"(C, *{shape})" for shape in shapes)
@@ -88,8 +87,8 @@ def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]
         sums = array.sum(axis=0, dtype=np.float32)
         if np.abs(sums - 1).max() > SUM_ROUNDING:
             raise ValueError(
-                f"{path} holds no probabilities of labels. Expected: channels that add up to 1 (those of regions do "
-                f"not, and dataset.json has to name these). Got: sums from {sums.min():g} to {sums.max():g}"
+                f"{path} holds no probabilities of labels. Expected: channels that add up to 1 (those of regions need "
+                f"not, but dataset.json has to name the regions). Got: sums from {sums.min():g} to {sums.max():g}"
             )
     probabilities = array.astype(np.float32, copy=False).reshape(len(array), *shape)
     return np.clip(probabilities, 0, 1, out=probabilities)
@@ -116,26 +115,26 @@ def _check_channels(path: Path, scheme: LabelScheme, channels: int) -> None:
     if not all(scheme.classes.values()):
         expected, enough = "2 or more, the background first", channels >= 2
     elif has_regions(scheme):
-        expected, enough = f"{len(scheme.classes)}, one a region", channels == len(scheme.classes)
+        expected, enough = f"{len(scheme.classes)}, one for each region", channels == len(scheme.classes)
     else:
         values = label_values(scheme, channels)
-        expected, enough = f"{len(values)}, one a label with the background", channels == len(values)
+        expected, enough = f"{len(values)}, one for each label and the background", channels == len(values)
     if not enough:
         raise ValueError(
-            f"{path} has other channels than there are classes. Expected: {expected}, for {scheme}. Got: {channels}"
+            f"{path} has channels that do not match the classes. Expected: {expected}, for {scheme}. Got: {channels}"
         )
 
 
 def probability_of(probabilities: FloatArray, scheme: LabelScheme, name: str) -> FloatArray:
-    """The probability of one class: its region's channel, or the sum of the channels of its values.
+    """The probability of one class: the channel of its region or value, or the sum of all but the background's.
 
     Args:
         probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.
         scheme: the classes.
-        name: the class; one without values stands for all but the background.
+        name: the class; a class without values stands for everything but the background.
 
     Returns:
-        float32, the spatial shape; a view where one channel is all.
+        float32, the spatial shape; a view where it is a single channel.
 
     Example:
         >>> softmax = np.array([[0.5, 0.1], [0.25, 0.2], [0.25, 0.7]], np.float32)  # 3 labels, 2 voxels
@@ -152,24 +151,15 @@ def probability_of(probabilities: FloatArray, scheme: LabelScheme, name: str) ->
     return np.minimum(probabilities[1:].sum(axis=0, dtype=np.float32), 1)
 
 
-def class_probability(path: Path, scheme: LabelScheme, name: str, shape: tuple[int, ...]) -> FloatArray:
-    """Read the probability of one class of one case; float32 of the label map's shape.
-
-    Args, Raises:
-        as :func:`read_probabilities` and :func:`probability_of`, which spare reading a file once a class.
-    """
-    return probability_of(read_probabilities(path, scheme, shape), scheme, name)
-
-
 def plain_masks(probabilities: FloatArray, scheme: LabelScheme) -> dict[str, BoolArray]:
-    """The masks of the classes as nnU-Net makes them: the label of the highest probability, or regions above 0.5.
+    """The masks of the classes as nnU-Net makes them: the label with the highest probability, or regions above 0.5.
 
     Args:
         probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.
         scheme: the classes.
 
     Returns:
-        bool, the spatial shape, for each class. Equal probabilities go to the lower label.
+        For each class bool, the spatial shape. Of equal probabilities the lower label wins.
 
     Example:
         >>> softmax = np.array([[0.4, 0.1], [0.3, 0.2], [0.3, 0.7]], np.float32)
