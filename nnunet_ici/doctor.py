@@ -7,6 +7,8 @@ import contextlib
 import io
 import os
 import platform
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,6 +16,7 @@ from importlib import metadata
 from nnunet_ici import __version__
 from nnunet_ici._autoregister import EXT_FOLDER, OPT_OUT, VARIABLE
 from nnunet_ici.command import Command
+from nnunet_ici.environment import FOLDERS, missing_folder
 from nnunet_ici.trainers import TRAINERS
 
 __all__ = ["Finding", "diagnose", "main"]
@@ -21,11 +24,7 @@ __all__ = ["Finding", "diagnose", "main"]
 OLDEST_NNUNET = (2, 8)
 PACKAGES = ("nnunetv2", "torch", "triton", "connected-components-3d", "numpy", "SimpleITK")
 OPTIONAL_PACKAGES = ("triton",)
-FOLDERS = {
-    "nnUNet_raw": "data sets as nnU-Net reads them",
-    "nnUNet_preprocessed": "preprocessed data",
-    "nnUNet_results": "trained models",
-}
+WIDTH = max(map(len, (*PACKAGES, *FOLDERS, *TRAINERS)))
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Finding:
     Attributes:
         what: the thing looked at.
         found: what was found.
-        remedy: what to do about it; None where all is well.
+        remedy: what to do about it, a line for the shell; None where all is well.
     """
 
     what: str
@@ -43,15 +42,33 @@ class Finding:
     remedy: str | None = None
 
 
-def diagnose() -> list[Finding]:
-    """Look at versions, registration, device and folders; never raises."""
-    findings = [Finding("python", platform.python_version()), Finding("nnunet_ici", __version__)]
-    for check in (_packages, _trainers, _labelling, _folders):
+def diagnose() -> Iterator[Finding]:
+    """Look at versions and folders, and where nothing is missing there, at registration and device; never raises.
+
+    The latter load nnU-Net and torch, which takes seconds. What is being looked at is said on stderr.
+    """
+    yield Finding("python", platform.python_version())
+    yield Finding("nnunet_ici", __version__)
+    missing = False
+    for check, what in (
+        (_packages, "packages"),
+        (_folders, "folders"),
+        (_trainers, "trainers, with nnU-Net's own search"),
+        (_labelling, "labelling on this device"),
+    ):
+        if missing and check is _trainers:
+            print("trainers and labelling: looked at when the above is in place", file=sys.stderr)
+            return
+        print(f"looking at the {what} ...", file=sys.stderr, flush=True)
         try:
-            findings.extend(check())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of other packages, about themselves
+                for finding in check():
+                    missing |= finding.remedy is not None
+                    yield finding
         except Exception as error:
-            findings.append(Finding(check.__name__.strip("_"), f"{type(error).__name__}: {error}", "see the error"))
-    return findings
+            missing = True
+            yield Finding(check.__name__.strip("_"), f"{type(error).__name__}: {error}", "# see the error above")
 
 
 def _packages() -> Iterator[Finding]:
@@ -71,7 +88,7 @@ def _trainers() -> Iterator[Finding]:
     registered = EXT_FOLDER in os.environ.get(VARIABLE, "").split(os.pathsep)
     fallback = f"export {VARIABLE}=$(nnunet_ici ext-path)"
     if os.environ.get(OPT_OUT):
-        fallback = f"unset {OPT_OUT}, or {fallback}"
+        fallback = f"unset {OPT_OUT}   # or: {fallback}"
     yield Finding(VARIABLE, os.environ.get(VARIABLE, "not set"), None if registered else fallback)
     for name in TRAINERS:
         found = _look_up(name)
@@ -109,34 +126,28 @@ def _labelling() -> Iterator[Finding]:
         yield Finding(
             f"labelling in {axes}D",
             found if right else f"{found}, wrong: {count} components in the place of 2",
-            None if right else "please report this with the versions above",
+            None if right else "# please report this with the versions above",
         )
 
 
 def _folders() -> Iterator[Finding]:
-    for name, purpose in FOLDERS.items():
-        path = os.environ.get(name)
-        if not path:
-            yield Finding(name, "not set", f"export {name}=/path/to/a/folder   # {purpose}")
-        elif not os.path.isdir(path):
-            yield Finding(name, f"{path} does not exist", f"mkdir -p {path}")
-        elif not os.access(path, os.W_OK):
-            yield Finding(name, f"{path} is not writable", f"chmod u+w {path}, or choose another folder")
-        else:
-            yield Finding(name, path)
+    for name in FOLDERS:
+        problem = missing_folder(name)
+        yield Finding(name, os.environ[name]) if problem is None else Finding(name, *problem)
 
 
 def _run(args: argparse.Namespace) -> int:
     """Print the report; 1 if anything has a remedy."""
-    findings = diagnose()
-    width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        print(f"{'ok ' if finding.remedy is None else '-->'} {finding.what:<{width}}  {finding.found}")
+    remedies: dict[str, None] = {}  # in order, each once
+    for finding in diagnose():
+        print(f"{'ok ' if finding.remedy is None else '-->'} {finding.what:<{WIDTH}}  {finding.found}", flush=True)
         if finding.remedy is not None:
-            print(f"    {'':<{width}}  remedy: {finding.remedy}")
-    missing = sum(finding.remedy is not None for finding in findings)
-    print("\nEverything is in place." if not missing else f"\n{missing} to be mended.")
-    return 1 if missing else 0
+            remedies[finding.remedy] = None
+    if not remedies:
+        print("\nEverything is in place.")
+        return 0
+    print("\nSomething is missing. These lines help:\n", *remedies, sep="\n")
+    return 1
 
 
 main = Command("Check the installation, and say what is missing.", lambda parser: None, _run)

@@ -168,7 +168,7 @@ def test_the_command_without_its_folders(tree, raw, monkeypatch, capsys):
     assert "nnUNet_preprocessed is not set: copy the split to" in capsys.readouterr().out
     monkeypatch.delenv("nnUNet_raw")
     assert main(["convert-atlas", str(tree.root)]) == 1
-    assert "nnUNet_raw is not set: export nnUNet_raw=" in capsys.readouterr().err
+    assert "nnUNet_raw: not set. Expected: a folder. Try: export nnUNet_raw=" in capsys.readouterr().err
 
 
 def test_the_script_is_the_same_converter(tree, raw):

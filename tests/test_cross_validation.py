@@ -176,7 +176,7 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
     monkeypatch.delenv(variable)
     evaluate(root, "-tr", A, expected=1)
     message = {
-        "nnUNet_results": "nnUNet_results is not set. Expected: export nnUNet_results=/path/to/a/folder. Got: nothing",
+        "nnUNet_results": "nnUNet_results: not set. Expected: a folder. Try: export nnUNet_results=",
         "nnUNet_raw": f"no ground truth. Expected: -gt DIR, or $nnUNet_raw with {DATASET}. Got: None",
     }
     assert message[variable] in capsys.readouterr().err

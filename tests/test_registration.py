@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -146,58 +145,17 @@ def test_ext_path_prints_the_folder(capsys):
     assert capsys.readouterr().out.strip() == EXT_FOLDER
 
 
-def test_version_help_and_unknown_commands(capsys):
-    assert main(["--version"]) == 0 and metadata.version("nnunet-ici") in capsys.readouterr().out
-    assert main(["--help"]) == 0 and "convert-atlas" in capsys.readouterr().out
-    assert main([]) == 2
-    capsys.readouterr()
-    assert main(["convert"]) == 2
-    commands = "doctor, ext-path, trainers, convert-atlas, synth-atlas, evaluate, report, explain, tune, postprocess"
-    assert f"Expected: {commands}. Got: convert" in capsys.readouterr().err
-
-
-@pytest.fixture
-def folders(tmp_path, monkeypatch):
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("nnUNet_extTrainer", EXT_FOLDER)
-    return tmp_path
-
-
-def test_doctor_finds_everything_in_place(folders, capsys):
-    assert main(["doctor"]) == 0
-    report = capsys.readouterr().out
-    assert "Everything is in place." in report and "-->" not in report
-    for line in (
-        f"nnunetv2 {metadata.version('nnunetv2')}",
-        "nnUNetTrainerDual found by nnU-Net",
-        "labelling in 3D cc3d",
-    ):
-        assert line in " ".join(report.split())
-
-
-def test_doctor_names_the_remedy(folders, monkeypatch, capsys):
-    monkeypatch.delenv("nnUNet_extTrainer")
-    monkeypatch.delenv("nnUNet_results")
-    (folders / "nnUNet_raw").rmdir()
-    assert main(["doctor"]) == 1
-    report = capsys.readouterr().out
-    assert "nnUNetTrainerICI" in report and "not found by nnU-Net" in report
-    assert "remedy: export nnUNet_extTrainer=$(nnunet_ici ext-path)" in report
-    assert f"remedy: mkdir -p {folders / 'nnUNet_raw'}" in report
-    assert "remedy: export nnUNet_results=" in report
-
-
-def test_doctor_finds_an_old_nnunet_and_a_missing_package(folders, monkeypatch, capsys):
-    version = metadata.version
-
-    def pretended(name):
-        if name == "numpy":
-            raise metadata.PackageNotFoundError(name)
-        return "2.7.1" if name == "nnunetv2" else version(name)
-
-    monkeypatch.setattr(metadata, "version", pretended)
-    assert main(["doctor"]) == 1
-    report = capsys.readouterr().out
-    assert 'remedy: pip install "nnunetv2>=2.8"' in report and "remedy: pip install numpy" in report
+@pytest.mark.slow
+def test_the_hint_on_a_wrong_option_is_the_last_thing_on_the_screen(tmp_path):
+    folders = {name: str(tmp_path) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    command = "from nnunetv2.run.run_training import get_trainer_from_args as get; get('Dataset001_X', '2d', 0, {!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", command.format("nnUNetTrainerICI_i1")],
+        env=os.environ | folders | {"nnUNet_extTrainer": EXT_FOLDER},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "Could not find requested nnunet trainer nnUNetTrainerICI_i1" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "nnunet_ici: nnUNetTrainerICI_i1: 'i1' is the default of nnUNetTrainerICI: leave it out"
+    )

@@ -85,6 +85,7 @@ def test_options_set_class_attributes(name, attributes):
 )
 def test_wrong_options_are_named(name, message, capsys, monkeypatch):
     monkeypatch.setattr(trainers, "_hinted", set())  # of whoever asked before
+    monkeypatch.setattr("atexit.register", lambda function, *args, **keywords: function(*args, **keywords))
     with pytest.raises(TrainerNameError) as error:
         parse(name)
     assert message in str(error.value)

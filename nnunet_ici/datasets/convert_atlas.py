@@ -8,12 +8,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.command import Command, InputError, positive
+from nnunet_ici.command import Command, Problems, positive
 from nnunet_ici.datasets.atlas import Problem
 from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_to_raw import Converted, convert_atlas
 from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME, WARNINGS_NAME
 from nnunet_ici.datasets.splits import SPLITS
+from nnunet_ici.environment import find_folder
 
 __all__ = ["main"]
 
@@ -51,12 +52,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    if not os.environ.get("nnUNet_raw"):
-        raise InputError(["nnUNet_raw is not set: export nnUNet_raw=/path/to/a/folder"])
+    problems = Problems()
+    with problems.collecting():
+        raw = find_folder("nnUNet_raw")
+    problems.raise_any()
     preprocessed = os.environ.get("nnUNet_preprocessed")
     done = convert_atlas(
         args.source,
-        Path(os.environ["nnUNet_raw"]),
+        raw,
         dataset_id=args.d,
         preprocessed=Path(preprocessed) if preprocessed else None,
         split=args.split,

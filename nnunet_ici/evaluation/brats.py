@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from nnunet_ici.evaluation.matching import Matching, as_mask, bounding_box, match_instances
 from nnunet_ici.evaluation.metrics import dice, lesion_dice
@@ -136,6 +135,8 @@ def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], r
 
 
 def _dilated(label: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:
+    from scipy import ndimage  # here, as the help of evaluate need not wait for it
+
     if times == 0 or not label.any():  # SciPy reads 0 iterations as "until nothing changes"
         return label
     box = tuple(slice(max(one.start - times, 0), one.stop + times) for one in bounding_box(label))
@@ -148,6 +149,8 @@ def _compare(
     matching: Matching, lesion_ids: npt.NDArray[np.int32], lesions: npt.NDArray[np.int64], spacing_mm: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Dice and HD95 in mm of each lesion with all components that belong to it; 0 and 374 mm where there is none."""
+    from scipy import ndimage  # here, as the help of evaluate need not wait for it
+
     if not lesions.size:
         return []
     lesion_boxes, predicted_boxes = map(ndimage.find_objects, (lesion_ids, matching.predicted_ids))

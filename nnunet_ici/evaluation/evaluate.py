@@ -36,7 +36,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "-o", type=Path, required=True, metavar="OUT", help="output folder, files in it are overwritten"
     )
     parser.add_argument(
-        "--family", nargs="+", choices=list(FAMILIES), default=list(FAMILIES), help="of metrics (default: all)"
+        "--family",
+        nargs="+",
+        choices=list(FAMILIES),
+        default=list(FAMILIES),
+        metavar="FAMILY",
+        help=f"of metrics: {', '.join(FAMILIES)} (default: all)",
     )
     folds = parser.add_argument_group("a cross-validation, from nnUNet_results, instead of -pred or beside it")
     folds.add_argument(

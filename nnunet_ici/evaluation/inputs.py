@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_ici.command import Problems
+from nnunet_ici.environment import find_folder
 from nnunet_ici.evaluation.cross_validation import (
     dataset_folder,
     fold_predictions,
@@ -142,7 +143,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     Raises:
         ValueError: if nnU-Net's folders do not hold what is wanted.
     """
-    results = dataset_folder(_nnunet_folder("nnUNet_results"), args.d)
+    results = dataset_folder(find_folder("nnUNet_results"), args.d)
     raw = os.environ.get("nnUNet_raw")
     label_folder = args.gt or (Path(raw) / results.name / "labelsTr" if raw else None)
     if label_folder is None or not label_folder.is_dir():
@@ -183,9 +184,3 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
         f"no ground truth for case {name}. Expected: {label_folder / (name + gathered.file_ending)}. Got: no such file"
         for name in sorted(expected - set(labels))
     ]
-
-
-def _nnunet_folder(variable: str) -> Path:
-    if not os.environ.get(variable):
-        raise ValueError(f"{variable} is not set. Expected: export {variable}=/path/to/a/folder. Got: nothing")
-    return Path(os.environ[variable])

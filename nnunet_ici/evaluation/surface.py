@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from nnunet_ici.evaluation.matching import bounding_box
 
@@ -46,6 +45,8 @@ def hausdorff95_mm(label: BoolArray, prediction: BoolArray, spacing_mm: Sequence
         >>> hausdorff95_mm(label, prediction, (1.0, 2.0))  # three voxels of 2 mm
         6.0
     """
+    from scipy import ndimage  # here, as the help of evaluate need not wait for it
+
     if not label.any() or not prediction.any():
         return math.inf if label.any() or prediction.any() else 0.0
     box = bounding_box(label | prediction)

@@ -7,6 +7,7 @@ gives the same class at every look-up, and the classes can be pickled.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import sys
 
@@ -29,10 +30,11 @@ def __getattr__(name: str) -> type:
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     except TrainerNameError as error:
-        # nnU-Net asks with hasattr and would say no more than that there is no such trainer.
+        # nnU-Net asks with hasattr and says no more than that there is no such trainer, in a traceback. The hint comes
+        # after it, at exit.
         if name not in _hinted:
             _hinted.add(name)
-            print(f"nnunet_ici: {error}", file=sys.stderr)
+            atexit.register(print, f"\nnnunet_ici: {error}", file=sys.stderr)
         raise AttributeError(str(error)) from None
     if name == parsed.loss:
         from nnunet_ici.trainers.mixin import make_trainer

@@ -1,0 +1,124 @@
+"""``nnunet_ici doctor``: what it finds, and the lines that help."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+
+import pytest
+
+from nnunet_ici._autoregister import EXT_FOLDER
+from nnunet_ici.cli import main
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    for name in VARIABLES:
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("nnUNet_extTrainer", EXT_FOLDER)
+    return tmp_path
+
+
+def test_doctor_finds_everything_in_place(folders, capsys):
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert "Everything is in place." in report and "-->" not in report
+    for line in (
+        f"nnunetv2 {metadata.version('nnunetv2')}",
+        "nnUNetTrainerDual found by nnU-Net",
+        "labelling in 3D cc3d",
+    ):
+        assert line in " ".join(report.split())
+
+
+def test_doctor_says_what_it_is_doing_and_hides_other_packages_warnings(folders, monkeypatch, capsys):
+    def warn(_name):
+        warnings.warn("something of another package is deprecated", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr("nnunet_ici.doctor._look_up", warn)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        main(["doctor"])
+    assert not shown
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "looking at the packages ...",
+        "looking at the folders ...",
+        "looking at the trainers, with nnU-Net's own search ...",
+        "looking at the labelling on this device ...",
+    ]
+
+
+def test_doctor_finds_that_nnunet_does_not_know_the_trainers(folders, monkeypatch, capsys):
+    monkeypatch.delenv("nnUNet_extTrainer")
+    assert main(["doctor"]) == 1
+    report = capsys.readouterr().out
+    assert "--> nnUNetTrainerICI " in report and "not found by nnU-Net" in report
+    assert report.endswith("These lines help:\n\nexport nnUNet_extTrainer=$(nnunet_ici ext-path)\n")  # once
+
+
+def test_doctor_names_what_helps_with_folders(folders, monkeypatch, capsys):
+    monkeypatch.delenv("nnUNet_results")
+    (folders / "nnUNet_raw").rmdir()
+    assert main(["doctor"]) == 1
+    captured = capsys.readouterr()
+    assert f"--> nnUNet_raw               {folders / 'nnUNet_raw'} does not exist" in captured.out
+    assert captured.out.splitlines()[-2:] == [
+        f'mkdir -p "{folders / "nnUNet_raw"}"',
+        'export nnUNet_results="$HOME/nnunet/nnUNet_results"; mkdir -p "$HOME/nnunet/nnUNet_results"'
+        "   # trained models",
+    ]
+    assert "trainers and labelling: looked at when the above is in place" in captured.err
+
+
+def run_doctor(home, script='"$0" -m nnunet_ici.cli doctor'):
+    """In a fresh shell, without any export."""
+    clean = {key: value for key, value in os.environ.items() if key not in VARIABLES} | {"HOME": str(home)}
+    return subprocess.run(["bash", "-c", script, sys.executable], env=clean, capture_output=True, text=True)
+
+
+def test_before_any_export_doctor_answers_at_once(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run_doctor(tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 1
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+    lines = done.stdout.split("These lines help:\n\n")[1].splitlines()
+    assert [line.split("=")[0] for line in lines] == [f"export {name}" for name in VARIABLES]
+
+
+@pytest.mark.slow
+def test_the_lines_can_be_pasted(tmp_path):
+    lines = run_doctor(tmp_path).stdout.split("These lines help:\n\n")[1]
+    done = run_doctor(tmp_path, lines + '"$0" -m nnunet_ici.cli doctor')
+    assert done.returncode == 0 and "Everything is in place." in done.stdout
+    assert sorted(path.name for path in (tmp_path / "nnunet").iterdir()) == sorted(VARIABLES)
+
+
+def test_doctor_finds_an_old_nnunet_and_a_missing_package(folders, monkeypatch, capsys):
+    version = metadata.version
+
+    def pretended(name):
+        if name == "numpy":
+            raise metadata.PackageNotFoundError(name)
+        return "2.7.1" if name == "nnunetv2" else version(name)
+
+    monkeypatch.setattr(metadata, "version", pretended)
+    assert main(["doctor"]) == 1
+    report = capsys.readouterr().out
+    assert report.endswith('These lines help:\n\npip install "nnunetv2>=2.8"\npip install numpy\n')
+
+
+def test_convert_atlas_wants_the_folder_as_doctor_does(folders, capsys):
+    (folders / "nnUNet_raw").rmdir()
+    assert main(["convert-atlas", str(folders)]) == 1
+    told = capsys.readouterr().err
+    assert f"nnUNet_raw: {folders / 'nnUNet_raw'} does not exist. Expected: a folder. Try: mkdir -p" in told
+    assert not (folders / "nnUNet_raw").exists()
