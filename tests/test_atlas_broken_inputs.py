@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from scipy.spatial.transform import Rotation
 
 from tests.atlas_tree import SHEET, convert, native, problems_of, raw, rows_of, tree
@@ -251,4 +252,8 @@ def test_an_affine_that_simpleitk_refuses_is_converted_for_nibabel(tree, raw, ki
     np.testing.assert_allclose(label.affine, before.affine, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(label.dataobj, before.dataobj)
     assert label.get_data_dtype() == np.uint8
+    files = [str(done.folder / part / f"sub-{SUBJECT}_ses-1") for part in ("imagesTr", "labelsTr")]
+    _, of_image = NibabelIOWithReorient().read_images((f"{files[0]}_0000.nii.gz",))
+    _, of_label = NibabelIOWithReorient().read_seg(f"{files[1]}.nii.gz")
+    assert of_image["spacing"] == of_label["spacing"]
     assert '"overwrite_image_reader_writer": "NibabelIOWithReorient"' in (done.folder / "dataset.json").read_text()

@@ -10,13 +10,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from scipy.spatial.transform import Rotation
 
+from nnunet_ici.evaluation.grids import read_prediction
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.geometry import Grid, reorient, turn_between
 from nnunet_ici.images import read_image, write_image
 
 SHAPE = (5, 6, 7)  # x, y, z
 SPACING = (1.0, 1.5, 2.5)
+SHEAR = np.array([[1, 0.05, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 TURNS = [
     np.array(list(zip(axes, flips, strict=True)), float)
     for axes in itertools.permutations(range(3))
@@ -193,3 +198,30 @@ def test_rounded_affines_are_read_in_all_of_30_rotations(tmp_path):
         affine = np.round(affine_of(seed), 3)
         path = save(tmp_path / "x.nii.gz", np.ones(SHAPE), affine, qform_code=0)
         np.testing.assert_allclose(Grid.of(read_image(path), path).affine, affine, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("writer", [SimpleITKIO, NibabelIO, NibabelIOWithReorient])
+@pytest.mark.parametrize("kind", ["rotated", "rounded to 4 decimals", "rounded to 3 decimals", "sheared"])
+def test_predictions_of_every_reader_of_nnunet_lie_where_their_image_does(tmp_path, rng, writer, kind):
+    change = {
+        "rotated": lambda affine: affine,
+        "rounded to 4 decimals": lambda affine: np.round(affine, 4),
+        "rounded to 3 decimals": lambda affine: np.round(affine, 3),
+        "sheared": lambda affine: affine @ SHEAR,
+    }[kind]
+    count = 0
+    for seed in range(12):
+        voxels = (rng.random(SHAPE) < 0.5).astype(np.uint8)
+        qform_code = seed % 2 if kind == "rotated" else 0
+        path = save(tmp_path / "gt.nii.gz", voxels, change(affine_of(seed)), qform_code)
+        try:
+            array, properties = writer().read_seg(str(path))
+        except RuntimeError as error:  # nnU-Net then takes nibabel
+            assert writer is SimpleITKIO and "orthonormal" in str(error)
+            continue
+        writer().write_seg(array[0].astype(np.uint8), str(tmp_path / "own.nii.gz"), properties)
+        label, prediction = read_label_map(path), read_prediction(tmp_path / "own.nii.gz", read_label_map(path))
+        np.testing.assert_array_equal(prediction.array, label.array)
+        assert not prediction.turned
+        count += 1
+    assert count >= (0 if writer is SimpleITKIO and kind in ("sheared", "rounded to 3 decimals") else 10)
