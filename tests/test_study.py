@@ -9,9 +9,9 @@ import torch
 from nnunet_ici.evaluation.families import evaluate_case
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.metrics import average_precision, lesion_dice
-from scripts.study.metrics import COUNTS, THRESHOLDS, instance_sizes, measure_case
-from scripts.study.runs import compress
+from scripts.study.case_metrics import COUNTS, THRESHOLDS, instance_sizes, measure_case
 from scripts.study.sets import BASELINE, DATA, ROWS, jobs_of
+from scripts.study.stored_runs import compress
 from scripts.study.trainers import ABLATIONS, PublishedICILoss
 
 

@@ -10,9 +10,9 @@ import torch
 
 from scripts.study import job_queue
 from scripts.study.__main__ import main
+from scripts.study.case_metrics import measure_case
 from scripts.study.job_queue import Queue, add_to_queue, read_queue, running, start, stop
 from scripts.study.machine import describe_machine
-from scripts.study.metrics import measure_case
 from scripts.study.prepare import copy_part, environment, plans_name
 from scripts.study.sets import ROWS
 

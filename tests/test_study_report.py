@@ -10,11 +10,11 @@ from scipy import stats
 
 from scripts.study import bootstrap
 from scripts.study.bootstrap import Difference, case_weights, difference
+from scripts.study.case_metrics import THRESHOLDS, measure_case
 from scripts.study.free_response import rates_reached, recall_at
-from scripts.study.measures import AT_BEST, AT_HALF, curve, free_response, mean_free_response, measures_at, pr_auc
-from scripts.study.metrics import THRESHOLDS, measure_case
 from scripts.study.report import write_report
-from scripts.study.runs import compress, read_runs, write_run
+from scripts.study.run_measures import AT_BEST, AT_HALF, curve, free_response, mean_free_response, measures_at, pr_auc
+from scripts.study.stored_runs import compress, read_runs, write_run
 from scripts.study.tables import compare_runs
 
 MACHINE = {"id": "abc", "processor": "an abacus", "threads": 1, "torch": "2"}

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.study.job_queue import Queue, add_to_queue, start, stop
-from scripts.study.runs import RESULTS
 from scripts.study.sets import ROOT, ROWS, jobs_of
+from scripts.study.stored_runs import RESULTS
 
 
 def _parser() -> argparse.ArgumentParser:

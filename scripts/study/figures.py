@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nnunet_ici.drawing.palette import model_style
 from scripts.study.free_response import rates_reached
-from scripts.study.measures import AT_BEST, Measure, curve, mean_free_response, measures_at, pr_auc
+from scripts.study.run_measures import AT_BEST, Measure, curve, mean_free_response, measures_at, pr_auc
 from scripts.study.sets import BASELINE
 from scripts.study.tables import Runs, compare_runs, paired
 

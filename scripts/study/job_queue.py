@@ -20,8 +20,8 @@ from pathlib import Path
 from threading import Lock
 
 from scripts.study.prepare import environment, plans_name, prepare
-from scripts.study.runs import compress, run_path, write_run
 from scripts.study.sets import DATA, ROOT
+from scripts.study.stored_runs import compress, run_path, write_run
 
 Job = tuple[str, str, int]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts.study.figures import draw_curves, draw_overview
 from scripts.study.free_response import rates_reached
-from scripts.study.measures import (
+from scripts.study.run_measures import (
     AT_BEST,
     AT_HALF,
     curve,
@@ -15,8 +15,8 @@ from scripts.study.measures import (
     measures_at,
     pr_auc,
 )
-from scripts.study.runs import EARLIER, read_runs
 from scripts.study.sets import BASELINE, DATA
+from scripts.study.stored_runs import EARLIER, read_runs
 from scripts.study.tables import Runs, claims_table, difference_table, value_table
 
 OVERVIEW = "results_overview.png"

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici.evaluation.label_maps import read_label_map
-from scripts.study.metrics import instance_sizes, measure_case
+from scripts.study.case_metrics import instance_sizes, measure_case
 from scripts.study.resume import make_resumable
-from scripts.study.runs import write_run
 from scripts.study.sets import ROOT
 from scripts.study.small_plans import TARGET
+from scripts.study.stored_runs import write_run
 
 
 def build_trainer(name: str, dataset: str, configuration: str, plans: str, device: str) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from scripts.study.bootstrap import Difference, difference
-from scripts.study.measures import AT_HALF, Measure, measures_at
-from scripts.study.runs import Run
+from scripts.study.run_measures import AT_HALF, Measure, measures_at
 from scripts.study.sets import BASELINE
+from scripts.study.stored_runs import Run
 
 Runs = dict[str, list[Run]]
 

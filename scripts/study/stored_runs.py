@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.study.metrics import COUNTS, SCORES, THRESHOLDS
+from scripts.study.case_metrics import COUNTS, SCORES, THRESHOLDS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 HALF = THRESHOLDS.index(0.5)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scripts.study.free_response import recall_at
-from scripts.study.runs import Run
+from scripts.study.stored_runs import Run
 
 __all__ = ["AT_BEST", "AT_HALF", "Measure", "curve", "free_response", "mean_free_response", "measures_at", "pr_auc"]
 
