@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -24,18 +24,32 @@ def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int, description: str
 ) -> list[Result]:
     """The function's results, in order, with a progress bar. Ctrl-C and errors leave no process behind."""
-    progress = {"desc": description, "unit": "case", "total": len(items)}
-    if processes == 1 or len(items) < 2:
-        return [function(item) for item in tqdm(items, **progress)]
+    with tqdm(desc=description, unit="case", total=len(items)) as progress:
+        if processes == 1 or len(items) < 2:
+            return _all(map(function, items), progress)
+        return _in_processes(function, items, min(processes, len(items)), progress)
+
+
+def _all(results: Iterable[Result], progress: tqdm) -> list[Result]:
+    done = []
+    for result in results:
+        done.append(result)
+        progress.update()
+    return done
+
+
+def _in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], processes: int, progress: tqdm
+) -> list[Result]:
     # Spawned, as ITK's threads in this process would not survive a fork.
     context = multiprocessing.get_context("spawn")
     before = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(min(processes, len(items)), context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(processes, context, initializer=_end_with_parent)
     try:
         resource_tracker.ensure_running()  # it would take Ctrl-C off the mask
         with uninterrupted():  # the processes inherit the mask: Ctrl-C is for this process alone
             results = pool.map(function, items)
-        return list(tqdm(results, **progress))
+        return _all(results, progress)
     except BaseException:
         for process in multiprocessing.active_children():
             if process not in before:
