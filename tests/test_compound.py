@@ -242,7 +242,7 @@ def test_errors_name_what_was_expected_and_got():
         loss(logits[0], torch.zeros(1, 8, 8))
     with pytest.raises(ValueError, match=r"weights must be finite and not negative.* Got: \{'instance': -1\}"):
         ICILoss(no_loss, instance_weight=-1)
-    with pytest.raises(ValueError, match="one at least above 0"):
+    with pytest.raises(ValueError, match="at least one above 0"):
         ICILoss(no_loss, 0, 0, 0)
     with pytest.raises(ValueError, match="finest_only needs a reference_shape"):
         ICILoss(no_loss, finest_only=True)

@@ -25,13 +25,13 @@ def signed_distance_map(label: Tensor, mask: Tensor | None, classes: int) -> Ten
         classes: C.
 
     Returns:
-        float32 (B, C, *spatial), in voxels: outside the distance to the nearest voxel of the class, inside that to the
-        nearest voxel outside less 1, negative; so a voxel at the border has 0. A class that is absent from its image,
-        or fills it, has no border: 0 everywhere.
+        float32 (B, C, *spatial), in voxels. Outside: the distance to the nearest voxel of the class. Inside: 1 minus
+        the distance to the nearest voxel outside, so that a voxel at the border has 0. A class that is absent from its
+        image, or fills it, has no border: 0 everywhere.
     """
     masks = class_masks(label, mask, classes)
     to_class = distance_to(masks.flatten(0, 1)).reshape(masks.shape)
-    # Of two classes each is what lies outside of the other.
+    # With two classes, each is the complement of the other.
     complements = classes == 2 and mask is None
     to_rest = to_class.flip(1) if complements else distance_to(~masks.flatten(0, 1)).reshape(masks.shape)
     signed = torch.where(masks, 1 - to_rest, to_class)
@@ -98,7 +98,7 @@ class BoundaryLoss(OverClassesLoss):
         """Set alpha from the share of the training that is done, 0 to 1.
 
         Raises:
-            ValueError: a share outside.
+            ValueError: a share outside of this range.
         """
         if not 0 <= progress <= 1:
             raise ValueError(f"progress must lie in [0, 1]. Got: {progress}")
@@ -107,4 +107,4 @@ class BoundaryLoss(OverClassesLoss):
 
     @property
     def has_terms(self) -> bool:
-        return True  # also at the beginning, when its weight is 0: it is logged
+        return True  # also at the start, where its weight is 0: it is logged all the same

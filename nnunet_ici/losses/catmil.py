@@ -1,4 +1,4 @@
-"""CATMIL: a Tversky loss whose voxels weigh by the size of their lesion, and the best voxel of every lesion."""
+"""CATMIL: a Tversky loss with voxels weighted by the size of their lesion, and the best voxel of every lesion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_ici.settings import LOSSES, SMOOTH
 __all__ = ["CATMILLoss", "cat_loss", "mil_loss"]
 
 WEIGHTS = LOSSES["nnUNetTrainerCATMIL"].weights
-FALSE_COST, MISSED_COST = 0.3, 0.7  # of the Tversky index
+FALSE_COST, MISSED_COST = 0.3, 0.7  # in the Tversky index
 SIZE_OFFSET, BACKGROUND_WEIGHT = 5, 0.01  # voxel weights are 1 / (|G_n| + 5) in a lesion
 LOWEST_PROB = 1e-6
 WARM_UP = 50  # epochs over which the weight of the Tversky loss rises
@@ -74,7 +74,7 @@ def _mil_term(source: Source, lesions: _Lesions) -> Tensor:
 
 @torch.compiler.disable
 def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Tversky loss with voxel weights by the size of the lesion.
+    r"""Tversky loss with voxels weighted by the size of their lesion.
 
     .. math::
         L = 1 - \frac{TP + \epsilon}{TP + 0.3\, FP + 0.7\, FN + \epsilon}, \quad TP = \sum_v w\, p\, y,\quad
@@ -82,8 +82,8 @@ def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
 
     with w = 1 / (\|G_n\| + 5) in lesion G_n and 0.01 outside. Lesions are face-connected: 4 neighbours in 2D, 6 in 3D.
 
-    Source: Luu, CATMIL, 2026 (arXiv 2604.08015); weights from the trainers that its authors published. Theirs is
-    binary, here each class counts on its own.
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015); weights from the trainers that its authors published. Their
+    loss is binary; here each class counts on its own.
 
     Args:
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].

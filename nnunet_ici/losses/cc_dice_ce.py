@@ -27,7 +27,7 @@ def _cc_dice_ce_term(source: Source, smooth: float, over_ranks: bool = False) ->
     with torch.no_grad():
         ids, counts = label_components(label.flatten(0, 1))
         region = nearest_instance(ids)
-        # Counted on from image to image; an image without an instance stays 0 everywhere.
+        # Numbered through all images; an image without an instance stays 0 everywhere.
         first = torch.where(counts > 0, counts.cumsum(0) - counts, 0).to(torch.int32)
         region += first.reshape(-1, *[1] * (ids.ndim - 1))
         if counted is not None:
@@ -59,9 +59,9 @@ def cc_dice_ce_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, *,
     Euclidean distance in voxels. The mean runs over the regions of the mini-batch, for each class; classes are
     averaged.
 
-    Source: Bouteille et al., CC-DiceCE, 2025 (arXiv 2511.17146). Each class on its own, so the cross-entropy is a
-    binary one of its probability: for a softmax over two classes the same as theirs. An image without an instance has
-    no region and counts nothing here; that is left to the global loss.
+    Source: Bouteille et al., CC-DiceCE, 2025 (arXiv 2511.17146). Each class counts on its own, so the cross-entropy is
+    the binary one of its probability. For a softmax over two classes this equals theirs. An image without an instance
+    has no region and adds nothing here; it is left to the global loss.
 
     Args:
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].

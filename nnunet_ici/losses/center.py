@@ -32,7 +32,7 @@ def center_term(found: FoundInstances, settings: TermSettings) -> Tensor:
 
 
 def values_of_cubes(found: FoundInstances) -> tuple[Tensor, Tensor]:
-    """The value that each cube gives to the map O, and the cubes in its ascending order.
+    """The value that each cube gives to the map O, and the order of the cubes by this value, ascending.
 
     Returns:
         (Z + M,), first the label instances, then the predicted ones: the mean probability of a missed or false one, 0
@@ -44,7 +44,7 @@ def values_of_cubes(found: FoundInstances) -> tuple[Tensor, Tensor]:
     live = torch.cat([label_mean, pred_mean])
     hit = torch.cat([instances.label_is_hit, instances.pred_is_hit])
     fixed = torch.cat([torch.zeros_like(label_mean), torch.ones_like(pred_mean)]).detach()
-    # Cubes of the fixed values lie below and above all others.
+    # The fixed values come before and after all others.
     order = torch.where(hit, 3 * fixed - 1, live.detach()).argsort(stable=True)
     return torch.where(hit, fixed, live), order
 
@@ -67,12 +67,12 @@ def center_loss(
 
     Source: Rachmadi et al., MIDL 2023, Eq. 4 and Algorithm 2; size 7 is the best of their Table 5, and the half widths
     on unequal axes are those of the authors' code. On binary predictions this is the paper's 1 - Dice. On probabilities
-    the published map is constant, so nothing is learnt from it; the values in O are ours.
+    the published map is constant, so the network learns nothing from it; the values in O are ours.
 
     Args:
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].
         target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts; cubes of instances inside may reach over its edge.
+        mask: bool (B, 1, *spatial), True = counts; cubes of instances inside may reach beyond its edge.
         threshold: predicted instances are the components of ``prob >= threshold``.
         **settings: ``size``, ``reference_shape`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
 

@@ -1,4 +1,4 @@
-"""What every loss of this package is for nnU-Net: a global loss plus terms, called as nnU-Net calls a loss."""
+"""The base of every loss of this package: a global loss plus terms, called as nnU-Net calls a loss."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ GlobalLoss = Callable[[Tensor, Tensor], Tensor]
 class CompoundLoss(nn.Module):
     """``global_weight * global_loss + sum of weight * term``.
 
-    Subclasses give :meth:`compute_terms`.
+    Subclasses define :meth:`compute_terms`.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``, such as what ``nnUNetTrainer._build_loss()`` makes.
             None with a weight of 0.
-        global_weight: its weight.
-        weights: those of the terms, by name; a term of weight 0 is not computed.
-        ignore_label: label of ignored voxels in label targets. Regions mark them in one channel more than there are
-            logits.
+        global_weight: weight of the global loss.
+        weights: weights of the terms, by name; a term of weight 0 is not computed.
+        ignore_label: label of ignored voxels in label targets. Region targets mark them in one additional channel.
         reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
         finest_only: compute the terms only for outputs of the ``reference_shape``, the global loss for all.
-        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
+        over_ranks: count instances over all ranks of a distributed training; every rank has to call then.
 
     Attributes:
         record: means of the terms and counts of instances since they were last taken, at the finest scale.
@@ -55,7 +54,7 @@ class CompoundLoss(nn.Module):
         weights = {"global": global_weight} | weights
         check_weights(weights)
         if not any(weights.values()):
-            raise ValueError(f"weights must be finite and not negative, and one at least above 0. Got: {weights}")
+            raise ValueError(f"weights must be finite and not negative, with at least one above 0. Got: {weights}")
         if global_loss is None and global_weight:
             raise ValueError(f"without a global_loss its weight must be 0. Got: {global_weight}")
         self.global_loss = global_loss
@@ -74,10 +73,10 @@ class CompoundLoss(nn.Module):
                 float32, also under autocast.
             target: labels (B, 1, *spatial), of any integer or floating-point dtype with whole numbers, where C > 1 is
                 the number of classes with the background (softmax); or regions (B, C, *spatial), bool or 0/1 (sigmoid),
-                with the ignored voxels as channel C + 1 where there are any.
+                with the ignored voxels, if any, as channel C + 1.
 
         Raises:
-            TypeError, ValueError: for targets of neither form.
+            TypeError, ValueError: a target of neither form.
         """
         finest = self.reference_shape is None or tuple(net_output.shape[2:]) == self.reference_shape
         values: dict[str, Tensor] = {}
@@ -94,7 +93,7 @@ class CompoundLoss(nn.Module):
 
     @property
     def has_terms(self) -> bool:
-        """Whether there is a term to compute."""
+        """Whether any term has to be computed."""
         return any(weight for name, weight in self.weights.items() if name != "global")
 
     @property
@@ -109,7 +108,7 @@ class CompoundLoss(nn.Module):
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare for an epoch of training, 0..epochs - 1: losses whose weights change override this."""
 
-    @torch.compiler.disable  # numbers of instances change from call to call: compiled, each would be another graph
+    @torch.compiler.disable  # the number of instances changes from call to call, and each would compile another graph
     def _terms(self, source: Source, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """:meth:`compute_terms` in full precision; in validation instances are counted for every loss."""
         with _full_precision(source.x.device):
@@ -138,5 +137,5 @@ class CompoundLoss(nn.Module):
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast switched off; on MPS nnU-Net never switches it on, and older torch versions know none."""
+    """Autocast switched off. nnU-Net never switches it on for MPS, where older versions of torch have none."""
     return nullcontext() if device.type == "mps" else torch.autocast(device.type, enabled=False)

@@ -24,7 +24,7 @@ def dilated_weights(label: Tensor, mask: Tensor | None, classes: int, radius: in
         label: int64 (B, *spatial).
         mask: bool (B, *spatial), True = counts.
         classes: C.
-        radius: of the ball that classes are dilated by, in voxels.
+        radius: radius in voxels of the ball that dilates the classes.
 
     Returns:
         float32 (B, *spatial), 0 for ignored voxels. V and |D_c| count no ignored voxels; an absent class has no D_c.
@@ -52,7 +52,7 @@ def dilated_balanced_ce_loss(
 
     with D_c the voxels within ``radius`` of class c in their image.
 
-    Source: Hosseini & Baghshah, dilated balanced cross-entropy, 2024, of which the abstract only was at hand: inverse
+    Source: Hosseini & Baghshah, dilated balanced cross-entropy, 2024. Only the abstract was available: inverse
     frequency of the dilated area, for the class together with its surroundings. The maximum where dilated classes
     overlap, the normalisation and the default radius are our reading.
 
@@ -60,7 +60,7 @@ def dilated_balanced_ce_loss(
         logits: (B, C, *spatial), 2D or 3D, for a softmax.
         label: int64 (B, *spatial), 0..C - 1.
         mask: bool (B, *spatial), True = counts.
-        radius: in voxels, 0 or more.
+        radius: radius of the dilation in voxels, 0 or more.
 
     Returns:
         A scalar; 0 where nothing counts.
@@ -87,7 +87,7 @@ class DilatedBalancedCELoss(OverClassesLoss):
     """:func:`dilated_balanced_ce_loss`, alone unless a global loss, such as Dice, is given a weight.
 
     Args:
-        *weighted: as of :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`: the global loss and the weights.
+        *weighted: global loss and weights, as for :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`.
         radius: radius of the dilation in voxels, 0 or more.
         **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
 

@@ -22,8 +22,8 @@ class FoundInstances:
 
     Attributes:
         instances: the instances of all images; image b * C + c is class c of sample b.
-        over_ranks: whether instances and images are counted over all ranks of a distributed training, each of which
-            has to call.
+        over_ranks: whether instances and images are counted over all ranks of a distributed training; every rank has
+            to call then.
     """
 
     instances: Instances
@@ -94,6 +94,6 @@ def find(source: Source, threshold: float, over_ranks: bool = False) -> FoundIns
     Args:
         source: probabilities or logits, and a target.
         threshold: predicted instances are the components of ``p >= threshold``; above 1 there are none.
-        over_ranks: count instances over all ranks of a distributed training, each of which has to call.
+        over_ranks: count instances over all ranks of a distributed training; every rank has to call then.
     """
     return FoundInstances(find_instances(source, threshold), over_ranks)

@@ -1,4 +1,4 @@
-"""The global loss: nnU-Net's own, or one of those of Appendix J of the ICI paper."""
+"""The global loss: nnU-Net's own, or one from Appendix J of the ICI paper."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def make_global_loss(name: str, host_loss: nn.Module, *, regions: bool, ignore_l
             2023, Appendix J.
         host_loss: nnU-Net's DC_and_CE_loss or DC_and_BCE_loss.
         regions: whether targets are regions.
-        ignore_label: of the data set, or None.
+        ignore_label: ignore label of the data set, or None.
 
     Raises:
-        ValueError: for another name.
-        ImportError: if MONAI is wanted and missing.
-        NotImplementedError: for MONAI's losses with an ignore label, which they do not know.
+        ValueError: an unknown name.
+        ImportError: a loss of MONAI without MONAI.
+        NotImplementedError: a loss of MONAI with an ignore label, which MONAI does not support.
     """
     if name not in GLOBAL_LOSSES:
         raise ValueError(f"global_loss must be one of {', '.join(GLOBAL_LOSSES)}. Got: {name!r}")

@@ -17,14 +17,14 @@ WEIGHTS = LOSSES["nnUNetTrainerDICI"].weights  # those of ICI are the same, with
 
 
 class DICILoss(InstanceCompoundLoss):
-    r"""The DICI loss, the ICI loss with the dual term over predicted instances.
+    r"""The DICI loss: the ICI loss with the dual term over predicted instances.
 
     .. math:: L = g L_{global} + i L_{instance} + p L_{predicted} + c L_{center}
 
     Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. With ``center_weight=0`` it is the Dual loss, which is ours
-    and not the paper's. The terms are those of :func:`~nnunet_ici.losses.instance_loss`,
-    :func:`~nnunet_ici.losses.predicted_instance_loss` and :func:`~nnunet_ici.losses.center_loss`; the drawn threshold
-    is ours, the paper's is 0.5.
+    and not the paper's. The terms are :func:`~nnunet_ici.losses.instance_loss`,
+    :func:`~nnunet_ici.losses.predicted_instance_loss` and :func:`~nnunet_ici.losses.center_loss`; the random threshold
+    is ours, the paper has 0.5.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.

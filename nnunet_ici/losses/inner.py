@@ -1,4 +1,4 @@
-"""The cross-entropies that the loss of a single instance may be made of."""
+"""Cross-entropies for the loss of a single instance."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def entropy(prob: Tensor, target: Tensor, inner: str) -> Tensor:
     Args:
         prob: floating point, in [0, 1].
         target: bool, the same shape.
-        inner: "focal" for (1 - p_t)^2 * CE, else the plain one.
+        inner: "focal" for (1 - p_t)^2 * CE; anything else for the plain cross-entropy.
 
     Returns:
-        The shape and dtype of ``prob``; at most 100, as torch clamps the logarithm. A NaN counts as 0.5 here, as torch
-        would raise on the CPU and stop the device on CUDA; the losses carry it by ``0 * sum(p)``.
+        The shape and dtype of ``prob``; at most 100, because torch clamps the logarithm. A NaN counts as 0.5 here,
+        because torch would raise on the CPU and stop the device on CUDA; the losses add it again as ``0 * sum(p)``.
     """
     plain = F.binary_cross_entropy(prob.nan_to_num(nan=0.5), target.to(prob.dtype), reduction="none")
     if inner != "focal":

@@ -48,13 +48,14 @@ def instance_loss(
     .. math::
         L = \frac{1}{Z} \sum_n \left[ 1 - \frac{2 I_n + \epsilon}{I_n + FP_n + |G_n| + \epsilon} \right]
 
-    with I_n the sum of p over G_n and FP_n that over the touching P_m, off the label (Eq. 5; the default) or
-    off G_n (Eq. 3). Z counts the instances of the mini-batch, for each class; classes are averaged.
+    with I_n the sum of p over G_n, and FP_n the sum of p over the voxels of the touching P_m outside of the label
+    (Eq. 5; the default) or outside of G_n (Eq. 3). Z counts the instances of the mini-batch, for each class; classes
+    are averaged.
 
     Source: Rachmadi et al., MIDL 2023 (PMLR 227:286-300), Eq. 3, Eq. 5 and Algorithm 1. On binary predictions the
-    values are the paper's. On probabilities the published code sums p only where the prediction is cut out, so that a
-    missed instance gets no gradient, or binarises p, so that nothing does; here I_n runs over all of G_n. Components
-    are labelled to convergence.
+    values are the paper's. On probabilities the published code sums p only inside of predicted instances, so that a
+    missed instance gets no gradient, or binarises p, so that nothing gets one. Here I_n runs over all of G_n.
+    Components are labelled to convergence.
 
     Args:
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].
@@ -62,8 +63,8 @@ def instance_loss(
         mask: bool (B, 1, *spatial), True = counts.
         threshold: P_m are the components of ``prob >= threshold``.
         **settings: ``exclude_other_instances``, ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
-            The cross-entropy of an inner loss is a mean over the same voxels: G_n, and those of the touching P_m off
-            the label (Appendix J).
+            The cross-entropy of an inner loss is a mean over the same voxels: G_n, and the touching P_m
+            outside of the label (Appendix J).
 
     Returns:
         A scalar, in [0, 1] for the Dice; without label instances 0, with a live graph (the authors' code adds a Dice

@@ -23,8 +23,8 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
         classes: C.
 
     Returns:
-        float32 (B, *spatial), 0 for ignored voxels. K components of all foreground classes of the image, and the
-        background as one more; V voxels in all, of those that count.
+        float32 (B, *spatial), 0 for ignored voxels. K is the number of components of all foreground classes of
+        the image; the background counts as one more. V is the number of voxels that count.
     """
     masks = class_masks(label, mask, classes)
     ids, counts = label_components(masks[:, 1:].flatten(0, 1))
@@ -35,7 +35,7 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
     background = masks[:, 0].flatten(1).sum(1).clamp(min=1)
     weight = (share / background).to(torch.float32)[:, None].expand(batch, size) * counted.flatten(1)
 
-    # Components, counted on from image to image, at the foreground voxels only.
+    # Components, numbered through all images, at the foreground voxels only.
     at = flat_nonzero(ids > 0)
     channel = torch.div(at, size, rounding_mode="floor")
     component = ids.reshape(-1)[at] - 1 + (counts.cumsum(0) - counts)[channel]
@@ -51,8 +51,7 @@ def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = 
 
     .. math:: L = \frac{\sum_v w(v)\, CE(v)}{\sum_v w(v)}, \quad w(v) = \frac{\sum_k |L_k|}{(K + 1)\, |L_{k(v)}|}
 
-    over the K components of the foreground of an image and its background as one more, so that each of the K + 1 weighs
-    the same.
+    over the K components of the foreground of an image and its background, so that each of these K + 1 weighs the same.
 
     Source: Shirokikh et al., Universal loss reweighting to balance lesion size inequality, MICCAI 2020.
 

@@ -20,12 +20,12 @@ WEIGHTS = LOSSES["nnUNetTrainerRRW"].weights  # the others that stand alone have
 class OverClassesLoss(CompoundLoss):
     """A loss over all classes, alone unless a global loss is given a weight.
 
-    Subclasses name the function that they are the module of.
+    Subclasses name their function.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``, or None.
         global_weight: weight of the global loss.
-        term_weight: weight of :attr:`function`; of regions each is a softmax over two classes, and they are averaged.
+        term_weight: weight of :attr:`function`. Each region is a softmax over two classes; regions are averaged.
         **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
 
     Attributes:
@@ -58,7 +58,7 @@ class OverClassesLoss(CompoundLoss):
 
 
 def _softmaxes(source: Source) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Logits (B, C, *spatial), float32 at the least; labels int64 (B, *spatial); mask bool (B, *spatial) or None."""
+    """Logits (B, C, *spatial), at least float32; labels int64 (B, *spatial); mask bool (B, *spatial) or None."""
     logits = source.x if source.x.dtype in (torch.float32, torch.float64) else source.x.float()
     mask = None if source.counted is None else source.counted[:, 0]
     if not source.by_class:

@@ -20,7 +20,7 @@ def predicted_instance_term(found: FoundInstances, settings: TermSettings) -> Te
 
 
 def losses_of_preds(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """(M,): the inner loss of each predicted instance and the label instances that it touches. That of a false one is
+    """(M,): the inner loss of each predicted instance and the label instances that it touches. A false one has
     its mean probability, its mean cross-entropy, or their sum."""
     instances = found.instances
     loss = torch.zeros_like(instances.prob.pred)
@@ -50,8 +50,9 @@ def predicted_instance_loss(
     instances of the mini-batch, for each class; classes are averaged.
 
     Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. The whole size of the touched instances follows the authors'
-    code (0.654472 on their example blobs). A false instance is 1 there whatever its probability, which teaches nothing;
-    its mean probability is 1 on a binary prediction as well, and has a gradient, in label-free images too.
+    code (0.654472 on their example blobs). There a false instance costs 1 whatever its probability, which teaches
+    nothing. Its mean probability is 1 on a binary prediction as well, and has a gradient, also in images without
+    labels.
 
     Args:
         prob: (B, C, *spatial), 2D or 3D, in [0, 1].

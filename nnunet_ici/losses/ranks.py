@@ -11,12 +11,12 @@ __all__ = ["divisors", "sum_over_ranks"]
 
 
 def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
-    """What sums over instances are divided by for a mean: at least 1, float64 (float32 on MPS).
+    """Divisors that turn sums over instances into means: at least 1, float64 (float32 on MPS).
 
     Args:
         counts: integers of any shape, the instances on this rank.
-        over_ranks: add those of all ranks of the default process group, and divide by the number of ranks: the mean
-            over ranks of the results is then the mean over all instances. Every rank has to call.
+        over_ranks: add the counts of all ranks of the default process group, and divide by the number of ranks. The
+            mean of the results over the ranks is then the mean over all instances. Every rank has to call.
     """
     counts = counts.to(widest_float(counts.device))
     if not over_ranks:
@@ -26,11 +26,11 @@ def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of values over all ranks of the default process group, each of which has to call.
+    """The sum of values over all ranks of the default process group; every rank has to call.
 
-    The gradient by the values of this rank is multiplied by the number of ranks. A loss that every rank computes from
-    such sums, with gradients averaged over the ranks as DistributedDataParallel does, then teaches what one process
-    would on the joined batch.
+    The gradient with respect to the values of this rank is multiplied by the number of ranks. Where every rank computes
+    a loss from such sums, and DistributedDataParallel averages the gradients, the result is that of one process on the
+    joined batch.
 
     Args:
         values: floating point, of the same shape on every rank.

@@ -1,4 +1,4 @@
-"""What a training log wants of a compound loss: the mean of every term, and how many instances were missed or false."""
+"""What a compound loss hands to the training log: the mean of every term, and the missed and false instances."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TermRecord:
         self._sums[names] = self._sums[names] + values if names in self._sums else values
 
     def take(self) -> dict[str, float]:
-        """Return and forget: the mean of each term over the calls, and the sum of each of :data:`COUNTS`.
+        """Return and reset the mean of each term over the calls, and the sum of each of :data:`COUNTS`.
 
         Without a call, nothing: an empty dict.
         """

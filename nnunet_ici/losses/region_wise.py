@@ -1,5 +1,5 @@
-"""Region-wise loss with rectified maps: wrong probability costs the same everywhere, right probability pays more
-inside."""
+"""Region-wise loss with rectified maps: wrong probability costs the same everywhere, right probability gains more in
+the middle of a region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def map_loss(logits: Tensor, maps: Tensor, mask: Tensor | None) -> Tensor:
     product = torch.softmax(logits, 1) * maps
     if mask is None:
         return product.mean()
-    # Where a NaN hides under the mask it is still one.
+    # A NaN under the mask stays a NaN.
     return torch.where(mask[:, None], product, 0 * product).sum() / (mask.sum() * logits.shape[1]).clamp(min=1)
 
 

@@ -48,7 +48,7 @@ class Threshold:
         return {"draws": self.draws}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at the position that :meth:`state_dict` gave."""
+        """Continue at a position from :meth:`state_dict`."""
         self.draws = int(state["draws"])
 
     def __repr__(self) -> str:
