@@ -8,12 +8,12 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Command", "InputError", "Problems", "check_file", "positive", "suggestion"]
+__all__ = ["Command", "InputError", "Problems", "check_file", "missing_inputs", "positive", "suggestion"]
 
 
 class InputError(Exception):
@@ -128,6 +128,14 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
     return number
+
+
+def missing_inputs(files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> list[str]:
+    """Which inputs that arguments name are not there, one sentence each."""
+    problems = [f"{path} cannot be read. Expected: a file. Got: no such file" for path in files if not path.is_file()]
+    return problems + [
+        f"{path} cannot be read. Expected: a folder. Got: no such folder" for path in folders if not path.is_dir()
+    ]
 
 
 def check_file(option: str, path: Path) -> list[str]:

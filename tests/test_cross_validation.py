@@ -190,7 +190,8 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
         (["-tr", A, "-f", "0", "4"], "validation holds no predictions. Expected: *.png, as nnUNetv2_train writes"),
         (["-tr", A, B, A], f"-tr has two models of one name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", f"{A}={{root}}/x"], f"model of one name. Expected: each name once. Got: {A}"),
-        (["-tr", A, "-pred", "x={root}/x"], "x holds no label map. Expected: *.png. Got: none"),
+        (["-tr", A, "-pred", "x={root}/x"], "x cannot be read. Expected: a folder. Got: no such folder"),
+        (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: none"),
         (["-tr", A, "-d", "8"], f"Expected: one of number or name 8. Got: {DATASET}"),
     ],
 )

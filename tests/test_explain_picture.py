@@ -187,4 +187,4 @@ def test_a_long_list_of_touched_instances_is_cut():
     label = np.zeros((1, 20), bool)
     label[0, ::2] = True
     table = as_table(explain(label, np.ones((1, 20))))
-    assert "| P1 | 20 | L1 L2 L3 L4 L5 L6 and 4 more |  |" in table
+    assert "\nP1   20      L1 L2 L3 L4 L5 L6 and 4 more  " in table

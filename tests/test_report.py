@@ -223,8 +223,8 @@ def test_the_page_lies_beside_its_evaluation(flat):
 
 
 def test_no_evaluation(evaluated, tmp_path, capsys):
-    assert f"{tmp_path / 'x'} holds no evaluation." in (told := refused(capsys, tmp_path / "x"))
-    assert "Got: no such folder" in told
+    told = refused(capsys, tmp_path / "x")
+    assert f"{tmp_path / 'x'} cannot be read. Expected: a folder. Got: no such folder" in told
     (tmp_path / "cases.csv").write_text("model,case,class\n")
     assert "Got: no instances.csv, no summary.json" in refused(capsys, tmp_path)
     (tmp_path / "instances.csv").write_text("model,case\n1,2\n")
@@ -250,18 +250,21 @@ def test_bad_arguments_are_told_together(evaluated, tmp_path, capsys):
         capsys,
         evaluated / "out",
         *("-o", evaluated / "out" / "cases.csv" / "page.html", "--images", tmp_path / "pictures"),
-        *("--training", "A", f"A={tmp_path / 'nowhere'}", f"A={tmp_path / 'empty'}", f"Z={tmp_path}"),
+        *("--training", "A", f"A={tmp_path / 'nowhere'}", f"A={tmp_path / 'empty'}"),
     )
-    assert "6 problems, nothing was written:" in told
+    assert "5 problems, nothing was written:" in told
     assert f"-o is not usable. Expected: a file in a folder. Got: {evaluated / 'out' / 'cases.csv'}" in told
-    assert f"--images cannot be read. Expected: a folder. Got: {tmp_path / 'pictures'}" in told
+    assert f"{tmp_path / 'pictures'} cannot be read. Expected: a folder. Got: no such folder" in told
     assert "--training is malformed. Expected: NAME=FOLDER. Got: A" in told
-    assert f"--training Z={tmp_path} names no model of the evaluation. Expected: one of A, B. Got: Z" in told
     assert f"--training A={tmp_path / 'nowhere'} cannot be read. Expected: a folder." in told
     assert f"--training A={tmp_path / 'empty'} holds no training. Expected: terms_ici.csv or" in told
     assert f"-o is not usable. Expected: a file. Got: the folder {tmp_path}" in refused(
         capsys, evaluated / "out", "-o", tmp_path
     )
+    (tmp_path / "empty" / "training_log_1.txt").touch()
+    told = refused(capsys, evaluated / "out", "--training", f"Z={tmp_path / 'empty'}")
+    expected = f"--training Z={tmp_path / 'empty'} names no model of the evaluation. Expected: one of A, B. Got: Z"
+    assert expected in told
 
 
 def test_images_that_do_not_fit(flat, tmp_path, capsys):

@@ -25,8 +25,8 @@ def evaluate(args: argparse.Namespace) -> None:
     """Do what the arguments say.
 
     Raises:
-        InputError: with everything that is wrong: with the arguments and folders, before any image is read; else with
-            the images.
+        InputError: with everything that is wrong with the arguments, before any file is read; else with the folders,
+            before any image is read; else with the images.
     """
     problems = Problems(check_arguments(args))
     challenge = CHALLENGES[args.brats]
@@ -35,9 +35,10 @@ def evaluate(args: argparse.Namespace) -> None:
         challenge.smallest_mm3 if args.brats_smallest is None else args.brats_smallest,
     )
     problems += rule.problems()
+    problems.raise_any()
     gathered = gather(args)
     problems += gathered.problems
-    if args.ensemble and gathered.cases and len(gathered.cases[0].predictions) > 1:
+    if args.ensemble and gathered.cases:
         problems += check_members(gathered.cases, gathered.file_ending)
     with_probabilities, found = models_with_probabilities(gathered.cases, gathered.file_ending)
     problems += found

@@ -90,10 +90,8 @@ def find_cases(
     problems = []
     files: dict[Path, dict[str, Path]] = {}
     for folder in dict.fromkeys([label_folder, *prediction_folders.values()]):
-        files[folder] = list_cases(folder, file_ending) if folder.is_dir() else {}
-        if not folder.is_dir():
-            problems.append(f"{folder} cannot be read. Expected: a folder. Got: no such folder")
-        elif not files[folder]:
+        files[folder] = list_cases(folder, file_ending)
+        if not files[folder]:
             others = sum(1 for _ in folder.iterdir())
             problems.append(f"{folder} holds no label map. Expected: *{file_ending}. Got: {others} other files")
     models = {model: Predictions(files[folder], folder) for model, folder in prediction_folders.items()}

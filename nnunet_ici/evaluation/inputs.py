@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_ici.command import Problems
+from nnunet_ici.command import Problems, missing_inputs
 from nnunet_ici.environment import find_folder
 from nnunet_ici.evaluation.cross_validation import (
     dataset_folder,
@@ -102,6 +102,8 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         problems.append(f"--sizes are no edges. Expected: ascending numbers above 0. Got: {args.sizes}")
     if args.f and "all" in args.f and len(args.f) > 1:
         problems.append(f"-f all is a fold with all cases. Expected: no other fold beside it. Got: {' '.join(args.f)}")
+    given = [] if args.dataset_json is None else [args.dataset_json]
+    problems += missing_inputs(given, folders=[*([] if args.gt is None else [args.gt]), *folders.values()])
     models = [*trainers, *folders]
     if args.ensemble and len(models) < 2:
         problems.append(f"--ensemble needs two models. Got: {', '.join(models) or 'none'}")
@@ -111,30 +113,21 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def gather(args: argparse.Namespace) -> Gathered:
-    """Find the files that the arguments name; every problem that :func:`check_arguments` cannot see is collected."""
+    """Find the files that the arguments name, in which :func:`check_arguments` found nothing wrong."""
     folders, _ = parse_predictions(args.pred)
     gathered = Gathered(label_folder=args.gt or Path(), models=folders)
     problems = Problems()
     with problems.collecting():
-        if args.tr and args.d is not None:
+        if args.tr:
             _gather_folds(args, folders, gathered)
-        elif not args.tr and args.gt is not None and folders:
-            _gather_folders(args, folders, gathered)
+        else:
+            candidates = (args.gt.resolve().parent, *folders.values())
+            gathered.scheme, _, gathered.source = find_label_scheme(candidates, args.dataset_json)
+            gathered.file_ending = find_file_ending(args.gt, gathered.scheme.file_ending)
+            gathered.cases, found = find_cases(args.gt, folders, gathered.file_ending, args.allow_missing)
+            problems += found
     gathered.problems += problems
     return gathered
-
-
-def _gather_folders(args: argparse.Namespace, folders: dict[str, Path], gathered: Gathered) -> None:
-    """The predictions in -pred folders."""
-    if not args.gt.is_dir():  # nothing to pair them with
-        missing = [folder for folder in (args.gt, *folders.values()) if not folder.is_dir()]
-        gathered.problems += [f"{folder} cannot be read. Expected: a folder. Got: no such folder" for folder in missing]
-        return
-    candidates = (args.gt.resolve().parent, *folders.values())
-    gathered.scheme, _, gathered.source = find_label_scheme(candidates, args.dataset_json)
-    gathered.file_ending = find_file_ending(args.gt, gathered.scheme.file_ending)
-    gathered.cases, found = find_cases(args.gt, folders, gathered.file_ending, args.allow_missing)
-    gathered.problems += found
 
 
 def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: Gathered) -> None:
@@ -162,7 +155,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     for model, trainer in trainers.items():
         models[model] = fold_predictions(results, trainer, args.p, args.c, gathered.file_ending, folds)
     for model, folder in folders.items():
-        models[model] = Predictions(list_cases(folder, gathered.file_ending) if folder.is_dir() else {}, folder)
+        models[model] = Predictions(list_cases(folder, gathered.file_ending), folder)
         if not models[model].files:
             raise ValueError(f"{folder} holds no label map. Expected: *{gathered.file_ending}. Got: none")
 

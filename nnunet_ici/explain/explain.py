@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici import __version__
-from nnunet_ici.command import Command, InputError, Problems, check_file, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, positive
 from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
 from nnunet_ici.evaluation.grids import turned_note
@@ -121,8 +121,9 @@ class _Files:
     background: npt.NDArray[np.float32] | None
 
 
-def _read(args: argparse.Namespace, problems: Problems) -> _Files:
-    """Read all files; raise what is wrong with them, and the problems found before."""
+def _read(args: argparse.Namespace) -> _Files:
+    """Read all files, or raise what is wrong with them."""
+    problems = Problems()
     read = _try(problems, read_label, args.label, args.value)
     label_map, label = read or (None, None)
     prediction = None
@@ -153,7 +154,11 @@ def _run(args: argparse.Namespace) -> None:
         problems.append(f"-o has an unknown ending. Expected: {' or '.join(PICTURE_ENDINGS)}. Got: {picture}")
     if args.terms_json is not None:
         problems += check_file("--terms-json", args.terms_json)
-    files = _read(args, problems)
+    if len(args.center_size) > 3:
+        problems.append(f"--center-size does not fit. Expected: 1 to 3 numbers. Got: {len(args.center_size)} numbers")
+    problems += missing_inputs([args.label, args.prediction, *([args.image] if args.image else [])])
+    problems.raise_any()
+    files = _read(args)
 
     # torch and matplotlib only where all is well
     from nnunet_ici.explain.canvas import make_canvas

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnunet_ici.evaluation.formats import to_text
+from nnunet_ici.evaluation.tables import Cell, Table
 from nnunet_ici.explain.shares import LOSSES, Explained, Side
 
 __all__ = ["as_json", "as_table"]
@@ -13,27 +15,21 @@ MOST_NAMES = 6  # of touched instances in a line of the table
 
 
 def as_table(explained: Explained) -> str:
-    """Two Markdown tables: the terms and losses, and a line for each instance."""
-    lines = ["| term | value |", "|---|---:|"]
-    lines += [f"| {'Dice loss' if term == 'dice' else term} | {value:.5f} |" for term, value in explained.terms.items()]
-    lines += [
-        f"| {loss}: {' + '.join(terms)} | {explained.value_of(loss):.5f} |"
-        for loss, terms in LOSSES.items()
-        if len(terms) > 1
-    ]
-    lines += [
-        "",
-        f"| id | voxels | touches | {' | '.join(SHARED_TERMS)} |",
-        "|---|---:|---|" + "---:|" * len(SHARED_TERMS),
-    ]
+    """Two tables in aligned columns: the terms and losses, and a line for each instance."""
+    values = {("Dice loss" if term == "dice" else term): value for term, value in explained.terms.items()}
+    values |= {f"{loss}: {' + '.join(terms)}": explained.value_of(loss) for loss, terms in LOSSES.items() if terms[1:]}
+    terms = [[Cell(term), Cell(f"{value:.5f}")] for term, value in values.items()]
+    instances = []
     for side, other in ((explained.label, explained.predicted), (explained.predicted, explained.label)):
         for number, size, touched in _rows(side):
             names = [other.name(one) for one in touched[:MOST_NAMES]]
             more = [f"and {len(touched) - MOST_NAMES} more"] if len(touched) > MOST_NAMES else []
             shares = [f"{side.shares[term][number - 1]:.5f}" if term in side.shares else "" for term in SHARED_TERMS]
             cells = [side.name(number), str(size), " ".join([*names, *more]) or "none", *shares]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            instances.append([Cell(text) for text in cells])
+    head = ["id", "voxels", "touches", *SHARED_TERMS]
+    tables = Table("terms", "", 1, ["term", "value"], terms), Table("instances", "", 1, head, instances)
+    return "\n".join(map(to_text, tables))
 
 
 def as_json(explained: Explained) -> dict[str, Any]:

@@ -80,10 +80,8 @@ def find_files(
     labels = list_cases(label_folder, file_ending)
     files: dict[str, CaseFiles] = {}
     for folder in dict.fromkeys(probability_folders):
-        found = list_cases(folder, ".npz") if folder.is_dir() else {}
-        if not folder.is_dir():
-            problems.append(f"{folder} cannot be read. Expected: a folder. Got: no such folder")
-        elif not found:
+        found = list_cases(folder, ".npz")
+        if not found:
             problems.append(
                 f"{folder} holds no probabilities. Expected: *.npz, of nnUNetv2_train --npz, nnUNetv2_predict "
                 f"--save_probabilities or nnUNetv2_ensemble --save_npz. Got: {sum(1 for _ in folder.iterdir())} "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_ici.command import Command, InputError, Problems, positive
+from nnunet_ici.command import Command, InputError, Problems, missing_inputs, positive
 from nnunet_ici.evaluation.folders import find_file_ending, list_cases
 from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.label_maps import read_label_map
@@ -69,8 +69,6 @@ def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:
     Raises:
         ValueError: if it is no folder, holds no label map, or its dataset.json is not what the rule was made for.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} cannot be read. Expected: a folder. Got: no such folder")
     declared = rule.scheme.file_ending
     if (folder / "dataset.json").is_file():
         scheme = read_label_scheme(folder / "dataset.json")
@@ -121,11 +119,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    problems = Problems()
+    problems = Problems(missing_inputs([args.rule], folders=[args.i]))
     cases: list[Prediction] = []
     if args.o.exists() and (not args.o.is_dir() or any(args.o.iterdir())):
         got = "a folder with files" if args.o.is_dir() else "a file"
         problems.append(f"-o is not usable: {args.o}. Expected: no such folder, or an empty one. Got: {got}")
+    problems.raise_any()
     with problems.collecting():
         rule = read_rule(args.rule)
         cases, found = _find_files(args.i, rule)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici import __version__
-from nnunet_ici.command import Command, InputError, Problems, check_file, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, positive
 from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.grids import turned_note
@@ -59,8 +59,10 @@ def _peak(text: str) -> float | None:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     probability, volume = partial(_number, highest=1), partial(_number, highest=float("inf"))
-    parser.add_argument("-gt", type=Path, required=True, metavar="DIR", help="ground truth, such as labelsTr")
-    parser.add_argument("-prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of CASE.npz")
+    parser.add_argument("-gt", "--gt", type=Path, required=True, metavar="DIR", help="ground truth, such as labelsTr")
+    parser.add_argument(
+        "-prob", "--prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of CASE.npz"
+    )
     parser.add_argument("-o", type=Path, required=True, metavar="OUT.json", help="the rule, overwritten if there")
     folds = parser.add_mutually_exclusive_group()
     folds.add_argument("--folds", type=Path, metavar="FILE", help="splits_final.json: its val cases are the folds")
@@ -109,12 +111,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     problems = Problems(check_file("-o", args.o))
+    given = [path for path in (args.folds, args.dataset_json) if path is not None]
+    problems += missing_inputs(given, folders=[args.gt, *args.prob])
+    if args.k < 2:
+        problems.append(f"--k makes no folds. Expected: 2 or more. Got: {args.k}")
+    problems.raise_any()
     files: list[CaseFiles] = []
     folds: list[list[int]] = []
     scheme, order, source = FOREGROUND, None, ""
     with problems.collecting():
-        if not args.gt.is_dir():
-            raise ValueError(f"{args.gt} cannot be read. Expected: a folder. Got: no such folder")
         folders = description_folders(args.gt, args.prob)
         scheme, dataset_json, source = find_label_scheme(folders, args.dataset_json)
         if dataset_json is not None:
@@ -131,8 +136,9 @@ def _run(args: argparse.Namespace) -> None:
 
     grid = Grid(tuple(args.thresholds), tuple(args.volumes_mm3), tuple(args.peaks))
     settings = grid.settings()
+    print(f"{len(files)} cases: {args.gt}", *(f"probabilities: {folder}" for folder in args.prob), sep="\n")
     print(f"classes: {scheme} [{source}]")
-    print(f"{len(files)} cases in {len(folds)} folds, {len(settings)} settings", flush=True)
+    print(f"{len(folds)} folds, {len(settings)} settings", flush=True)
     results = in_parallel(partial(score_files, scheme=scheme, settings=settings), files, args.np, "tune")
     scored = [result for result in results if not isinstance(result, str)]
     if len(scored) < len(results):

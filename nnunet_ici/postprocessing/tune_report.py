@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.evaluation.formats import to_text
+from nnunet_ici.evaluation.tables import Cell, Table, format_value
 from nnunet_ici.postprocessing.choice import Choice, metric_values
 from nnunet_ici.postprocessing.rule import Setting
 from nnunet_ici.postprocessing.sweep import STATISTICS, Grid
@@ -88,11 +90,8 @@ def class_report(tuned: Tuned, cases: Sequence[str]) -> dict[str, Any]:
 
 
 def table(tuned: dict[str, Tuned]) -> str:
-    """A Markdown table: for each class nnU-Net's own masks, and the choice in and out of fold."""
-    lines = [
-        "| class | | Dice | lesion F1 | lesions | missed | false |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    """A table in aligned columns: for each class nnU-Net's own masks, and the choice in and out of fold."""
+    rows = []
     for name, one in tuned.items():
         for title, scores in (
             ("nnU-Net", one.plain),
@@ -100,8 +99,10 @@ def table(tuned: dict[str, Tuned]) -> str:
             ("chosen, out of fold", one.out_of_fold),
         ):
             dsc, f1, missed, false = (summarise(scores)[statistic] for statistic in STATISTICS)
-            lines.append(f"| {name} | {title} | {dsc:.3f} | {f1:.3f} | {one.lesions} | {missed} | {false} |")
-    return "\n".join(lines) + "\n"
+            cells = [name, title, *(format_value(value) for value in (dsc, f1, one.lesions, missed, false))]
+            rows.append([Cell(text) for text in cells])
+    head = ["class", "masks", "Dice", "lesion F1", "lesions", "missed", "false"]
+    return to_text(Table("tune", "", 2, head, rows, better=["", "", "higher", "higher", "", "lower", "lower"]))
 
 
 def notes(name: str, tuned: Tuned, grid: Grid, metric: str) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.command import Command, InputError, Problems, check_file, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, positive
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.output import write_file
 from nnunet_ici.report.reading import read_evaluation
@@ -46,10 +46,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     path = args.evaluation / "report.html" if args.o is None else args.o
     problems = Problems(check_file("-o", path))
+    problems += missing_inputs(folders=[args.evaluation, *([] if args.images is None else [args.images])])
+    problems += parse_trainings(args.training, None)[1]
+    problems.raise_any()
     evaluation, found = read_evaluation(args.evaluation)
     problems += found
-    if args.images is not None and not args.images.is_dir():
-        problems.append(f"--images cannot be read. Expected: a folder. Got: {args.images}, no such folder")
     given, found = parse_trainings(args.training, None if evaluation is None else evaluation.models)
     problems += found
     own = find_fold_folders(evaluation.cases.values()) if evaluation is not None else []
