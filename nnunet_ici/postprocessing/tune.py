@@ -25,6 +25,14 @@ from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_sch
 from nnunet_ici.output import write_file
 from nnunet_ici.parallel import in_parallel
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
+from nnunet_ici.postprocessing.checkpoints import (
+    TUNED,
+    ShowTuned,
+    bias_shifts,
+    find_checkpoints,
+    rule_after_shift,
+    write_tuned,
+)
 from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values
 from nnunet_ici.postprocessing.descriptions import description_folders, read_regions_class_order
 from nnunet_ici.postprocessing.rule import Rule
@@ -43,6 +51,9 @@ Give the probabilities of cases the network was not trained on: nnU-Net writes t
 the other folds is applied to it: that is the score "out of fold", the one to believe. The setting that is written is
 the best on all cases. Each class is tuned on its own. Among equal settings the one nearest to 0.5 is taken, then the
 one that removes least. In 2D mm3 stands for mm2, and for pixels in .png, .bmp and .tif.
+
+With --checkpoint nnU-Net's own commands predict at the threshold (nnUNetv2_predict ... -chk checkpoint_tuned.pth), and
+the rule is for their predictions: a threshold of 0.5 and the smallest lesion, for nnunet_ici postprocess.
 """
 
 
@@ -106,6 +117,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="says what labels and channels mean; default: dataset.json beside the -gt folder, in a -prob folder, or "
         "in the trainer's folder above it, else every value above 0 is one class, named foreground",
     )
+    parser.add_argument(
+        "--checkpoint",
+        action="store_true",
+        help=f"write {TUNED} beside the checkpoint_final.pth of each fold: the same network, with the threshold in the "
+        "bias of its last layer. -prob are then fold_X/validation of one trainer; one class, or regions",
+    )
+    parser.add_argument(
+        "--show",
+        action=ShowTuned,
+        type=Path,
+        metavar="PATH",
+        help=f"print the threshold, the folds and the date in a {TUNED}, or in all of a trainer's folder, and end",
+    )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 
@@ -118,12 +142,18 @@ def _run(args: argparse.Namespace) -> None:
     problems.raise_any()
     files: list[CaseFiles] = []
     folds: list[list[int]] = []
+    checkpoints: list[Path] = []
     scheme, order, source = FOREGROUND, None, ""
     with problems.collecting():
         folders = description_folders(args.gt, args.prob)
         scheme, dataset_json, source = find_label_scheme(folders, args.dataset_json)
         if dataset_json is not None:
             order = read_regions_class_order(dataset_json, scheme)
+        if args.checkpoint:
+            checkpoints, found = find_checkpoints(args.prob, scheme)
+            problems += found
+            if min(args.thresholds) == 0:
+                problems.append("--thresholds does not fit --checkpoint. Expected: above 0. Got: 0")
         file_ending = find_file_ending(args.gt, scheme.file_ending)
         files, found = find_files(args.gt, args.prob, file_ending)
         problems += found
@@ -160,12 +190,35 @@ def _run(args: argparse.Namespace) -> None:
     rule = Rule(
         LabelScheme(scheme.classes, None, file_ending), {name: one.setting for name, one in tuned.items()}, order
     )
+    if args.checkpoint:
+        record = _record(rule, args, checkpoints, len(files))
+        written = write_tuned(checkpoints, bias_shifts(rule), record)
+        rule = rule_after_shift(rule)
     write_file(args.o, json.dumps(_report(rule, args, grid, tuned, files), indent=2) + "\n")
     print(f"\n{table(tuned)}")
     for name, one in tuned.items():
         print(f"{name}: {one.setting}")
         print("".join(f"  {note}\n" for note in notes(name, one, grid, args.metric)), end="")
+    if args.checkpoint:
+        print(*(f"written: {path}" for path in written), sep="\n")
     print(f"written to {args.o}")
+
+
+def _record(rule: Rule, args: argparse.Namespace, checkpoints: Sequence[Path], cases: int) -> dict[str, Any]:
+    """What a tuned checkpoint says about itself."""
+    return {
+        "nnunet_ici": __version__,
+        "date": _now(),
+        "thresholds": {name: setting.threshold for name, setting in rule.settings.items()},
+        "rule": rule.to_json()["rule"],
+        "metric": args.metric,
+        "folds": [path.parent.name for path in checkpoints],
+        "cases": cases,
+    }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _report(
@@ -178,7 +231,7 @@ def _report(
             "python": platform.python_version(),
             **{package: version(package) for package in ("numpy", "connected-components-3d")},
         },
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": _now(),
         **rule.to_json(),
         "metric": args.metric,
         "scores": {name: class_report(one, names) for name, one in tuned.items()},
