@@ -22,7 +22,7 @@ def check_prob(prob: Tensor) -> None:
 
 
 def check_case(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
-    """Raise unless ``prob`` is as for :func:`check_prob`, ``target`` bool of its shape, and ``mask`` None or bool
+    """Raise unless ``prob`` passes :func:`check_prob`, ``target`` is bool of its shape, and ``mask`` is None or bool
     (B, 1, *spatial).
 
     Raises:

@@ -32,7 +32,7 @@ class InputError(Exception):
 
 
 class Problems(list[str]):
-    """Everything found wrong so far, one sentence each.
+    """All problems found so far, one sentence each.
 
     Example:
         >>> problems = Problems(["-o is missing."])
@@ -50,7 +50,7 @@ class Problems(list[str]):
 
     @contextmanager
     def collecting(self, *errors: type[Exception]) -> Iterator[None]:
-        """Add the message of a ValueError, or of one of ``errors``, and go on after the block."""
+        """Add the message of a ValueError, or of one of ``errors``, and continue after the block."""
         kinds: tuple[type[Exception], ...] = (ValueError, *errors)
         try:
             yield
@@ -58,7 +58,7 @@ class Problems(list[str]):
             self.append(str(error))
 
     def raise_any(self) -> None:
-        """Raise an :class:`InputError` with everything found; nothing happens where nothing was."""
+        """Raise an :class:`InputError` with all problems, if there are any."""
         if self:
             raise InputError(self)
 
@@ -68,10 +68,10 @@ class Command:
     """A command; calling it runs it.
 
     Attributes:
-        description: what it does, for the help.
-        arguments: adds them to a parser.
-        run: does the work. It raises :class:`InputError` for input that is not usable, and returns an exit code, or
-            None for 0.
+        description: text at the head of the help.
+        arguments: function that adds the arguments to a parser.
+        run: function that does the work. It raises :class:`InputError` for input that is not usable, and returns an
+            exit code, or None for 0.
         epilog: the end of the help, with its own line breaks.
     """
 
@@ -112,7 +112,7 @@ class Command:
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown word: the known one that is most like it, or nothing.
+    """The end of a message about an unknown word: the known word most like it, or nothing.
 
     Example:
         >>> suggestion("evalute", ["evaluate", "explain"]), suggestion("x", ["evaluate"])
@@ -139,7 +139,7 @@ def missing_inputs(files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> 
 
 
 def check_file(option: str, path: Path) -> list[str]:
-    """Why a file cannot be written, as a list of no or one sentence; folders above it that do not exist are made."""
+    """Why a file cannot be written: a list of at most one sentence. Missing folders above it are no problem."""
     if path.is_dir():
         return [f"{option} is not usable. Expected: a file. Got: the folder {path}"]
     parent = next((folder for folder in path.parents if folder.exists()), path.parent)

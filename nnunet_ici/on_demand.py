@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are asked for, so that importing one part of it stays cheap."""
+"""Names of a package that are loaded when they are used, so that importing one part of it stays cheap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load(package: str, name: str, parts: Mapping[str, str]) -> object:
 
     Args:
         package: its ``__name__``.
-        name: the name asked for.
+        name: name of the attribute.
         parts: the module of each public name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Output that is there whole or not at all."""
+"""Output that is written completely or not at all."""
 
 from __future__ import annotations
 

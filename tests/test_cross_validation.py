@@ -188,8 +188,8 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
         (["-tr", "nnUNetTrainerNone"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-p", "OtherPlans"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-f", "0", "4"], "validation holds no predictions. Expected: *.png, as nnUNetv2_train writes"),
-        (["-tr", A, B, A], f"-tr has two models of one name. Expected: each name once. Got: {A}"),
-        (["-tr", A, "-pred", f"{A}={{root}}/x"], f"model of one name. Expected: each name once. Got: {A}"),
+        (["-tr", A, B, A], f"-tr has two models with one name. Expected: each name once. Got: {A}"),
+        (["-tr", A, "-pred", f"{A}={{root}}/x"], f"models with one name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", "x={root}/x"], "x cannot be read. Expected: a folder. Got: no such folder"),
         (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: none"),
         (["-tr", A, "-d", "8"], f"Expected: one of number or name 8. Got: {DATASET}"),
@@ -210,11 +210,11 @@ def test_unused_splits(tmp_path):
     assert validation_cases(path, ["0"]) is None
     path.write_text(json.dumps([{"train": [], "val": ["a", "b"]}, {"train": [], "val": ["c"]}]))
     assert validation_cases(path, ["0", "1"]) == {"a", "b", "c"} and validation_cases(path, ["1"]) == {"c"}
-    with pytest.raises(ValueError, match=r"is no use\. Expected: a list of folds with val, 2 among them\. Got: "):
+    with pytest.raises(ValueError, match=r"cannot be used\. Expected: a list of folds with val, 2 among them\. Got: "):
         validation_cases(path, ["2"])
     for content in ("[]", "{", '[{"train": ["a"]}]', '[{"val": []}]', "3"):
         path.write_text(content)
-        with pytest.raises(ValueError, match=r"splits_final\.json is no use\."):
+        with pytest.raises(ValueError, match=r"splits_final\.json cannot be used\."):
             validation_cases(path, ["0"])
 
 

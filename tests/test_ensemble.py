@@ -169,7 +169,7 @@ def test_a_model_of_that_name(tmp_path, capsys):
     make_members(tmp_path, ".png")
     (tmp_path / "b").rename(tmp_path / "ensemble")
     evaluate(tmp_path, models=("a", "ensemble"), expected=1)
-    assert "--ensemble makes a model of that name. Expected: no other one." in capsys.readouterr().err
+    assert "--ensemble makes a model with this name. Expected: no other model with it." in capsys.readouterr().err
 
 
 def test_damaged_members_are_found_before_an_ensemble_is_made(tmp_path, capsys):
@@ -180,4 +180,4 @@ def test_damaged_members_are_found_before_an_ensemble_is_made(tmp_path, capsys):
     evaluate(tmp_path, expected=1)
     report = capsys.readouterr().err
     assert "2 problems, nothing was written:" in report and f"{path} cannot be read." in report
-    assert "x.png holds values that stand for no class. Expected: one (1), two (2). Got: 7" in report
+    assert "x.png holds values that belong to no class. Expected: one (1), two (2). Got: 7" in report

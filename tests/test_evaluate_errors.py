@@ -16,7 +16,7 @@ __all__ = ["folders"]
 @pytest.mark.parametrize("sizes", [["10", "5"], ["0", "5"], ["5", "5"], ["nan"], ["5", "inf"]])
 def test_sizes_that_are_no_edges(folders, capsys, sizes):
     evaluate(folders, "--sizes", *sizes, expected=1)
-    assert "--sizes are no edges. Expected: ascending numbers above 0. Got: [" in capsys.readouterr().err
+    assert "--sizes cannot be used. Expected: ascending numbers above 0. Got: [" in capsys.readouterr().err
 
 
 def test_everything_wrong_in_one_report(folders, capsys):
@@ -43,7 +43,7 @@ def test_values_without_a_class(folders, capsys):
     (folders / "dataset.json").write_text(json.dumps(declared))  # beside gt, as in nnUNet_raw
     write(folders / "A" / "one.nii.gz", np.full((6, 16, 16), 7, np.uint8))
     evaluate(folders, expected=1)
-    assert "holds values that stand for no class. Expected: lesion (1). Got: 7" in capsys.readouterr().err
+    assert "holds values that belong to no class. Expected: lesion (1). Got: 7" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_values_without_a_class(folders, capsys):
         (["A"], "A cannot be read. Expected: a folder. Got: no such folder"),  # the folder A, of that name
         (["=x"], "-pred is malformed. Expected: NAME=DIR or DIR. Got: =x"),
         (["x="], "-pred is malformed. Expected: NAME=DIR or DIR. Got: x="),
-        (["{root}/A", "A={root}/B"], "-pred has two folders of one name. Expected: each name once."),
-        (["A={root}/A", "A={root}/B"], "-pred has two folders of one name. Expected: each name once."),
+        (["{root}/A", "A={root}/B"], "-pred has two folders with one name. Expected: each name once."),
+        (["A={root}/A", "A={root}/B"], "-pred has two folders with one name. Expected: each name once."),
         (["A={root}/none"], "none cannot be read. Expected: a folder. Got: no such folder"),
         (["A={root}/empty"], "empty holds no label map. Expected: *.nii.gz. Got: 0 other files"),
     ],

@@ -51,7 +51,7 @@ def test_probabilities_of_some_cases_only(folders, capsys):
     save_probabilities(folders / "A" / "one.npz", np.zeros((6, 16, 16)))
     evaluate(folders, expected=1)
     report = capsys.readouterr().err
-    assert f"A: no probabilities beside {folders / 'A' / 'two.nii.gz'}, as there are beside others." in report
+    assert f"A: no probabilities beside {folders / 'A' / 'two.nii.gz'}, unlike other predictions." in report
     assert f"Expected: {folders / 'A' / 'two.npz'}. Got: no such file" in report
 
 

@@ -85,7 +85,7 @@ def test_errors():
     mask = np.zeros((3, 3), bool)
     with pytest.raises(ValueError, match=r"differ in shape\. Expected: \(3, 3\), as the label\. Got: \(3, 4\)"):
         match_instances(mask, np.zeros((3, 4), bool))
-    with pytest.raises(ValueError, match=r"label is no image\. Expected: 2 or 3 dimensions\. Got: shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"label is not an image\. Expected: 2 or 3 dimensions\. Got: shape \(3,\)"):
         match_instances(mask[0], mask[0])
     with pytest.raises(TypeError, match=r"prediction is not a mask.*Got: dtype float32"):
         match_instances(mask, mask.astype(np.float32))

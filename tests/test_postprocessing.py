@@ -123,7 +123,7 @@ def test_without_a_dataset_json(tmp_path, capsys):
     np.testing.assert_array_equal(read(tmp_path / "out" / "case0.nii.gz"), expected)
     write(tmp_path / "gt" / "case9.nrrd", np.zeros((6, 12, 14), np.uint8))
     tune(tmp_path, expected=1)
-    assert "what the label maps end in is not clear. Expected: one of .nii.gz" in capsys.readouterr().err
+    assert "the file ending of the label maps is not clear. Expected: one of .nii.gz" in capsys.readouterr().err
 
 
 def test_geometry_and_copies(tmp_path, capsys):

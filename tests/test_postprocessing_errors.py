@@ -27,7 +27,7 @@ def test_everything_wrong_with_tunes_files_in_one_report(tmp_path, capsys):
         "case0.npz cannot be read. Expected: an npz of nnU-Net with the key probabilities. Got: the keys softmax" in err
     )
     assert "case2.npz holds no probabilities. Expected: values in [0, 1]. Got: 2016 NaN" in err
-    assert "case1.nii.gz holds values that stand for no class. Expected: lesion (1). Got: 7" in err
+    assert "case1.nii.gz holds values that belong to no class. Expected: lesion (1). Got: 7" in err
     assert "case3.npz does not fit its label map. Expected: the same foreground" in err
 
 

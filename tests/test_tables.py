@@ -97,7 +97,7 @@ def test_nothing_is_bold_with_fewer_than_ten_cases(cases, bold):
     assert table.note == (FULL if bold else f"{FULL} {why}")
     differences = comparison_table(rows, DETECTION)
     assert any(cell.best for line in differences.rows for cell in line) == bold
-    why = "Nothing is bold below 10 cases, as an interval over so few is too narrow."
+    why = "Nothing is bold below 10 cases, because an interval over so few is too narrow."
     assert (why in differences.note) == (not bold)
     alone = family_table("detection", detection_rows("a", [1.0] * cases), DETECTION, {})
     assert alone.note == FULL  # one model: nothing could be bold

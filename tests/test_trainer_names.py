@@ -69,15 +69,15 @@ def test_options_set_class_attributes(name, attributes):
         ("nnUNetTrainerICI_i0p5_g0p5", "options have one order. Expected: nnUNetTrainerICI_g0p5_i0p5"),
         ("nnUNetTrainerICI_5epochs_NoMirroring", "Expected: nnUNetTrainerICI_NoMirroring_5epochs"),
         ("nnUNetTrainerICI_NoMirroring_DA5", "'DA5' after 'NoMirroring'"),
-        ("nnUNetTrainerICI_size4", "odd size. Got: 'size4'"),
-        ("nnUNetTrainerICI_tau0", "a threshold lies above 0, and is 1 at most. Got: 'tau0'"),
+        ("nnUNetTrainerICI_size4", "the size of center cubes must be odd. Got: 'size4'"),
+        ("nnUNetTrainerICI_tau0", "a threshold must lie in (0, 1]. Got: 'tau0'"),
         ("nnUNetTrainerICI_tau1p5", "Got: 'tau1p5'"),
         ("nnUNetTrainerICI_eq3_bce", "'bce' and 'eq3' do not go together"),
         ("nnUNetTrainerDICI_p0", "another name for nnUNetTrainerICI"),
         ("nnUNetTrainerDICI_c0", "another name for nnUNetTrainerDual"),
         ("nnUNetTrainerDBCE_g1_globalDice", "another name for nnUNetTrainerDiceDBCE"),
         ("nnUNetTrainerICI_c0_size5", "'size5' without a center term"),
-        ("nnUNetTrainerICI_i0_focal", "'focal' without a term it is for"),
+        ("nnUNetTrainerICI_i0_focal", "'focal' without a term that uses it"),
         ("nnUNetTrainerRRW_globalDice", "'globalDice' without a weight: add _g1"),
         ("nnUNetTrainerRRW_w0", "all weights are 0"),
         ("nnUNetTrainerICI_g0_i0_c0", "all weights are 0"),
@@ -148,5 +148,5 @@ def test_a_name_is_explained_or_refused(capsys):
     err = capsys.readouterr().err
     assert (
         "'i1' is the default" in err
-        and "nnUNetTrainerFoo: no trainer of this package. Expected: nnUNetTrainerICI" in err
+        and "nnUNetTrainerFoo: not a trainer of this package. Expected: nnUNetTrainerICI" in err
     )

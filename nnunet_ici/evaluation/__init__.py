@@ -1,7 +1,7 @@
-"""Judging predictions by their lesions: instances, their matching, metrics, tables and the command ``evaluate``.
+"""Evaluation of predictions by their lesions: instances, their matching, metrics, tables and the command ``evaluate``.
 
 ``metrics`` holds the metrics as functions, ``families`` says which of them the command computes. Names are loaded on
-demand, so that the command's help need not wait for SciPy.
+demand, so that the command's help does not wait for SciPy.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ is ours, and equal to the script on every mask compared.
 5. A missed lesion and a false component have a Dice of 0 and a distance of 374 mm. The means run over all lesions and
    false components.
 
-The challenges of 2026 count otherwise: their package ``brats-evaluation`` pairs instances one to one and takes 373 mm.
+The challenges of 2026 count differently: their package ``brats-evaluation`` pairs instances one to one and takes 373
+mm.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class BratsRule:
     smallest_mm3: float
 
     def problems(self) -> list[str]:
-        """What is not usable, one sentence each."""
+        """Problems with the values, one sentence each."""
         return [
             f"{name} is not usable. Expected: 0 or more. Got: {value}"
             for name, value in vars(self).items()
@@ -135,7 +136,7 @@ def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], r
 
 
 def _dilated(label: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:
-    from scipy import ndimage  # here, as the help of evaluate need not wait for it
+    from scipy import ndimage  # here, so that the help of evaluate does not wait for it
 
     if times == 0 or not label.any():  # SciPy reads 0 iterations as "until nothing changes"
         return label
@@ -149,7 +150,7 @@ def _compare(
     matching: Matching, lesion_ids: npt.NDArray[np.int32], lesions: npt.NDArray[np.int64], spacing_mm: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Dice and HD95 in mm of each lesion with all components that belong to it; 0 and 374 mm where there is none."""
-    from scipy import ndimage  # here, as the help of evaluate need not wait for it
+    from scipy import ndimage  # here, so that the help of evaluate does not wait for it
 
     if not lesions.size:
         return []

@@ -30,8 +30,8 @@ class Settings:
 
     Attributes:
         scheme: the meaning of the label maps.
-        families: of metrics.
-        file_ending: of the label maps.
+        families: names of the families of metrics.
+        file_ending: file ending of the label maps.
         in_voxels: whether sizes of instances are counted in voxels, not in mm3 (mm2 in 2D).
         with_probabilities: the models that have nnU-Net's probabilities.
         brats_rule: dilation and smallest volume of the family brats.
@@ -68,7 +68,7 @@ def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[
     """The models that have nnU-Net's .npz beside their predictions.
 
     Returns:
-        Their names, and the problems: a model that has probabilities for some of its predictions only.
+        Their names, and the problems: a model with probabilities for only some of its predictions.
     """
     problems = []
     found = []
@@ -77,7 +77,7 @@ def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[
         missing = [path for path in paths if not probability_path(path, file_ending).is_file()]
         if missing and len(missing) < len(paths):
             problems += [
-                f"{model}: no probabilities beside {path}, as there are beside others. "
+                f"{model}: no probabilities beside {path}, unlike other predictions. "
                 f"Expected: {probability_path(path, file_ending)}. Got: no such file"
                 for path in missing
             ]
@@ -87,7 +87,8 @@ def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[
 
 
 def evaluate_files(case: Case, settings: Settings) -> Evaluated:
-    """Evaluate all models on one case. A prediction that is None counts as empty, with a probability of 0 anywhere."""
+    """Evaluate all models on one case. A prediction that is None counts as empty, with a probability of 0
+    everywhere."""
     result = Evaluated()
     scheme = settings.scheme
     metrics = settings.metrics

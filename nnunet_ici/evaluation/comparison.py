@@ -23,8 +23,8 @@ class Comparison:
         cases: number of cases in which both have a value.
         difference: mean over the cases of this model's value minus the other's; NaN without cases.
         low, high: 95 % interval of that mean, over resampled cases; NaN for fewer than two cases.
-        p_value: of Wilcoxon's two-sided signed-rank test; 1 where no case differs, NaN for fewer than two cases. It is
-            not corrected for the number of tests.
+        p_value: p-value of Wilcoxon's two-sided signed-rank test; 1 where no case differs, NaN for fewer than two
+            cases. It is not corrected for the number of tests.
     """
 
     cases: int
@@ -39,8 +39,8 @@ def compare(values: Sequence[float], reference: Sequence[float], seed: int = 0) 
 
     Args:
         values: one for each case; NaN where there is none.
-        reference: those of the other model, in the same order.
-        seed: of the resampling.
+        reference: values of the other model, in the same order.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: if their numbers differ.

@@ -34,7 +34,7 @@ def dataset_folder(parent: Path, dataset: str) -> Path:
 
 
 def folds_with_predictions(results: Path, trainer: str, plans: str, configuration: str) -> set[str]:
-    """The numbers of a trainer's folds that have validated; none where there is no such training."""
+    """The numbers of a trainer's folds that have validated; empty without such a training."""
     folders = (results / f"{trainer}__{plans}__{configuration}").glob("fold_*/validation")
     return {number for path in folders if (number := path.parent.name[5:]).isdecimal()}
 
@@ -47,7 +47,7 @@ def fold_predictions(
     Args:
         results: the data set's folder in nnUNet_results.
         trainer, plans, configuration: as nnU-Net was called with.
-        file_ending: of the label maps.
+        file_ending: file ending of the label maps.
         folds: their numbers, or "all", nnU-Net's fold with all cases.
 
     Raises:
@@ -56,7 +56,7 @@ def fold_predictions(
     folder = results / f"{trainer}__{plans}__{configuration}"
     if not folder.is_dir():
         others = ", ".join(sorted(path.name for path in results.glob("*__*__*"))) or "none"
-        raise ValueError(f"no training of that name. Expected: {folder}. Got: {others}")
+        raise ValueError(f"there is no training with this name. Expected: {folder}. Got: {others}")
     files: dict[str, Path] = {}
     for number in folds:
         validation = folder / f"fold_{number}" / "validation"
@@ -79,7 +79,7 @@ def read_folds(path: Path) -> list[list[str]]:
     """The validation cases of each fold of a splits_final.json of nnU-Net.
 
     Raises:
-        ValueError: if it cannot be read or is none.
+        ValueError: if it cannot be read, or has another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -113,5 +113,5 @@ def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
         return cases
     except (ValueError, IndexError) as error:
         raise ValueError(
-            f"{splits} is no use. Expected: a list of folds with val, {', '.join(folds)} among them. Got: {error}"
+            f"{splits} cannot be used. Expected: a list of folds with val, {', '.join(folds)} among them. Got: {error}"
         ) from error

@@ -48,18 +48,19 @@ SIZE_NOTE = (
 def instance_rows(
     matching: Matching, voxel_size: float = 1.0, probability: npt.NDArray[np.float32] | None = None
 ) -> list[InstanceRow]:
-    """A line for each instance of the label and of the prediction.
+    """A row for each instance of the label and of the prediction.
 
     Args:
-        matching: of one case, class and model.
-        voxel_size: of one voxel, in the unit of ``size``: mm3, mm2, or 1 for voxels.
-        probability: shape of the masks; without it ``peak_probability`` is NaN.
+        matching: matching of one case, class and model.
+        voxel_size: size of one voxel, in the unit of ``size``: mm3, mm2, or 1 for voxels.
+        probability: the shape of the masks; without it ``peak_probability`` is NaN.
 
     Returns:
-        Those of the label, then those of the prediction, with the keys :data:`INSTANCE_COLUMNS`. ``kind`` is "label"
-        or "predicted"; ``touched`` 1 or 0; ``dice`` that of :func:`~nnunet_ici.evaluation.metrics.instance_dice`, NaN
+        The label's instances, then the predicted ones, with the keys :data:`INSTANCE_COLUMNS`. ``kind`` is "label"
+        or "predicted"; ``touched`` 1 or 0; ``dice`` from :func:`~nnunet_ici.evaluation.metrics.instance_dice`, NaN
         for predicted ones; ``peak_probability`` the highest probability in a predicted instance, and for one of the
-        label the highest among the predicted instances that touch it (NaN if none does). No instance gives no line.
+        label the highest among the predicted instances that touch it (NaN if none does). Without instances there are no
+        rows.
 
     Example:
         >>> import numpy as np
@@ -93,13 +94,13 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
     """Recall, precision and F1 of the instances of each size, over all cases.
 
     Args:
-        rows: of one model and class.
-        edges: ascending; they part the sizes into ``len(edges) + 1`` ranges, from an edge up to below the next one.
+        rows: rows of one model and class.
+        edges: ascending limits between ``len(edges) + 1`` ranges; a range begins at an edge and ends below the next.
 
     Returns:
         For each range: ``from`` (included), ``to`` (not included, inf for the last), the numbers of ``label``,
         ``found``, ``missed`` and ``false`` instances, and ``recall``, ``precision`` and ``f1``, as :data:`SIZE_NOTE`
-        defines them. A share of nothing is NaN.
+        defines them. 0 / 0 is NaN.
 
     Example:
         >>> rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "label", "size": 50, "touched": 0}]
@@ -135,12 +136,12 @@ def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
     the less certain ones are dropped, and ends at the prediction itself.
 
     Args:
-        rows: of one model and class, with peak probabilities.
-        cases: number of cases, those without instances too.
+        rows: rows of one model and class, with peak probabilities.
+        cases: number of cases, including those without instances.
 
     Returns:
         ``false_per_case`` and ``sensitivity``, the points of the curve from the highest confidence to the lowest;
-        ``at``: the sensitivity at each of :data:`FALSE_PER_CASE`, that of the last point not beyond it (0 where there
+        ``at``: the sensitivity at each of :data:`FALSE_PER_CASE`, read off at the last point not beyond it (0 if there
         is none). Without lesions the sensitivity is NaN. No candidates give the single point (0, 0).
 
     Example:

@@ -19,9 +19,9 @@ from nnunet_ici.parallel import in_parallel
 
 __all__ = ["ENSEMBLE", "check_members", "make_ensemble", "probability_path"]
 
-# Its name in the tables, and of its folder.
+# Its name in the tables, and the name of its folder.
 ENSEMBLE = "ensemble"
-# What nnU-Net's ensembling wants of each case besides the label map.
+# What nnU-Net's ensembling needs for each case besides the label map.
 ENDINGS = (".npz", ".pkl")
 # Its descriptions of the data set and of the network, beside the predictions or in the trainer's folder.
 DESCRIPTIONS = ("dataset.json", "plans.json")
@@ -60,12 +60,12 @@ def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
 def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, processes: int) -> dict[str, Path]:
     """The mean of all models' probabilities, by nnU-Net's ``merge_files`` (``nnUNetv2_ensemble``).
 
-    nnU-Net adds arrays by index. So probabilities whose axes run otherwise than those of the first model are turned.
+    nnU-Net adds arrays by index. So probabilities whose axes differ from those of the first model are turned.
 
     Args:
         cases: with a prediction of each model, for which :func:`check_members` found nothing missing.
         target: folder of the result, label maps and probabilities; made here.
-        file_ending: of the label maps.
+        file_ending: file ending of the label maps.
         processes: number of processes.
 
     Returns:
@@ -101,7 +101,7 @@ def _merge(case: Case, target: Path, file_ending: str) -> None:
 
 
 def _like_first(own: Path, first: Path, file_ending: str, folder: Path) -> Path:
-    """The probabilities beside a label map; a turned copy where their axes run otherwise than the first model's."""
+    """The probabilities beside a label map; a turned copy where their axes differ from the first model's."""
     path = probability_path(own, file_ending)
     own_grid, first_grid = (probability_grid(read_label_map(one)) for one in (own, first))
     turn = turn_between(own_grid, first_grid, "the first model")

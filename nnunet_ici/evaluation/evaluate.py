@@ -1,4 +1,4 @@
-"""``nnunet_ici evaluate``: several models judged by their lesions, on the same cases."""
+"""``nnunet_ici evaluate``: compare models by their lesions, on the same cases."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "probabilities (.npz) beside them there are PR-AUC and FROC too. Other models are compared with the first one",
     )
     parser.add_argument(
-        "-o", type=Path, required=True, metavar="OUT", help="output folder, files in it are overwritten"
+        "-o", type=Path, required=True, metavar="OUT", help="output folder; files in it are overwritten"
     )
     parser.add_argument(
         "--family",
@@ -41,7 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(FAMILIES),
         default=list(FAMILIES),
         metavar="FAMILY",
-        help=f"of metrics: {', '.join(FAMILIES)} (default: all)",
+        help=f"families of metrics: {', '.join(FAMILIES)} (default: all)",
     )
     folds = parser.add_argument_group("a cross-validation, from nnUNet_results, instead of -pred or beside it")
     folds.add_argument(
@@ -61,9 +61,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="challenge that sets dilation and smallest volume: metastases, meningioma, glioma, glioma in Sub-Saharan "
         "Africa, paediatric (default: met)",
     )
-    brats.add_argument("--brats-dilation", type=int, metavar="N", help="dilations of the label instead of those")
+    brats.add_argument("--brats-dilation", type=int, metavar="N", help="number of dilations instead of the challenge's")
     brats.add_argument(
-        "--brats-smallest", type=float, metavar="MM3", help="leave out lesions up to this volume instead (0: none)"
+        "--brats-smallest",
+        type=float,
+        metavar="MM3",
+        help="smallest volume instead of the challenge's (0: none)",
     )
     parser.add_argument(
         "--ensemble",
@@ -78,9 +81,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EDGE",
         help="edges between the sizes of lesions, in mm3 (2D: mm2; default: 10 100 1000 10000)",
     )
-    parser.add_argument(
-        "--voxels", action="store_true", help="sizes in voxels; so they are for PNG, BMP and TIFF anyway"
-    )
+    parser.add_argument("--voxels", action="store_true", help="sizes in voxels; always so for PNG, BMP and TIFF")
     parser.add_argument(
         "--dataset-json",
         type=Path,

@@ -22,11 +22,11 @@ __all__ = ["evaluate"]
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Do what the arguments say.
+    """Run the command.
 
     Raises:
-        InputError: with everything that is wrong with the arguments, before any file is read; else with the folders,
-            before any image is read; else with the images.
+        InputError: with all problems: those of the arguments before any file is read, else those of the folders before
+            any image is read, else those of the images.
     """
     problems = Problems(check_arguments(args))
     challenge = CHALLENGES[args.brats]
@@ -61,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(turned_note(evaluated.turned), file=sys.stderr)
     Problems(evaluated.problems).raise_any()
     with replace_files(args.o) as folder:
-        if args.ensemble:  # by now all it is made of has been read and found good
+        if args.ensemble:  # by now all its parts have been read and are good
             _add_ensemble(args, folder, gathered, settings, evaluated)
         tables = write_outputs(folder, args, gathered, settings, evaluated)
     print_tables(tables)
@@ -71,7 +71,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def _add_ensemble(
     args: argparse.Namespace, folder: Path, gathered: Gathered, settings: Settings, evaluated: Evaluated
 ) -> None:
-    """Make the ensemble, and add it to the models and to what came out."""
+    """Make the ensemble, and add it to the models and to the results."""
     made = make_ensemble(gathered.cases, folder / ENSEMBLE, gathered.file_ending, args.np)
     alone = [replace(case, predictions={ENSEMBLE: made.get(case.name)}) for case in gathered.cases]
     result = evaluate_all(alone, replace(settings, with_probabilities=(ENSEMBLE,)), args.np)

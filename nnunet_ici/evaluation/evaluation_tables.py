@@ -21,8 +21,8 @@ class Column:
     """A column of a table of models.
 
     Attributes:
-        title: of the column.
-        metric: its name.
+        title: title of the column.
+        metric: name of the metric.
         statistic: "mean", "total" or "cases_with" of :func:`~nnunet_ici.evaluation.summary.summarise`.
         better: whether a higher or a lower value is better; "" where neither is.
     """
@@ -44,7 +44,7 @@ PAPER_COLUMNS = (
     Column("cases with false", "paper.false_instances", "cases_with", "lower"),
     Column("cases with neither", "paper.no_mistake", "total", "higher"),
 )
-# Of each column the first metric that was computed.
+# For each column, the first metric of these that was computed.
 OVERVIEW_COLUMNS = (
     [Column("Dice", name, "mean", "higher") for name in ("isles.dice", "paper.dsc", "atlas22.dsc")],
     [Column("lesion F1", name, "mean", "higher") for name in ("isles.lesion_f1", "atlas22.lesion_f1")],
@@ -80,16 +80,15 @@ def evaluation_tables(
     unit: str,
     brats_rule: BratsRule,
 ) -> list[Table]:
-    """The tables of an evaluation: one a family, then the sizes, then the differences to the first model.
+    """The tables of an evaluation: one per family, then the sizes, then the differences to the first model.
 
     Args:
-        rows: of all models, cases and classes.
-        metrics: those computed.
-        families: those wanted.
-        sizes: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns; empty for no such
-            table.
-        curves: by model and class, what :func:`~nnunet_ici.evaluation.detection.froc` returns; some may be missing.
-        unit: of the sizes.
+        rows: rows of all models, cases and classes.
+        metrics: metrics that were computed.
+        families: names of the families.
+        sizes: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class; empty for no such table.
+        curves: results of :func:`~nnunet_ici.evaluation.detection.froc` by model and class; some may be missing.
+        unit: unit of the sizes.
         brats_rule: dilation and smallest volume of the family brats, for the note of its table.
     """
     scores = {key: froc_score(curve) for key, curve in curves.items()}
@@ -124,9 +123,9 @@ def family_table(
     """The table of a family.
 
     Args:
-        family: its name.
-        rows: of all models, cases and classes.
-        metrics: those of the family that were computed.
+        family: name of the family.
+        rows: rows of all models, cases and classes.
+        metrics: metrics of the family that were computed.
         froc: FROC score by model and class, a column of the detection family; empty without probabilities.
     """
     columns = [Column(metric.title, metric.name, "mean", metric.better) for metric in metrics]
@@ -166,11 +165,11 @@ def _is_nan(value: str | float) -> bool:
 
 
 def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], unit: str) -> Table:
-    """Recall, precision and F1 by size: a line for each model (and class) and range.
+    """Recall, precision and F1 by size: a row for each model (and class) and range.
 
     Args:
-        groups: by model and class, what :func:`~nnunet_ici.evaluation.detection.by_size` returns.
-        unit: of the sizes.
+        groups: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class.
+        unit: unit of the sizes.
     """
     several_classes = len({of_class for _, of_class in groups}) > 1
     names = ["model", *(["class"] if several_classes else []), f"size ({unit})"]
@@ -190,11 +189,12 @@ def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], 
 
 
 def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | None:
-    """Differences of each model to the first one, in each metric that has a better and a worse; None for one model.
+    """Differences of each model to the first one, in each metric for which higher or lower is better; None for one
+    model.
 
     Args:
-        rows: of all models, each with the same cases.
-        metrics: those computed.
+        rows: rows of all models, each with the same cases.
+        metrics: metrics that were computed.
     """
     groups = group_rows(rows)
     (first, reference), *others = groups.items()
@@ -233,5 +233,5 @@ def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | 
                 names = [Cell(model), *([Cell(of_class)] if several_classes else []), Cell(metric.name)]
                 table.rows.append([*names, *numbers])
     if fewest < FEWEST_CASES:
-        note += f" Nothing is bold below {FEWEST_CASES} cases, as an interval over so few is too narrow."
+        note += f" Nothing is bold below {FEWEST_CASES} cases, because an interval over so few is too narrow."
     return replace(table, note=note)

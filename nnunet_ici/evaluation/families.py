@@ -1,10 +1,10 @@
-"""The metrics by family: which there are, how each is computed for a case, and which way is better.
+"""The metrics by family: how each is computed for a case, and whether higher or lower is better.
 
 ``atlas22``
     Dice, volume difference, lesion count difference ("simple lesion count" there) and lesion F1 as the evaluation
     container of the ATLAS challenge (ISLES 2022) counts them, each case on its own: volumes in voxels, whatever the
-    spacing, and lesions connected through faces. The container's function for a single image subtracts the prediction
-    from itself; the batches it is run on do not.
+    spacing, and lesions connected through faces. (The container's function for single images subtracts the prediction
+    from itself; its function for batches, which the challenge ran, does not.)
 ``isles``
     Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbours (8 in 2D), and
     the area under the precision-recall curve where there are probabilities.
@@ -12,7 +12,7 @@
     What Tables 1 and 3 of Rachmadi et al. (MIDL 2023) count: Dice, missed and false instances.
 ``detection``
     Recall, precision, lesion-wise Dice and panoptic quality; recall, precision and F1 by size and FROC are in
-    :mod:`~nnunet_ici.evaluation.detection`, as they are of all cases together.
+    :mod:`~nnunet_ici.evaluation.detection`, because they are computed over all cases together.
 ``brats``
     Lesion-wise Dice and HD95 as in the BraTS challenges since 2023 (:mod:`~nnunet_ici.evaluation.brats`), and the
     lesions they are made of.
@@ -51,8 +51,8 @@ class Pair:
     Attributes:
         label: bool, (H, W) or (D, H, W).
         prediction: bool, the same shape.
-        spacing_mm: edges of a voxel, one for each axis.
-        probability: float32, the same shape; None where there is none.
+        spacing_mm: edge lengths of a voxel, one for each axis.
+        probability: float32, the same shape; None without probabilities.
         brats_rule: dilation and smallest volume of the family brats.
     """
 
@@ -88,12 +88,12 @@ class Metric:
     """A column of cases.csv.
 
     Attributes:
-        name: family and metric.
-        title: of its column in tables.
+        name: family and metric, joined by a dot.
+        title: title of its column in tables.
         better: whether a higher or a lower value is better; "" where neither is.
-        compute: its value for a case.
-        counts: whether it counts things, so that a sum over cases means something.
-        needs_probability: whether it is left out without probabilities.
+        compute: function that computes its value for a case.
+        counts: whether it is a count, so that its sum over cases has a meaning.
+        needs_probability: whether it needs probabilities.
     """
 
     name: str

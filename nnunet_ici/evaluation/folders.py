@@ -23,7 +23,7 @@ FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".t
 
 
 def find_file_ending(folder: Path, declared: str | None) -> str:
-    """The file ending of a folder's label maps: as declared, else the one of :data:`FILE_ENDINGS` in use.
+    """The file ending of a folder's label maps: the declared one, else the one of :data:`FILE_ENDINGS` in use.
 
     Raises:
         ValueError: if nothing is declared and the files, hidden ones aside, do not agree.
@@ -34,14 +34,15 @@ def find_file_ending(folder: Path, declared: str | None) -> str:
     endings = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
     if len(endings) != 1:
         raise ValueError(
-            f"{folder}: what the label maps end in is not clear. Expected: one of {', '.join(FILE_ENDINGS)}. "
+            f"{folder}: the file ending of the label maps is not clear. Expected: one of {', '.join(FILE_ENDINGS)}. "
             f"Got: {', '.join(endings) or 'no such file'}"
         )
     return endings[0]
 
 
 def find_above(prediction: Path, name: str) -> Path | None:
-    """nnU-Net's file of that name beside a prediction, or in the trainer's folder above a fold's; None without one."""
+    """nnU-Net's file with this name beside a prediction, or in the trainer's folder above a fold's; None without
+    one."""
     folders = (prediction.parent, *prediction.parent.parents[:2])
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
@@ -66,7 +67,7 @@ class Predictions:
 
     Attributes:
         files: the label map of each case.
-        where: the folder a missing one is expected in, for messages.
+        where: folder in which a missing one is expected, for messages.
     """
 
     files: dict[str, Path]
@@ -80,12 +81,12 @@ def find_cases(
 
     Args:
         label_folder: the ground truth; each file in it is a case.
-        prediction_folders: one for each model.
-        file_ending: other files are not looked at.
+        prediction_folders: folder of each model.
+        file_ending: ending of the files to read; others are ignored.
         allow_missing: whether a missing prediction is no problem.
 
     Returns:
-        The cases by name, each with what there is of its predictions, and the problems found, one sentence each.
+        The cases by name, each with its predictions as far as they exist, and the problems, one sentence each.
     """
     problems = []
     files: dict[Path, dict[str, Path]] = {}
@@ -110,13 +111,13 @@ def pair_cases(
 
     Args:
         labels: the ground truth by case.
-        models: the predictions by model; one without any file is not looked at.
+        models: the predictions by model; a model without any file is ignored.
         label_folder: where the ground truth is, for messages.
-        file_ending: of all files, for messages.
+        file_ending: ending of all files, for messages.
         allow_missing: whether a missing prediction is no problem.
 
     Returns:
-        The cases, each with what there is of its predictions, and the problems found, one sentence each.
+        The cases, each with its predictions as far as they exist, and the problems, one sentence each.
     """
     problems = []
     for model, predictions in models.items():

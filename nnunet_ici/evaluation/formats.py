@@ -22,7 +22,7 @@ LATEX = {
 
 
 def remarks(table: Table) -> str:
-    """What the values are taken over, and the note, as sentences."""
+    """What the values are averaged over, and the note, as sentences."""
     return " ".join(f"{text.rstrip('.')}." for text in (table.over, table.note) if text)
 
 

@@ -29,13 +29,13 @@ class Gathered:
     """What is to be evaluated.
 
     Attributes:
-        cases: with the files of each.
-        label_folder: of the ground truth.
-        models: where the predictions of each model lie, by name.
+        cases: cases with their files.
+        label_folder: folder of the ground truth.
+        models: folder of the predictions of each model, by name.
         scheme: the meaning of the label maps.
-        source: where that comes from.
-        file_ending: of the label maps.
-        problems: one sentence each; with any, the rest is not to be relied on.
+        source: where this meaning comes from.
+        file_ending: file ending of the label maps.
+        problems: one sentence each; if there are any, the rest may be wrong.
     """
 
     cases: list[Case] = field(default_factory=list)
@@ -59,7 +59,7 @@ def parse_predictions(arguments: Iterable[str]) -> tuple[dict[str, Path], list[s
             problems.append(f"-pred is malformed. Expected: NAME=DIR or DIR. Got: {argument}")
         elif name in folders:
             problems.append(
-                "-pred has two folders of one name. Expected: each name once. "
+                "-pred has two folders with one name. Expected: each name once. "
                 f"Got: {name}={folders[name]} and {argument}"
             )
         else:
@@ -75,7 +75,7 @@ def _parse_trainers(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]
         name, _, trainer = argument.rpartition("=")
         model = name or trainer
         if model in trainers:
-            problems.append(f"-tr has two models of one name. Expected: each name once. Got: {model}")
+            problems.append(f"-tr has two models with one name. Expected: each name once. Got: {model}")
         trainers[model] = trainer
     return trainers, problems
 
@@ -86,7 +86,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     trainers, found = _parse_trainers(args.tr)
     problems += found
     problems += [
-        f"-tr and -pred have a model of one name. Expected: each name once. Got: {model}"
+        f"-tr and -pred have models with one name. Expected: each name once. Got: {model}"
         for model in folders
         if model in trainers
     ]
@@ -97,9 +97,9 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     elif not args.tr and not args.pred:
         problems.append("no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither")
     if args.o.exists() and not args.o.is_dir():
-        problems.append(f"-o is not usable. Expected: a folder, or nothing of that name. Got: the file {args.o}")
+        problems.append(f"-o is not usable. Expected: a folder, or a new name. Got: the file {args.o}")
     if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
-        problems.append(f"--sizes are no edges. Expected: ascending numbers above 0. Got: {args.sizes}")
+        problems.append(f"--sizes cannot be used. Expected: ascending numbers above 0. Got: {args.sizes}")
     if args.f and "all" in args.f and len(args.f) > 1:
         problems.append(f"-f all is a fold with all cases. Expected: no other fold beside it. Got: {' '.join(args.f)}")
     given = [] if args.dataset_json is None else [args.dataset_json]
@@ -108,7 +108,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     if args.ensemble and len(models) < 2:
         problems.append(f"--ensemble needs two models. Got: {', '.join(models) or 'none'}")
     if args.ensemble and ENSEMBLE in models:
-        problems.append(f"--ensemble makes a model of that name. Expected: no other one. Got: {ENSEMBLE}")
+        problems.append(f"--ensemble makes a model with this name. Expected: no other model with it. Got: {ENSEMBLE}")
     return problems
 
 
@@ -134,7 +134,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     """The validation predictions of trainers; -pred folders may stand beside them.
 
     Raises:
-        ValueError: if nnU-Net's folders do not hold what is wanted.
+        ValueError: if nnU-Net's folders do not hold the predictions.
     """
     results = dataset_folder(find_folder("nnUNet_results"), args.d)
     raw = os.environ.get("nnUNet_raw")
@@ -168,7 +168,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
         expected: set[str] | None = set(labels)
     else:
         expected = validation_cases(splits, folds) if preprocessed else None
-    if expected is None:  # nothing says which cases there should be: those that any model has
+    if expected is None:  # nothing says which cases there should be: take those that any model has
         expected = {case for predictions in models.values() for case in predictions.files}
     labels = {name: path for name, path in labels.items() if name in expected}
     gathered.cases, found = pair_cases(labels, models, label_folder, gathered.file_ending, args.allow_missing)

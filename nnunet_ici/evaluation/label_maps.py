@@ -24,7 +24,7 @@ class LabelMap:
 
     Attributes:
         array: (H, W) or (D, H, W), some integer dtype; axes in SimpleITK's order, slices first.
-        grid: of the file.
+        grid: grid of the file.
     """
 
     array: npt.NDArray[np.generic]
@@ -32,7 +32,7 @@ class LabelMap:
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Edges of a voxel in mm, in the order of the array's axes; 1 for formats without millimetres."""
+        """Edge lengths of a voxel in mm, in the order of the array's axes; 1 for formats without millimetres."""
         return self.grid.spacing_mm[::-1]
 
 
@@ -45,7 +45,7 @@ def read_label_map(path: Path, scheme: LabelScheme | None = None) -> LabelMap:
 
     Raises:
         ValueError: if it cannot be read, has several channels, is not made of whole numbers (NaN included), or holds a
-            value that stands for no class.
+            value that belongs to no class.
     """
     image = read_image(path)
     channels, dim = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
@@ -59,7 +59,7 @@ def read_label_map(path: Path, scheme: LabelScheme | None = None) -> LabelMap:
     if unknown:
         more = "" if len(unknown) <= SHOWN_VALUES else f" and {len(unknown) - SHOWN_VALUES} more"
         got = ", ".join(map(str, unknown[:SHOWN_VALUES])) + more
-        raise ValueError(f"{path} holds values that stand for no class. Expected: {scheme}. Got: {got}")
+        raise ValueError(f"{path} holds values that belong to no class. Expected: {scheme}. Got: {got}")
     return LabelMap(array, Grid.of(image, path))
 
 
@@ -69,7 +69,7 @@ def _to_integers(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.g
     if not np.issubdtype(array.dtype, np.floating):
         return array
     values = whole_numbers(array)
-    with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 come out different, and are named below
+    with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 change here, and are named below
         whole = values.astype(np.int32)
     wrong = np.not_equal(whole, values)
     if wrong.any():

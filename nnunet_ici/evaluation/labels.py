@@ -25,7 +25,7 @@ class LabelScheme:
         classes: the values of each class; several values make a region, and regions may overlap. A class without
             values stands for every value above 0.
         ignore: value of the voxels of the ground truth that are ignored, in the label and in the prediction.
-        file_ending: file ending of the label maps, such as ".nii.gz"; None where it is not known.
+        file_ending: file ending of the label maps, such as ".nii.gz"; None if it is not known.
     """
 
     classes: dict[str, tuple[int, ...]]
@@ -56,7 +56,7 @@ class LabelScheme:
         return np.isin(label_map, values)
 
     def undeclared(self, label_map: Array) -> list[int]:
-        """The values of a label map that stand for no class, sorted."""
+        """The values of a label map that belong to no class, sorted."""
         if not all(self.classes.values()):
             unknown = np.less(label_map, 0)
         else:

@@ -20,17 +20,17 @@ class Matching:
     """The instances (connected components) of a label and of a prediction, and which of them touch.
 
     Two instances touch where they share at least one voxel. The ids are kept inside ``box`` only, the bounding box
-    of both masks, outside of which there is background.
+    of both masks, outside of which there is only background.
 
     Attributes:
         shape: shape of both masks.
-        box: one slice an axis.
+        box: one slice per axis.
         label_ids: int32, shape of the box, 0 = background, 1..n = the label's instances.
         predicted_ids: int32, shape of the box, 0 = background, 1..m = the prediction's instances.
         pairs: int64 (k, 2), the label id and the predicted id of each pair that touches, each pair once, sorted.
         shared_voxels: int64 (k,), how many voxels each pair shares.
         label_voxels: int64 (n,), the size of each of the label's instances; entry i belongs to id i + 1.
-        predicted_voxels: int64 (m,), the same of the predicted instances.
+        predicted_voxels: int64 (m,), the same for the predicted instances.
         label_found: bool (n,), True where a prediction touches the instance; entry i belongs to id i + 1.
         predicted_true: bool (m,), True where the predicted instance touches a label.
     """
@@ -94,11 +94,11 @@ def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
 
     Args:
         array: bool, or integers that are all 0 or 1, any shape.
-        name: what the error message calls it.
+        name: its name in the error message.
 
     Raises:
         TypeError: if it is neither bool nor integer.
-        ValueError: if it holds another integer than 0 and 1.
+        ValueError: if it holds an integer other than 0 and 1.
     """
     if array.dtype == np.bool_:
         return array.view(np.bool_)
@@ -121,7 +121,7 @@ def match_instances(
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        faces: connect voxels that share a face, and no others: 4 neighbours in 2D, 6 in 3D.
+        faces: whether only voxels that share a face are connected: 4 neighbours in 2D, 6 in 3D.
 
     Raises:
         TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
@@ -146,7 +146,7 @@ def match_instances(
             f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
         )
     if label.ndim not in (2, 3):
-        raise ValueError(f"label is no image. Expected: 2 or 3 dimensions. Got: shape {label.shape}")
+        raise ValueError(f"label is not an image. Expected: 2 or 3 dimensions. Got: shape {label.shape}")
     box = bounding_box(label | prediction)
     label_ids, label_count = label_array(label[box], faces)
     predicted_ids, predicted_count = label_array(prediction[box], faces)

@@ -1,7 +1,6 @@
 """Metrics of one case and one class: pure functions of two masks, or of their matching.
 
-Each states its empty case. Where a metric means nothing (a recall without lesions) it is NaN, which summaries leave
-out.
+Each states its empty case. Where a metric has no value (a recall without lesions) it is NaN, which summaries leave out.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0
     Args:
         label: any shape, bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        voxel_volume: of one voxel, in the unit of the result; 1 counts voxels.
+        voxel_volume: volume of one voxel, in the unit of the result; 1 counts voxels.
 
     Returns:
         0 or more; 0 for two empty masks.
@@ -95,8 +94,8 @@ def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0
 def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> float:
     """Area under the precision-recall curve over voxels, as scikit-learn's average precision: no interpolation.
 
-    Recall changes at the probabilities of lesion voxels only. The other voxels are handed over as counts between these,
-    which gives the same and spares sorting millions.
+    Recall changes at the probabilities of lesion voxels only. The other voxels are passed on as counts between these.
+    The result is the same, without sorting millions of voxels.
 
     Args:
         label: any shape, bool or integers 0 and 1.
@@ -207,7 +206,7 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
     That is Eq. 3 of Rachmadi et al. (MIDL 2023) on a binary prediction, without its eps.
 
     Args:
-        matching: of one case and class.
+        matching: matching of one case and class.
         exclude_other_instances: whether to leave out the voxels in other instances of the label, as Eq. 5 does.
 
     Returns:
@@ -222,7 +221,7 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
     label, predicted = (matching.pairs - 1).T
     shared = np.bincount(label, weights=matching.shared_voxels, minlength=matching.label_instances)
     sizes = matching.predicted_voxels
-    if exclude_other_instances:  # what is false of each predicted instance
+    if exclude_other_instances:  # the false voxels of each predicted instance
         sizes = sizes - np.bincount(predicted, weights=matching.shared_voxels, minlength=sizes.size)
     covered = np.bincount(label, weights=sizes[predicted], minlength=matching.label_instances)
     if exclude_other_instances:
@@ -237,7 +236,7 @@ def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> fl
     smallest volume (:mod:`~nnunet_ici.evaluation.brats`).
 
     Args:
-        matching: of one case and class.
+        matching: matching of one case and class.
         exclude_other_instances: as in :func:`instance_dice`; BraTS does not.
 
     Returns:

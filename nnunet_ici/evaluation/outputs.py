@@ -1,4 +1,4 @@
-"""What ``nnunet_ici evaluate`` writes: the numbers of cases and instances, their summary, and the tables."""
+"""The output of ``nnunet_ici evaluate``: the numbers of cases and instances, their summary, and the tables."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def write_outputs(
     """Write everything into a folder.
 
     Args:
-        folder: where to; it exists.
-        args: of the command.
+        folder: an existing folder.
+        args: arguments of the command.
         gathered: the cases, ensemble included.
-        settings: how they were evaluated.
-        evaluated: what came out, without problems.
+        settings: settings of the evaluation.
+        evaluated: its results, without problems.
 
     Returns:
         The tables; the first one is the overview, which is in no file.
@@ -109,7 +109,7 @@ def _nested(by_key: dict) -> dict[str, dict]:
 
 
 def _without_nan(value: object) -> object:
-    """NaN and infinity as null: JSON knows neither."""
+    """NaN and infinity as null, because JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

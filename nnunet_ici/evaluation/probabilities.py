@@ -28,7 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 KEY = "probabilities"
-# Rounding, in means over an ensemble and in half precision, may lead slightly out of [0, 1].
+# Rounding, in means over an ensemble and in half precision, may leave [0, 1] slightly.
 ROUNDING = 1e-3
 SUM_ROUNDING = 0.02
 
@@ -126,7 +126,8 @@ def _check_channels(path: Path, scheme: LabelScheme, channels: int) -> None:
 
 
 def probability_of(probabilities: FloatArray, scheme: LabelScheme, name: str) -> FloatArray:
-    """The probability of one class: the channel of its region or value, or the sum of all but the background's.
+    """The probability of one class: the channel of its region or value, or the sum of all channels but the
+    background's.
 
     Args:
         probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.

@@ -1,4 +1,4 @@
-"""From the metrics of each case to those of each model and class."""
+"""Summaries of the metrics of all cases, for each model and class."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
 
 
 def read_rows(path: Path, text: Sequence[str] = KEYS) -> list[Row]:
-    """Read what :func:`write_rows` wrote: columns in ``text`` as they are, all others as numbers, NaN where empty.
+    """Read a file of :func:`write_rows`: columns in ``text`` as text, all others as numbers, NaN where empty.
 
     Raises:
         ValueError: if it cannot be read; with the path.
@@ -65,13 +65,13 @@ def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
     """Summarise the cases of each model and class, in the order they come in.
 
     Args:
-        rows: with a value for each metric; NaN where it has none, which is left out.
-        metrics: those wanted.
+        rows: rows with a value for each metric; NaN is left out.
+        metrics: metrics to summarise.
 
     Returns:
         For each model and class: the number of cases; for each metric ``cases`` (with a value), ``mean``, ``median``
         and ``sd`` over them (NaN without any; sd over n - 1, NaN for one case), and for counts ``total`` and
-        ``cases_with``, the number of cases that are not 0. No row gives an empty summary.
+        ``cases_with``, the number of cases that are not 0. Without rows the summary is empty.
 
     Example:
         >>> from nnunet_ici.evaluation.families import FAMILIES

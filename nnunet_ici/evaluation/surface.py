@@ -45,7 +45,7 @@ def hausdorff95_mm(label: BoolArray, prediction: BoolArray, spacing_mm: Sequence
         >>> hausdorff95_mm(label, prediction, (1.0, 2.0))  # three voxels of 2 mm
         6.0
     """
-    from scipy import ndimage  # here, as the help of evaluate need not wait for it
+    from scipy import ndimage  # here, so that the help of evaluate does not wait for it
 
     if not label.any() or not prediction.any():
         return math.inf if label.any() or prediction.any() else 0.0

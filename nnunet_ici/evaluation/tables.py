@@ -21,8 +21,8 @@ class Cell:
 
     Attributes:
         text: what is printed, without the rank.
-        value: the number behind it, if it is one.
-        rank: among the models, 1 = best; None without a ranking.
+        value: the number behind it, if there is one.
+        rank: rank among the models, 1 = best; None without a ranking.
         best: whether it is printed in bold.
     """
 
@@ -37,14 +37,14 @@ class Table:
     """A table.
 
     Attributes:
-        name: short, for files: the family.
-        title: for readers.
+        name: short name for files: the family.
+        title: title for readers.
         names: how many of the first columns hold names (the model, the class, ...).
         head: titles of the columns, without arrows.
         rows: as many cells each.
-        note: definitions, and what to be careful about.
-        over: what the values are taken over, such as the cases.
-        better: which way is better, for each column; shorter where the rest has no better and worse.
+        note: definitions and caveats.
+        over: what the values are averaged over, such as the cases.
+        better: "higher", "lower" or "" for each column; may be shorter.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Table:
 
     @property
     def titles(self) -> list[str]:
-        """The titles of the columns with an arrow that says which way is better."""
+        """The titles of the columns, with an arrow up or down for what is better."""
         ways = itertools.zip_longest(self.head, self.better, fillvalue="")
         return [title + ARROWS[way] for title, way in ways]
 
@@ -79,9 +79,9 @@ def ranked_table(
     same cases. The best of each ranked column is bold, unless there are fewer than ten cases.
 
     Args:
-        name, title: of the table.
-        columns: title, and which way is better; "" for a column without ranks.
-        values: one for each column, by model and class; NaN is printed as "-".
+        name, title: name and title of the table.
+        columns: title, and "higher" or "lower" for what is better; "" for a column without ranks.
+        values: one value for each column, by model and class; NaN is printed as "-".
         ranked: whether to rank at all.
         without: the cases without a value, for each column, by model and class; by default there are none.
         cases: number of cases; None for enough.
@@ -140,7 +140,7 @@ def _mean_ranks(lines: Sequence[Sequence[Cell]]) -> list[Cell]:
 
 
 def format_value(value: float) -> str:
-    """A number as tables print it: counts as they are, else three decimals, one from 100 on; "-" for NaN.
+    """A number as tables print it: integers for counts, else three decimals, or one from 100 on; "-" for NaN.
 
     Example:
         >>> format_value(7), format_value(0.12345), format_value(1234.56), format_value(float("nan"))

@@ -1,8 +1,8 @@
 """Settings of losses and trainers in one place: defaults, checks, and the options that trainers' names carry.
 
-:mod:`~nnunet_ici.settings.terms` has the settings of terms, :mod:`~nnunet_ici.settings.losses` the losses that trainers
-have, :mod:`~nnunet_ici.settings.options` the options of their names. Nothing here knows torch or nnU-Net; the losses,
-the trainers, their names and ``nnunet_ici explain`` read it.
+:mod:`~nnunet_ici.settings.terms` has the settings of terms, :mod:`~nnunet_ici.settings.losses` the losses of the
+trainers, and :mod:`~nnunet_ici.settings.options` the options of their names. Nothing here knows torch or nnU-Net. The
+losses, the trainers, their names and ``nnunet_ici explain`` read it.
 """
 
 from nnunet_ici.settings.losses import COMMON_DEFAULTS, LOSSES, TrainerLoss

@@ -1,4 +1,4 @@
-"""The losses that trainers have: what each is made of, its defaults, and the options of its name."""
+"""The losses of the trainers: their terms, their defaults, and the options of their names."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from nnunet_ici.settings.terms import DILATION_RADIUS, RANDOM_THRESHOLD, TermSet
 
 __all__ = ["COMMON_DEFAULTS", "LOSSES", "TrainerLoss"]
 
-# Class attributes of every trainer. None epochs are nnU-Net's.
+# Class attributes of every trainer. None for epochs means nnU-Net's number.
 COMMON_DEFAULTS: dict[str, Any] = {"global_loss": "nnunet", "finest_scale_only": False, "epochs": None}
 
-# Arguments of losses that trainers call otherwise.
+# Class attributes of trainers, and the arguments of losses that have another name.
 _ARGUMENTS = {"center_size": "size", "threshold_seed": "seed"}
 
 
 @dataclass(frozen=True)
 class TrainerLoss:
-    """One of our losses, as a trainer has it.
+    """The loss of one of our trainers.
 
     Attributes:
         summary: one line, with the source.
         loss: class in :mod:`nnunet_ici.losses`.
         terms: names of its terms besides the global loss.
         weights: class attributes that are weights, with their defaults.
-        settings: further class attributes, with their defaults; those of :data:`COMMON_DEFAULTS` only where they
-            differ.
-        options: options of the trainer's name, besides those of every loss.
+        settings: further class attributes, with their defaults; attributes of :data:`COMMON_DEFAULTS` only where
+            they differ.
+        options: options of the trainer's name, besides those that every loss has.
     """
 
     summary: str

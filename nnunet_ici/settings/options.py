@@ -19,10 +19,10 @@ class Option:
     """One option of a trainer's name.
 
     Attributes:
-        pattern: regular expression of what is written, with the value as its only group, if it has one.
+        pattern: regular expression of the option as written, with its value, if it has one, as the only group.
         shown: example for users.
         attribute: class attribute that it sets; "" for nnU-Net's own bases.
-        value: makes the attribute's value from what the group matched.
+        value: function from the text of the group to the attribute's value.
         meaning: explanation for users.
     """
 
@@ -37,7 +37,7 @@ def _number(text: str) -> float:
     return float(text.replace("p", "."))
 
 
-# In the order in which they are to be written.
+# In the order in which they have to be written.
 OPTIONS: dict[str, Option] = {
     "g": Option(rf"g({_NUMBER})", "g0p5", "global_weight", _number, "weight of the global loss"),
     "i": Option(rf"i({_NUMBER})", "i0p5", "instance_weight", _number, "weight of the instance term"),
@@ -83,7 +83,7 @@ OPTIONS: dict[str, Option] = {
         "NoMirroring",
         "",
         str,
-        "nnU-Net's variant it is built on: NoMirroring, DA5 or probOversampling",
+        "variant of nnU-Net's trainer to build on: NoMirroring, DA5 or probOversampling",
     ),
     # As nnU-Net spells it: 1epoch, 2epochs.
     "epochs": Option(

@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 SMOOTH = 1e-5  # eps; 1 would make a missed lesion of three voxels cost 0.75 instead of 1
-FIXED_THRESHOLD = 0.5  # of a term on its own, and of validation
+FIXED_THRESHOLD = 0.5  # for a term on its own, and in validation
 RANDOM_THRESHOLD = (0.1, 0.9)  # range of the thresholds of a loss in training
-CAT_WEIGHT, MIL_WEIGHT = 0.1, 0.2  # of CATMIL's terms
+CAT_WEIGHT, MIL_WEIGHT = 0.1, 0.2  # for the terms of CATMIL
 DILATION_RADIUS = 3  # voxels, of the dilated balanced cross-entropy
 INNER_LOSSES = ("dice", "bce", "focal", "dice_ce")
 GLOBAL_LOSSES = ("nnunet", "dice", "bce", "focal", "dice_focal", "gdice_focal")
@@ -39,13 +39,13 @@ class TermSettings:
     """Settings of the terms over instances. :data:`TERM_SETTINGS` says which term reads which.
 
     Attributes:
-        exclude_other_instances: True for Eq. 5 of Rachmadi et al., which does not punish a predicted instance for what
-            it covers of other label instances; False for Eq. 3.
+        exclude_other_instances: True for Eq. 5 of Rachmadi et al., which does not punish a predicted instance for
+            the voxels of other label instances that it covers; False for Eq. 3.
         inner: loss of a single instance: "dice"; or "bce", "focal" (gamma 2) or "dice_ce" (Dice + BCE).
         smooth: eps in numerator and denominator.
         size: edge of the center cubes in voxels, odd; a number along the longest axis, or one for each axis.
-        reference_shape: full-resolution spatial shape, where outputs may be a smaller scale of it: the cubes shrink
-            along, to 3 voxels at the least.
+        reference_shape: full-resolution spatial shape, for outputs at a smaller scale: the cubes shrink with the
+            scale, to 3 voxels at least.
         false_weight: weight of a false lesion relative to a missed one.
 
     Raises:
@@ -68,8 +68,8 @@ class TermSettings:
             raise ValueError(f"inner must be one of {', '.join(INNER_LOSSES)}. Got: {self.inner!r}")
         if self.inner != "dice" and not self.exclude_other_instances:
             raise NotImplementedError(
-                "Eq. 3 (exclude_other_instances=False) is defined for the Dice only, as a cross-entropy has one truth "
-                f"for each voxel. Got: inner={self.inner!r}"
+                "Eq. 3 (exclude_other_instances=False) is defined for the Dice only, because a cross-entropy has "
+                f"one truth for each voxel. Got: inner={self.inner!r}"
             )
 
     @property
@@ -98,7 +98,7 @@ def term_settings(terms: Sequence[str], given: dict[str, Any]) -> TermSettings:
     """The settings of some terms.
 
     Args:
-        terms: names, of :data:`TERM_SETTINGS`.
+        terms: names of terms, keys of :data:`TERM_SETTINGS`.
         given: values of settings, by name.
 
     Raises:

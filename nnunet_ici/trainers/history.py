@@ -23,10 +23,10 @@ _DRAWS = _PREFIX + "threshold_draws"
 
 
 class TermHistory:
-    """Means of the terms and counts of validation instances, one value an epoch each.
+    """Means of the terms and counts of validation instances, one value each per epoch.
 
-    nnU-Net's logger wants every key registered before its first use, and logged exactly once an epoch: progress.png is
-    cut to the shortest list. What it holds goes into each checkpoint.
+    nnU-Net's logger wants every key registered before its first use, and logged exactly once per epoch:
+    progress.png is cut to the shortest list. The logger's content goes into each checkpoint.
 
     Args:
         logger: the trainer's ``MetaLogger``.
@@ -45,7 +45,7 @@ class TermHistory:
         return self._logger.local_logger.my_fantastic_logging
 
     def pad(self, epochs: int) -> None:
-        """Register the keys, and fill up epochs that a checkpoint knows nothing of (NaN; no draws)."""
+        """Register the keys, and fill the epochs that are missing in a checkpoint (NaN; no draws)."""
         for key, missing in [*((_PREFIX + c, math.nan) for c in self._columns), (_DRAWS, 0)]:
             values = self._lists.setdefault(key, [])
             values.extend([missing] * (epochs - len(values)))
@@ -71,7 +71,7 @@ class TermHistory:
         """Hand the epoch to nnU-Net's logger.
 
         Args:
-            epoch: its number, from 0.
+            epoch: number of the epoch, from 0.
             draws: thresholds drawn so far.
 
         Returns:
@@ -93,7 +93,7 @@ class TermHistory:
         return "; ".join(parts)
 
     def write(self, folder: str) -> None:
-        """Write ``terms_ici.csv`` and ``progress_ici.png``, the whole history: a resumed training goes on in them."""
+        """Write ``terms_ici.csv`` and ``progress_ici.png``, the whole history: a resumed training continues them."""
         columns = {column: self._lists[_PREFIX + column] for column in self._columns}
         path = os.path.join(folder, CSV_NAME)
         with open(path + ".tmp", "w", newline="") as file:
@@ -122,7 +122,7 @@ def _plot(columns: dict[str, list[float]], terms: list[str], path: str) -> None:
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
-    # nnU-Net's own plot leaves its large fonts behind.
+    # nnU-Net's own plot changes the default fonts.
     with matplotlib.rc_context(dict(matplotlib.rcParamsDefault)):
         figure = _draw(columns, terms)
         for axis in figure.axes:

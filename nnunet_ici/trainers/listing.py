@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
             with problems.collecting():
                 print(_explain(name))
         except KeyError:
-            problems.append(f"{name}: no trainer of this package. Expected: {', '.join(LOSSES)}")
+            problems.append(f"{name}: not a trainer of this package. Expected: {', '.join(LOSSES)}")
     problems.raise_any()
 
 

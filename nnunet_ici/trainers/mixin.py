@@ -24,15 +24,14 @@ __all__ = ["CompoundLossMixin", "make_trainer"]
 class CompoundLossMixin(_Host):
     """Adds terms to the loss of the nnU-Net trainer it is mixed into.
 
-    Planning, sampling, augmentation, network, optimizer and inference stay the host's. Options are class attributes, to
-    be set in a subclass: ``class MyTrainer(nnUNetTrainerICI): center_size = 5``. A trainer has those of its loss, see
-    :data:`~nnunet_ici.settings.LOSSES`, and these.
+    Planning, sampling, augmentation, network, optimizer and inference remain the host's. Options are class attributes,
+    to be set in a subclass: ``class MyTrainer(nnUNetTrainerICI): center_size = 5``. A trainer has the attributes of its
+    loss, see :data:`~nnunet_ici.settings.LOSSES`, and these.
 
     Attributes:
         loss_name: key of the loss in :data:`~nnunet_ici.settings.LOSSES`. A trainer with another loss overrides
             :meth:`term_weights` and :meth:`build_compound` instead.
-        global_weight: weight of the global loss. The sum is that of the deep-supervision scales, as the host weighs
-            them.
+        global_weight: weight of the global loss. The host weighs and adds the scales of deep supervision.
         global_loss: "nnunet", "dice", "bce", "focal", "dice_focal" or "gdice_focal"; see
             :func:`~nnunet_ici.losses.global_losses.make_global_loss`.
         finest_scale_only: compute the terms for the full-resolution output only.

@@ -1,4 +1,4 @@
-"""Names of trainers that carry their options: ``nnUNetTrainer<Loss>[_<option>...]``, one spelling for each setting.
+"""Trainer names that carry options: ``nnUNetTrainer<Loss>[_<option>...]``, with one spelling for each setting.
 
 This module knows neither torch nor nnU-Net; classes are built in :mod:`nnunet_ici.trainers`.
 """
@@ -18,7 +18,7 @@ TRAINERS = tuple(LOSSES)
 
 
 class TrainerNameError(ValueError):
-    """A name that begins like one of our trainers' and is none; the message says why."""
+    """A name that begins like one of our trainers but is not valid; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Parsed:
 def options_of(loss: str) -> list[str]:
     """The names of the options that a trainer knows, in their order."""
     chosen = LOSSES[loss]
-    # What a loss sets otherwise than all others is no option of its name.
+    # An attribute that a loss fixes is not an option of its name.
     everywhere = [name for name in EVERYWHERE if OPTIONS[name].attribute not in chosen.settings]
     return [name for name in OPTIONS if name in (*chosen.options, *everywhere)]
 
@@ -56,8 +56,8 @@ def parse(name: str) -> Parsed:
 
     Raises:
         KeyError: if the name is not one of :data:`TRAINERS`, with or without something behind an underscore.
-        TrainerNameError: if an option is unknown, written otherwise, out of order, twice, or the default; the message
-            names it and what is valid.
+        TrainerNameError: if an option is unknown, misspelled, out of order, given twice, or the default. The message
+            names the option, and what is valid.
     """
     loss, *words = name.split("_")
     if loss not in LOSSES:
@@ -90,15 +90,15 @@ def parse(name: str) -> Parsed:
 
 
 def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, str]) -> None:
-    """Values that fit the spelling but mean nothing, or another trainer."""
+    """Refuse values that are spelled correctly but mean nothing, or another trainer."""
     tau = attributes.get("threshold")
     if isinstance(tau, float) and not 0 < tau <= 1:
-        raise TrainerNameError(f"{name}: a threshold lies above 0, and is 1 at most. Got: {found['tau']!r}")
+        raise TrainerNameError(f"{name}: a threshold must lie in (0, 1]. Got: {found['tau']!r}")
     if attributes.get("center_size", 1) % 2 == 0:
-        raise TrainerNameError(f"{name}: center cubes have an odd size. Got: {found['size']!r}")
+        raise TrainerNameError(f"{name}: the size of center cubes must be odd. Got: {found['size']!r}")
     if attributes.get("inner", "dice") != "dice" and "eq3" in found:
         raise TrainerNameError(
-            f"{name}: {found['inner']!r} and 'eq3' do not go together, Eq. 3 is there for the Dice only"
+            f"{name}: {found['inner']!r} and 'eq3' do not go together, because Eq. 3 is defined for the Dice only"
         )
     same = {
         ("nnUNetTrainerDICI", "predicted_weight", 0): "nnUNetTrainerICI",
@@ -118,7 +118,7 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
     readers = {"inner": ("instance_weight", "predicted_weight", "term_weight"), "f": ("term_weight",)}
     for key, of_terms in readers.items():
         if key in found and not any(weights.get(attribute) for attribute in of_terms):
-            raise TrainerNameError(f"{name}: {found[key]!r} without a term it is for")
+            raise TrainerNameError(f"{name}: {found[key]!r} without a term that uses it")
     if "global" in found and not weights.get("global_weight", 1):
         raise TrainerNameError(f"{name}: {found['global']!r} without a weight: add _g1")
 
