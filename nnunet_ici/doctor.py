@@ -110,11 +110,18 @@ def _look_up(name: str) -> type | None:
 def _labelling() -> Iterator[Finding]:
     import torch
 
-    from nnunet_ici.instances import label_components, labelling_backend
+    from nnunet_ici.instances import kernel_status, label_components, labelling_backend
 
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    found = f"{device} ({torch.cuda.get_device_name()})" if device == "cuda" else device
-    yield Finding("device", found)
+    for i in range(torch.cuda.device_count()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the report says the same
+            status = kernel_status(f"cuda:{i}", afresh=True)
+        path = "Triton kernels" if status.runs else "plain torch"
+        found = f"{torch.cuda.get_device_name(i)}: instances by {path} ({status.reason})"
+        yield Finding(f"cuda:{i}", found, None if status.remedy is None else f"# {status.remedy}")
+    if device != "cuda":
+        yield Finding("device", f"{device}: instances by plain torch (the Triton kernels are for CUDA devices)")
     for axes in (2, 3):
         # Two voxels that touch at a corner, and one apart: two components.
         mask = torch.zeros((1, *[4] * axes), dtype=torch.bool, device=device)
@@ -125,7 +132,7 @@ def _labelling() -> Iterator[Finding]:
         found = labelling_backend(device)
         yield Finding(
             f"labelling in {axes}D",
-            found if right else f"{found}, wrong: {count} components in the place of 2",
+            found if right else f"{found}, wrong: {count} components instead of 2",
             None if right else "# please report this with the versions above",
         )
 

@@ -3,8 +3,7 @@
     python -m tests.compile_kernels 90
 
 Launches are caught and compiled instead, so this runs anywhere Triton does, down to machine code. One line of JSON for
-each
-variant: name, registers a thread, and bytes of stack and local memory.
+each variant: name, registers a thread, and bytes of stack and local memory.
 """
 
 from __future__ import annotations
@@ -78,6 +77,7 @@ def launch_everything(half: torch.dtype) -> None:
     """Every launcher, for data types, modes and shapes that differ in what is compiled."""
     from nnunet_ici.instances import Source
     from nnunet_ici.instances._triton_cubes import cover_counts
+    from nnunet_ici.instances._triton_distance import along_lines
     from nnunet_ici.instances._triton_find import TritonInstances
     from nnunet_ici.instances._triton_label import label_triton
     from nnunet_ici.instances.cubes import Cubes
@@ -85,6 +85,8 @@ def launch_everything(half: torch.dtype) -> None:
     for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
         for faces in (False, True):
             label_triton(torch.ones(shape, dtype=torch.bool), faces)
+    for lines in ((1, 5, 7), (40, 40, 1), (3, 40, 1600)):
+        along_lines(torch.ones(lines, dtype=torch.int64))
     for spatial in ((40, 40), (40, 40, 40), (1, 1, 1), (3, 5, 7)):
         for activation, channels, by_class, target_channels, dtype in (
             ("softmax", 2, False, 1, torch.float16),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from nnunet_ici.instances import components, label_components, labelling_backend
+from nnunet_ici.instances import KernelStatus, components, label_components, labelling_backend
 from nnunet_ici.instances.labelling_cc3d import label_array
 from tests.conftest import comb, corners, snake, spiral
 
@@ -141,10 +141,12 @@ def test_nothing_to_label(shape):
     assert counts.tolist() == [0] * shape[0] and counts.dtype == torch.int64
 
 
-def test_backend_of_a_device():
+def test_backend_of_a_device(monkeypatch):
     assert labelling_backend("cpu") == "cc3d"
     assert labelling_backend("mps") == "torch"
-    assert labelling_backend("cuda") == ("triton" if components.HAS_TRITON else "torch")
+    for runs, backend in ((True, "triton"), (False, "torch")):
+        monkeypatch.setattr(components, "kernel_status", lambda device, runs=runs: KernelStatus(runs, "for a test"))
+        assert labelling_backend("cuda") == backend
 
 
 def test_errors_name_what_was_got():

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunet_ici.instances import _torch
+from nnunet_ici.instances import labelling_torch
 from nnunet_ici.instances.labelling_torch import label_union_find
 from tests.conftest import comb, snake, spiral
 
@@ -83,7 +83,7 @@ def test_one_component_in_every_orientation(draw):
 
 
 def test_positions_of_64_bits(rng, monkeypatch):
-    monkeypatch.setattr(_torch, "INT32_VOXELS", 0)
+    monkeypatch.setattr(labelling_torch, "INT32_VOXELS", 0)
     for axes in (2, 3) * 20:
         assert_raster_ids(random_mask(rng, axes))
 

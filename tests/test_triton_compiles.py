@@ -21,11 +21,11 @@ def test_every_kernel_compiles_and_keeps_its_variables_in_registers(arch):
     assert done.returncode == 0, done.stderr[-3000:]
     variants = [json.loads(line) for line in done.stdout.splitlines()]
 
-    from nnunet_ici.instances import _triton_cubes, _triton_label, _triton_outputs, _triton_sums
+    from nnunet_ici.instances import _triton_cubes, _triton_distance, _triton_label, _triton_outputs, _triton_sums
 
     written = {
         name
-        for module in (_triton_label, _triton_outputs, _triton_sums, _triton_cubes)
+        for module in (_triton_label, _triton_outputs, _triton_sums, _triton_cubes, _triton_distance)
         for name in vars(module)
         if name.endswith("_kernel")
     }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from nnunet_ici.instances import Source, components, find_instances, segments
+from nnunet_ici.instances import KernelStatus, Source, components, find_instances, segments
 from nnunet_ici.instances import find as finding
 from nnunet_ici.instances.table import TableInstances
 from nnunet_ici.losses import BlobLoss, DICILoss, LesionWiseLoss, PQLoss
@@ -303,6 +303,9 @@ def test_where_they_are_used(monkeypatch):
     x = torch.zeros(1, 2, 8, 8)
     assert not used(x)
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+    monkeypatch.setattr(finding, "kernel_status", lambda device: KernelStatus(False, "for a test"))
+    assert not used(x)
+    monkeypatch.setattr(finding, "kernel_status", lambda device: KernelStatus(True, "for a test"))
     assert used(x) and used(x.half())
     assert not used(x.double())
     assert not used(x[:0])

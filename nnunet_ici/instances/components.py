@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
+from nnunet_ici.instances.kernels import HAS_TRITON, kernel_status, or_in_torch
 from nnunet_ici.instances.labelling_cc3d import label_array
 from nnunet_ici.instances.labelling_torch import label_union_find
 
 __all__ = ["HAS_TRITON", "label_components", "labelling_backend"]
 
-HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
-
 
 def labelling_backend(device: torch.device | str) -> str:
-    """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA, and "torch" where Triton is missing and on
-    other devices."""
+    """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA devices where the kernels run, else
+    "torch"."""
     device_type = torch.device(device).type
     if device_type == "cpu":
         return "cc3d"
-    if device_type == "cuda" and HAS_TRITON:
-        return "triton"
-    return "torch"
+    return "triton" if device_type == "cuda" and kernel_status(device).runs else "torch"
 
 
 def label_components(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
@@ -64,9 +60,12 @@ def _label_cc3d(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
 
 
 def _label_triton(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
-    from nnunet_ici.instances._triton_label import label_triton
+    def by_kernels() -> tuple[Tensor, Tensor]:
+        from nnunet_ici.instances._triton_label import label_triton
 
-    return label_triton(mask, faces)
+        return label_triton(mask, faces)
+
+    return or_in_torch(mask.device, by_kernels, lambda: label_union_find(mask, faces))
 
 
 _BACKENDS: dict[str, Callable[[Tensor, bool], tuple[Tensor, Tensor]]] = {

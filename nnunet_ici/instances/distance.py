@@ -15,9 +15,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from nnunet_ici.instances.components import HAS_TRITON
+from nnunet_ici.instances.kernels import kernel_status, or_in_torch
 
-__all__ = ["distance_to", "nearest_instance"]
+__all__ = ["NOTHING", "along_lines_in_torch", "distance_to", "nearest_instance"]
 
 NOTHING = 2**62  # a key of no instance: squared distance in the high 32 bits, instance in the low ones
 
@@ -81,11 +81,19 @@ def _spread_keys(keys: Tensor) -> Tensor:
 
 
 def _along_lines(lines: Tensor) -> Tensor:
-    """out[o, i, k] = min over j of lines[o, j, k] + (i - j)^2 * 2^32; int64 (outer, n, inner)."""
-    if lines.is_cuda and HAS_TRITON and lines.numel():
+    if not (lines.is_cuda and lines.numel() and kernel_status(lines.device).runs):
+        return along_lines_in_torch(lines)
+
+    def by_kernel() -> Tensor:
         from nnunet_ici.instances._triton_distance import along_lines
 
         return along_lines(lines)
+
+    return or_in_torch(lines.device, by_kernel, lambda: along_lines_in_torch(lines))
+
+
+def along_lines_in_torch(lines: Tensor) -> Tensor:
+    """out[o, i, k] = min over j of lines[o, j, k] + (i - j)^2 * 2^32; int64 (outer, n, inner)."""
     along = torch.arange(lines.shape[1], device=lines.device)
     nearest = torch.full_like(lines, 2 * NOTHING - 1)
     for j in range(lines.shape[1]):

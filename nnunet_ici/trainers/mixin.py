@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nnunet_ici import losses
+from nnunet_ici.instances import KernelStatus, kernel_status
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.global_losses import make_global_loss
 from nnunet_ici.settings import COMMON_DEFAULTS, LOSSES
@@ -57,6 +58,7 @@ class CompoundLossMixin(_Host):
         if self.epochs is not None:
             self.num_epochs = self.epochs
         self._history = TermHistory(self.logger, self.logged_terms())
+        self._kernels: KernelStatus | None = None
 
     @classmethod
     def term_weights(cls) -> dict[str, float]:
@@ -104,6 +106,17 @@ class CompoundLossMixin(_Host):
         self._compound = self._wrap(loss)
         return self._compound
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self._log_kernels()
+
+    def _log_kernels(self) -> None:
+        """Log which path finds the instances on a GPU, once and when it changes."""
+        status = kernel_status(self.device) if self.device.type == "cuda" else None
+        if status != self._kernels:
+            self._kernels = status
+            self.print_to_log_file(f"Instances on {self.device}: {status}")
+
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._compound.start_epoch(self.current_epoch, self.num_epochs)
@@ -113,6 +126,7 @@ class CompoundLossMixin(_Host):
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         super().on_train_epoch_end(train_outputs)
         self._history.add_training(self._compound.record.take())
+        self._log_kernels()
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()

@@ -1,0 +1,162 @@
+"""Whether the Triton kernels run on a device, or plain torch in their place.
+
+Before their first use on a device the kernels are compared with plain torch, see
+:mod:`~nnunet_ici.instances.self_check`. Where they cannot run or give a wrong result, plain torch computes the same,
+with one warning. The environment variable NNUNET_ICI_KERNELS is ``auto`` (the default), ``on`` (an error instead of
+plain torch) or ``off`` (plain torch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+__all__ = ["HAS_TRITON", "VARIABLE", "KernelStatus", "kernel_status", "or_in_torch"]
+
+VARIABLE = "NNUNET_ICI_KERNELS"
+HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
+COMPILER = "install a C compiler and the headers of Python (gcc and python3-dev), or name a compiler in CC"
+VERSIONS = "install a torch, with its Triton, that supports this GPU and its driver"
+REPORT = "please report this with the output of `nnunet_ici doctor`"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class KernelStatus:
+    """Which path finds the instances on a device, and why.
+
+    Attributes:
+        runs: whether the Triton kernels do; otherwise plain torch.
+        reason: why.
+        remedy: what makes the kernels run; None where they do or are switched off.
+    """
+
+    runs: bool
+    reason: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        remedy = "" if self.remedy is None else f"; to use the kernels: {self.remedy}"
+        return f"{'Triton kernels' if self.runs else 'plain torch'} ({self.reason}){remedy}"
+
+
+_statuses: dict[str, KernelStatus] = {}
+
+
+def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelStatus:
+    """Whether the kernels run on a CUDA device; the first call in a process checks.
+
+    Args:
+        device: a CUDA device.
+        afresh: check again, whatever was found before.
+
+    Raises:
+        ValueError: if NNUNET_ICI_KERNELS is none of auto, on and off.
+        RuntimeError: if it is ``on`` and the kernels do not run.
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    key = str(device)
+    if afresh or key not in _statuses:
+        _statuses[key] = KernelStatus(False, "being checked")  # the check needs plain torch to compare with
+        try:
+            _settle(key, _decide(device, afresh))
+        except BaseException:
+            del _statuses[key]
+            raise
+    return _statuses[key]
+
+
+def or_in_torch(device: torch.device, by_kernels: Callable[[], Result], in_torch: Callable[[], Result]) -> Result:
+    """What the kernels compute, or plain torch if they fail, which also stays in charge of the device from then on."""
+    try:
+        return by_kernels()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        _settle(str(device), _failure(error), error)
+        return in_torch()
+
+
+def _choice() -> str:
+    choice = os.environ.get(VARIABLE, "auto")
+    if choice not in ("auto", "on", "off"):
+        raise ValueError(f"{VARIABLE} must be auto, on or off. Got: {choice!r}")
+    return choice
+
+
+def _settle(key: str, status: KernelStatus, error: Exception | None = None) -> None:
+    """Keep the status, and say so where plain torch takes over unasked."""
+    if status.remedy is not None:
+        if _choice() == "on":
+            raise RuntimeError(f"{VARIABLE}=on, but the kernels do not run on {key}: {status.reason}") from error
+        warnings.warn(f"Instances on {key}: {status}. {VARIABLE}=off silences this.", RuntimeWarning, stacklevel=4)
+    _statuses[key] = status
+
+
+def _decide(device: torch.device, afresh: bool) -> KernelStatus:
+    if _choice() == "off":
+        return KernelStatus(False, f"{VARIABLE}=off")
+    if not HAS_TRITON:
+        return KernelStatus(False, "Triton is not installed", "pip install triton")
+    try:
+        facts = _facts(device)
+        remembered = _cache_folder() / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.json"
+        if remembered.is_file() and not afresh:
+            return KernelStatus(True, "checked earlier with the same versions")
+        from nnunet_ici.instances.self_check import find_difference
+
+        start = time.perf_counter()
+        difference = find_difference(device)
+        seconds = time.perf_counter() - start
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return _failure(error)
+    if difference is not None:
+        return KernelStatus(False, f"the self-check found a difference: {difference}", REPORT)
+    with suppress(OSError):  # a folder that cannot be written to: the next process checks again
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(json.dumps(facts, indent=1))
+    return KernelStatus(True, f"equal to plain torch in the self-check, which took {seconds:.1f} s")
+
+
+def _failure(error: Exception) -> KernelStatus:
+    """The status after an exception from the kernels or from Triton."""
+    lines = str(error).strip().splitlines() or [""]
+    is_compiler = isinstance(error, (OSError, subprocess.CalledProcessError)) or "C compiler" in lines[0]
+    return KernelStatus(False, f"{type(error).__name__}: {lines[0]}", COMPILER if is_compiler else VERSIONS)
+
+
+def _facts(device: torch.device) -> dict[str, str]:
+    """What a check holds for."""
+    driver = Path("/proc/driver/nvidia/version")
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(path.read_bytes())
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+        "triton": metadata.version("triton"),
+        "driver": driver.read_text().splitlines()[0] if driver.is_file() else "unknown",
+        "nnunet_ici.instances": source.hexdigest(),
+    }
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnunet_ici" / "kernels"

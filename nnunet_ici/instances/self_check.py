@@ -1,0 +1,167 @@
+"""The Triton kernels against plain torch on a few small cases, before their first use on a device.
+
+The kernels number instances tile by tile and plain torch numbers them in raster order, so what is compared does not
+depend on the order: partitions by their first voxels, and instances by what is known of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from nnunet_ici.instances import distance
+from nnunet_ici.instances.labelling_torch import label_union_find
+from nnunet_ici.instances.parts import Instances
+from nnunet_ici.instances.segments import segment_sum
+from nnunet_ici.instances.source import Source
+from nnunet_ici.instances.table import TableInstances
+
+__all__ = ["find_difference"]
+
+# Rows longer than a tile, and more of them than one tile has.
+SHAPES = {2: (9, 70), 3: (3, 5, 66)}
+CASES = (  # axes, dtype, classes; with two of them there are ignored voxels, with None there is one region
+    (2, torch.float16, 2),
+    (2, torch.float32, None),
+    (3, torch.float32, 2),
+    (3, torch.float16, 1),
+)
+THRESHOLD = 0.3  # no probability of a case is near it
+HALF_WIDTH = 2  # of the center cubes
+
+
+def find_difference(device: torch.device) -> str | None:
+    """Label, measure, sum and differentiate with the kernels and in plain torch.
+
+    Args:
+        device: a CUDA device, or any with Triton's interpreter.
+
+    Returns:
+        What differs in which case, or None.
+
+    Raises:
+        Exception: whatever the kernels or Triton raise.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        return _find_difference(device)
+
+
+def _find_difference(device: torch.device) -> str | None:
+    generator = torch.Generator().manual_seed(0)
+    for axes, dtype, classes in CASES:
+        source = _make_source(axes, dtype, classes, generator, device)
+        name = f"{axes}D, {str(dtype).removeprefix('torch.')}, {classes or 'no'} classes"
+        for what, equal in _comparisons(source):
+            if not equal:
+                return f"{what} ({name})"
+    return None
+
+
+def _make_masks(axes: int, generator: torch.Generator) -> Tensor:
+    """bool (5, *spatial): noise of three densities, a snake, and the corners."""
+    shape = SHAPES[axes]
+    masks = torch.rand((5, *shape), generator=generator) < torch.tensor([0.1, 0.4, 0.7, 0, 0]).reshape(5, *[1] * axes)
+    snake, corners = masks[3], masks[4]
+    snake[..., ::2, :] = True
+    snake[..., 1::4, -1] = True
+    snake[..., 3::4, 0] = True
+    if axes == 3:
+        snake[1::2] = False
+    for corner in product((0, -1), repeat=axes):
+        corners[corner] = True
+    return masks
+
+
+def _make_source(
+    axes: int, dtype: torch.dtype, classes: int | None, generator: torch.Generator, device: torch.device
+) -> Source:
+    """Logits of a batch of 5, requiring a gradient, with a target."""
+    label, predicted, ignored = (_make_masks(axes, generator) for _ in range(3))
+    channels = classes or 1
+    of_class = torch.stack([predicted.roll(1 + c, 0) for c in range(channels)], 1)
+    logits = (2 + torch.rand(of_class.shape, generator=generator) / 2) * (2 * of_class.float() - 1)
+    if classes is None:
+        target, ignore_label = label[:, None], None
+    else:
+        logits = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+        target = torch.zeros_like(label[:, None], dtype=torch.int16)
+        for c in range(classes):
+            target[label.roll(c, 0)[:, None]] = c + 1
+        ignore_label = None if classes == 1 else classes + 1
+        if ignore_label is not None:
+            target[ignored.roll(2, 0)[:, None]] = ignore_label
+    return Source.of_network(logits.to(device, dtype).requires_grad_(), target.to(device), ignore_label)
+
+
+def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
+    """Names of what is compared, and whether it is equal."""
+    from nnunet_ici.instances._triton_distance import along_lines
+    from nnunet_ici.instances._triton_find import TritonInstances
+    from nnunet_ici.instances._triton_label import label_triton
+
+    mask = source.label.flatten(0, 1)
+    for faces in (False, True):
+        (ids, counts), (expected_ids, expected_counts) = label_triton(mask, faces), label_union_find(mask, faces)
+        yield "labelling", torch.equal(counts, expected_counts)
+        yield "labelling", torch.equal(ids.flatten(1).amax(1), counts)
+        yield "labelling", torch.equal(_first_voxels(ids, mask), _first_voxels(expected_ids, mask))
+    lines = torch.where(mask.flatten(2), distance.NOTHING, expected_ids.flatten(2).to(torch.int64))
+    yield "distances", torch.equal(along_lines(lines), distance.along_lines_in_torch(lines))
+
+    # Each gets a source, and with it a graph, of its own.
+    found, expected = (_describe(find(replace(source), THRESHOLD)) for find in (TritonInstances, TableInstances))
+    for what, value in expected.items():
+        yield what, found[what].shape == value.shape and _is_close(found[what], value)
+
+
+def _first_voxels(ids: Tensor, mask: Tensor) -> Tensor:
+    """int64 (voxels,): the first voxel of the instance of each voxel, and -1 off the mask; ids (N, *spatial)."""
+    at = torch.arange(ids.numel(), device=ids.device)
+    # An image has fewer instances than voxels, so that these keys differ.
+    key = torch.div(at, ids[0].numel(), rounding_mode="floor") * (ids[0].numel() + 1) + ids.flatten()
+    first = torch.full((len(ids) * (ids[0].numel() + 1),), ids.numel(), device=ids.device)
+    first.scatter_reduce_(0, key.clamp(0, len(first) - 1), at, reduce="amin")
+    return torch.where(mask.flatten(), first.take(key.clamp(0, len(first) - 1)), -1)
+
+
+def _describe(instances: Instances) -> dict[str, Tensor]:
+    """Numbers, sums and a gradient, none of which depends on the order of the instances."""
+    x, voxels, prob = instances.source.x, instances.voxels, instances.prob
+    squares = instances.sums(instances.source.prob.square())
+    label_facts = [instances.label_image, *instances.label_center.T, voxels.label, voxels.overlap]
+    pred_facts = [instances.pred_image, *instances.pred_center.T, voxels.pred, voxels.outside]
+    label_facts.append(instances.over_touching_preds(voxels.pred))
+    pred_facts.append(instances.over_touching_labels(voxels.label))
+    labels, label_group = torch.stack(label_facts, 1).unique(dim=0, return_inverse=True)
+    preds, pred_group = torch.stack(pred_facts, 1).unique(dim=0, return_inverse=True)
+    order = torch.cat([label_group.argsort(), pred_group.argsort() + len(label_group)])
+    axes = len(instances.source.images) - 1
+    covered = torch.stack(instances.cover_counts(order, [HALF_WIDTH] * axes))
+
+    by_label = torch.stack([prob.label, prob.overlap, squares.label, squares.overlap], 1)
+    by_pred = torch.stack([prob.pred, prob.outside, squares.pred, squares.outside], 1)
+    touching = (instances.over_touching_preds(prob.outside) * prob.overlap).sum()
+    total = instances.zero + (by_label.square().sum() + by_pred.square().sum()) / x.numel() + touching / x.numel()
+    (gradient,) = torch.autograd.grad(total, x)
+    return {
+        "label instances": labels,
+        "predicted instances": preds,
+        "sums over label instances": segment_sum(by_label.detach(), label_group, len(labels)),
+        "sums over predicted instances": segment_sum(by_pred.detach(), pred_group, len(preds)),
+        "center cubes": covered,
+        "value": total.detach(),
+        "gradient": gradient,
+    }
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    """Equal, or for floating-point numbers within rounding of the largest one."""
+    if not expected.is_floating_point():
+        return torch.equal(found, expected)
+    rounding = 1e-5 + (2 * torch.finfo(expected.dtype).eps if expected.dtype == torch.float16 else 0)
+    off = (found.double() - expected.double()).abs().max()
+    return bool(off <= rounding * expected.double().abs().max())  # False for a NaN

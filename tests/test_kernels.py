@@ -1,0 +1,237 @@
+"""Which path finds the instances: the self-check, and every way in which plain torch takes over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from nnunet_ici import doctor
+from nnunet_ici.instances import KernelStatus, kernel_status, kernels
+from tests.conftest import ROOT
+from tests.training_step import weights_after_a_step
+
+pytestmark = pytest.mark.skipif(not kernels.HAS_TRITON, reason="there is no Triton here")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernels, "_statuses", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def small_check(monkeypatch):
+    """One case of the self-check: the interpreter takes its time."""
+    from nnunet_ici.instances import self_check
+
+    monkeypatch.setattr(self_check, "CASES", ((2, torch.float32, None),))
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Tensors pass for such on CUDA: the kernels run in the interpreter."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+
+
+@pytest.fixture
+def expected():
+    """Weights after a step on the CPU."""
+    return pytest.approx(weights_after_a_step(), abs=1e-5)
+
+
+def test_the_self_check_finds_no_difference():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        status = kernel_status(DEVICE)
+    assert status.runs and status.remedy is None
+    assert status.reason.startswith("equal to plain torch in the self-check")
+
+
+def test_a_check_is_remembered_for_the_same_versions(small_check, monkeypatch):
+    assert "self-check" in kernel_status(DEVICE).reason
+    kernels._statuses.clear()
+    assert kernel_status(DEVICE) == KernelStatus(True, "checked earlier with the same versions")
+    assert "self-check" in kernel_status(DEVICE, afresh=True).reason
+    kernels._statuses.clear()
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert "self-check" in kernel_status(DEVICE).reason
+
+
+def test_without_a_folder_for_the_cache_it_runs_all_the_same(small_check, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert kernel_status(DEVICE).runs
+
+
+def test_a_step_by_the_kernels_is_that_of_plain_torch(small_check, expected, cuda):
+    assert weights_after_a_step() == expected
+    assert kernel_status("cpu").runs
+
+
+class Broken:
+    """A kernel whose launches are followed, or replaced, by something else."""
+
+    def __init__(self, kernel, after=None, error=None):
+        self.kernel, self.after, self.error = kernel, after, error
+
+    def __getitem__(self, grid):
+        def launch(*args, **kwargs):
+            if self.error is not None:
+                raise self.error
+            self.kernel[grid](*args, **kwargs)
+            self.after(*args)
+
+        return launch
+
+
+def a_root_gets_the_wrong_id(bits, parent, *rest):
+    roots = (parent.view(-1) < 0) & (parent.view(-1) > -(2**30))  # -2^30 is what tests fill torch.empty with
+    parent.view(-1)[roots.nonzero()[-1]] -= 1
+
+
+def a_voxel_gets_the_wrong_id(bits, parent, ids, *rest):
+    ids.view(-1)[ids.view(-1).nonzero()[-1]] = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("ids_kernel", a_voxel_gets_the_wrong_id), ("number_kernel", a_root_gets_the_wrong_id)]
+)
+def test_a_wrong_id(name, after, small_check, expected, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_label
+
+    monkeypatch.setattr(_triton_label, name, Broken(getattr(_triton_label, name), after))
+    with pytest.warns(
+        RuntimeWarning, match=r"plain torch \(the self-check found a difference: labelling .*report"
+    ) as told:
+        assert weights_after_a_step() == expected
+    assert len(told) == 1
+    assert not list(kernels._cache_folder().parent.rglob("*.json"))
+
+
+def test_a_sum_that_is_off_by_a_unit_of_float16_and_a_gradient_that_is_zero(small_check, expected, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_find, _triton_sums
+
+    def more(x, bits, parent, label, *rest):
+        label[0] += label[0] // 1000
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_triton_sums, "sums_kernel", Broken(_triton_sums.sums_kernel, more))
+        with pytest.warns(RuntimeWarning, match="difference: sums over label instances"):
+            assert weights_after_a_step() == expected
+    kernels._statuses.clear()
+    nothing = Broken(_triton_find.gradient_kernel, lambda *args: args[5].zero_())
+    monkeypatch.setattr(_triton_find, "gradient_kernel", nothing)
+    with pytest.warns(RuntimeWarning, match="difference: gradient"):
+        assert weights_after_a_step() == expected
+
+
+def out_of_resources():
+    from triton.runtime.errors import OutOfResources
+
+    return OutOfResources(300_000, 232_448, "shared memory")
+
+
+def test_a_kernel_that_raises_in_the_check(small_check, expected, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_sums
+
+    monkeypatch.setattr(_triton_sums, "measure_kernel", Broken(None, error=out_of_resources()))
+    with pytest.warns(RuntimeWarning, match="OutOfResources: out of resource: shared memory.*supports this GPU"):
+        assert weights_after_a_step() == expected
+
+
+def test_a_kernel_that_raises_later(small_check, expected, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_sums
+
+    assert kernel_status("cpu").runs
+    monkeypatch.setattr(_triton_sums, "measure_kernel", Broken(None, error=out_of_resources()))
+    with pytest.warns(RuntimeWarning, match="OutOfResources"):
+        assert weights_after_a_step() == expected
+    assert not kernel_status("cpu").runs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert weights_after_a_step() == expected  # told once
+
+
+def test_out_of_memory_is_not_the_kernels_fault(small_check, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_sums
+
+    assert kernel_status("cpu").runs
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(_triton_sums, "measure_kernel", Broken(None, error=error))
+    with pytest.raises(torch.OutOfMemoryError):
+        weights_after_a_step()
+    assert kernel_status("cpu").runs
+
+
+def test_off(expected, cuda, monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "off")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert weights_after_a_step() == expected
+    assert str(kernel_status("cpu")) == "plain torch (NNUNET_ICI_KERNELS=off)"
+
+
+def test_on_fails_instead(small_check, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_sums
+
+    monkeypatch.setenv(kernels.VARIABLE, "on")
+    with monkeypatch.context() as patch:
+        patch.setattr(_triton_sums, "measure_kernel", Broken(None, error=out_of_resources()))
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="NNUNET_ICI_KERNELS=on, but the kernels do not run on cpu: OutOf"):
+                weights_after_a_step()
+    assert kernel_status("cpu").runs
+
+
+def test_a_choice_that_there_is_not(monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "yes")
+    with pytest.raises(ValueError, match=r"NNUNET_ICI_KERNELS must be auto, on or off\. Got: 'yes'"):
+        kernel_status(DEVICE)
+
+
+def test_triton_is_not_installed(expected, cuda, monkeypatch):
+    monkeypatch.setattr(kernels, "HAS_TRITON", False)
+    with pytest.warns(RuntimeWarning, match="Triton is not installed.; to use the kernels: pip install triton"):
+        assert weights_after_a_step() == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a driver is there")
+@pytest.mark.parametrize(
+    ("environment", "reason", "remedy"),
+    [
+        ({"PATH": ""}, "RuntimeError: Failed to find C compiler", kernels.COMPILER),
+        ({"CC": "/nowhere/gcc"}, "FileNotFoundError", kernels.COMPILER),
+        ({"CC": "/bin/false"}, "CalledProcessError", kernels.COMPILER),  # as without the headers of Python
+        ({"PASS_FOR_A_DRIVER": ""}, "RuntimeError: 0 active drivers", kernels.VERSIONS),
+    ],
+)
+def test_triton_cannot_compile(environment, reason, remedy, expected, tmp_path):
+    """By the steps that Triton itself takes at the first launch of a kernel."""
+    given = {name: value for name, value in os.environ.items() if name not in ("CC", "TRITON_INTERPRET")}
+    given |= {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_LIBCUDA_PATH": str(tmp_path), "PASS_FOR_A_DRIVER": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training_step"], cwd=ROOT, env=given | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == expected
+    assert f"plain torch ({reason}" in done.stderr and remedy in done.stderr
+    assert done.stderr.count("RuntimeWarning") == 1
+
+
+@pytest.mark.parametrize("status", [KernelStatus(True, "fine"), KernelStatus(False, "so", "do")])
+def test_doctor_says_which_path_runs_and_why(status, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr("nnunet_ici.instances.kernel_status", lambda device, afresh: status)
+    finding = next(doctor._labelling())
+    path = "Triton kernels" if status.runs else "plain torch"
+    assert finding.found == f"NVIDIA X: instances by {path} ({status.reason})"
+    assert (finding.what, finding.remedy) == ("cuda:0", None if status.runs else "# do")
