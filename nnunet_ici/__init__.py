@@ -11,4 +11,4 @@ Importing the package costs nothing: neither torch nor nnunetv2 is loaded. The p
 
 __all__ = ["__version__"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -118,6 +118,7 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
         "PQ term": PQLoss(baseline, global_weight=0, **fixed),
         "ICI": ICILoss(baseline, **fixed),
         "DICI": DICILoss(baseline, **fixed),
+        "Dual": DICILoss(baseline, center_weight=0, **fixed),
         # The rivals without the global loss.
         "blob term": BlobLoss(None, 0),
         "CC-DiceCE term": CCDiceCELoss(None, 0),
