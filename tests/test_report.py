@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,10 +15,8 @@ import SimpleITK as sitk
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.families import FAMILIES
 from nnunet_ici.evaluation.formats import to_csv
-from nnunet_ici.evaluation.tables import Cell, Table
-from nnunet_ici.report.page import group_starts
+from nnunet_ici.report.definitions import DEFINITIONS, definitions_of
 from nnunet_ici.report.reading import read_evaluation
-from nnunet_ici.report.rendering import load_templates
 from tests.test_report_figures import EVIL, make_fold
 
 VOID = ("img", "meta", "wbr")  # elements without an end
@@ -166,21 +166,30 @@ def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     assert len(page.all("caption")) == len(page.all("table")) == 7 + 1 + 2
 
 
-def html_of(table):
-    templates = load_templates()
-    templates.globals["SHORT_TABLE"] = 24
-    return templates.get_template("parts.html").module.data_table(table, "means", group_starts(table))
+def test_what_is_defined_is_in_the_tables(evaluated):
+    evaluation, _ = read_evaluation(evaluated / "out")
+    tables = {table.name: table.head for table in evaluation.tables()}
+    for name, meanings in DEFINITIONS.items():
+        assert name in tables and set(meanings) - {"", "PR-AUC"} <= set(tables[name]), name  # there is no probability
+    assert list(definitions_of("isles", ["Dice"])) == ["", "Dice"] and definitions_of("differences", []) == {}
 
 
-def test_a_table():
-    rows = [[Cell("a<"), Cell("x"), Cell("0.5", 0.5, 1, best=True)], [Cell("b"), Cell("x"), Cell("-", math.nan, 2)]]
-    markup = html_of(Table("t", "T", 2, ["model", "class", "Dice"], rows, note="A & B."))
-    assert '<th scope="row" class="name">a&lt;</th>' in markup and "A &amp; B." in markup
-    assert '<td><strong>0.5</strong><span class="rank"> (1)</span></td>' in markup
-    assert '<td>-<span class="rank"> (2)</span></td>' in markup
-    assert "group" not in markup  # all rows are of class x
-    grouped = html_of(Table("t", "T", 2, ["m", "s"], [[Cell(a), Cell(b)] for a, b in ("ax", "ay", "bx")]))
-    assert grouped.count('class="group"') == 1
+def browser():
+    return next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(browser() is None, reason="needs Chromium or Chrome")
+def test_the_table_of_cases_sorts(page, tmp_path):
+    """Pressed once, the numbers go up; pressed twice, down. Without the script the table stands as it is."""
+    assert re.findall(r'<a href="#case\d">(\w+)', page.markup)[:2] == ["one", "two"]
+    for presses, expected in ((1, ["two", "one"]), (2, ["one", "two"])):
+        click = 'document.querySelectorAll("#all-cases thead tr:last-child [role=button]")[1].click();' * presses
+        path = tmp_path / "pressed.html"
+        path.write_text(page.markup.replace("</body>", f"<script>{click}</script></body>"))
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+        done = subprocess.run([browser(), *options, path.as_uri()], capture_output=True, text=True, check=True)
+        assert re.findall(r'<a href="#case\d">(\w+)', done.stdout)[:2] == expected
+        assert f'aria-sort="{("ascending", "descending")[presses - 1]}"' in done.stdout
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,6 +9,7 @@ import pytest
 from nnunet_ici.drawing import model_style
 from nnunet_ici.drawing.style import in_figure, plain_style, svg_of
 from nnunet_ici.evaluation.folders import Case
+from nnunet_ici.report.agreement import draw_scores, draw_volumes, limits_of_agreement
 from nnunet_ici.report.curves import draw_dice, draw_training
 from nnunet_ici.report.figures import draw_froc, draw_recall, draw_sizes, wilson
 from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
@@ -137,6 +138,36 @@ def test_the_figure_of_froc():
     axis = draw_froc({"B": curve}, ["A", "B"]).axes[0]
     assert axis.lines[0].get_xdata().tolist() == [0.0, 0.5, 20.0]
     assert axis.lines[0].get_color() == model_style(1)["color"] and axis.get_xlim()[1] == 32
+
+
+def test_the_figure_of_scores():
+    scores = {"Dice": {"A": [0.0, 0.5, 1.0, math.nan], EVIL: []}, "lesion F1": {"A": [1.0], EVIL: [math.nan]}}
+    dice, f1 = draw_scores(scores).axes
+    assert [axis.get_xlabel() for axis in (dice, f1)] == ["Dice", "lesion F1"]
+    assert sorted(dice.collections[0].get_offsets()[:, 0]) == [0, 0.5, 1]
+    assert len(dice.collections[1].get_offsets()) == 0
+    (box,) = dice.patches  # from the lower to the upper quartile
+    assert box.get_x() == 0.25 and box.get_width() == 0.5
+    assert list(dice.lines[0].get_xdata()) == [0.5, 0.5]
+    assert [label.get_text() for label in dice.get_yticklabels()] == ["A", in_figure(EVIL, 32)]
+
+
+def test_the_figure_of_volumes():
+    figure = draw_volumes({"A": ([1.0, 0.0, 100.0], [2.0, 3.0, 90.0]), EVIL: ([0.0], [0.0])}, "ml", first=2)
+    left, right, *others = figure.axes
+    equal, points = left.lines[0], left.collections[0].get_offsets()
+    assert list(equal.get_xdata()) == list(equal.get_ydata()) == pytest.approx(list(left.get_xlim()))
+    assert points[0].tolist() == [1, 2] and points[1, 0] < 1 and points[1, 1] == 3  # 0 lies below the smallest volume
+    assert left.get_xscale() == left.get_yscale() == right.get_xscale() == "log" and right.get_yscale() == "linear"
+    assert left.xaxis.get_major_formatter()(left.get_xticks()[0]) == "0"
+    assert right.collections[0].get_offsets()[:, 1].tolist() == [1, 3, -10]
+    mean, low, high = limits_of_agreement([1.0, 0.0, 100.0], [2.0, 3.0, 90.0])
+    levels = [line.get_ydata()[0] for line in right.lines]
+    assert mean == -2 and high - mean == pytest.approx(mean - low) == pytest.approx(1.96 * 7)
+    assert sorted(levels) == sorted([0, mean, low, high])
+    assert [text.get_text() for text in right.texts] == [" +1.96 SD: 11.7", " mean: -2", " -1.96 SD: -15.7"]
+    assert [text.get_text() for text in others[1].texts] == [" mean: 0"]  # no limits of a single case
+    assert math.isnan(limits_of_agreement([], [])[0]) and math.isnan(limits_of_agreement([1.0], [2.0])[1])
 
 
 def test_the_figures_of_training(tmp_path):

@@ -115,11 +115,15 @@ def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]],
         _volume_axis(right, "x", lowest)
         right.axhline(0, color="#777777", linewidth=1)
         mean, low, high = limits_of_agreement(label, predicted)
-        for value, dashes, name in ((mean, "-", "mean"), (high, "--", "+1.96 SD"), (low, "--", "-1.96 SD")):
+        for value, dashes, name, va in (
+            (high, "--", "+1.96 SD", "bottom"),
+            (mean, "-", "mean", "center"),
+            (low, "--", "-1.96 SD", "top"),
+        ):
             if math.isfinite(value):
                 right.axhline(value, color="black", linewidth=1.2, linestyle=dashes)
-                text = f" {name}\n {value:.3g}"
-                right.annotate(text, (1, value), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+                text = f" {name}: {value:.3g}"
+                right.annotate(text, (1, value), xycoords=("axes fraction", "data"), va=va, fontsize=8.5)
         right.margins(y=0.2)
     axes[-1][0].set_xlabel(f"true ({unit})")
     axes[-1][1].set_xlabel(f"mean of predicted and true ({unit})")

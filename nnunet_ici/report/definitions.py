@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALL_CASES", "definitions_of"]
+__all__ = ["ALL_CASES", "DEFINITIONS", "definitions_of"]
 
 _FOUND = (
     "A lesion is found where a prediction shares a voxel with it, else missed; a predicted component that shares none "
@@ -12,7 +12,7 @@ _DICE = "2 |label and prediction| / (|label| + |prediction|), in voxels; 1 where
 _F1 = "2 found / (2 found + missed + false); 1 where there is no lesion and none is predicted."
 
 # Titles of columns and what they mean, by the table's name; "" is about the table as a whole.
-_TABLES: dict[str, dict[str, str]] = {
+DEFINITIONS: dict[str, dict[str, str]] = {
     "atlas22": {
         "": _FOUND,
         "Dice": _DICE,
@@ -44,6 +44,13 @@ _TABLES: dict[str, dict[str, str]] = {
         "panoptic quality": "sum of the IoU of the pairs with an IoU of 0.5 or more / (pairs + half of all other "
         "lesions and predictions).",
     },
+    "brats": {
+        "": "A predicted component belongs to every lesion whose dilation it touches; it is false if there is none.",
+        "lesion-wise Dice": "mean of the Dice of each lesion with all components that belong to it; 0 for a missed "
+        "lesion and for a false component.",
+        "lesion-wise HD95 (mm)": "mean of the 95th percentile of the distances between the surfaces, likewise; 374 mm "
+        "for a missed lesion and for a false component.",
+    },
 }
 
 ALL_CASES = {
@@ -65,4 +72,4 @@ def definitions_of(table: str, titles: list[str]) -> dict[str, str]:
     Returns:
         The meaning by title, under "" what concerns all columns; empty for an unknown table.
     """
-    return {title: text for title, text in _TABLES.get(table, {}).items() if not title or title in titles}
+    return {title: text for title, text in DEFINITIONS.get(table, {}).items() if not title or title in titles}

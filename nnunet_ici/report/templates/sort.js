@@ -3,11 +3,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const titles = table.tHead.rows[table.tHead.rows.length - 1].cells;
   Array.from(titles).forEach((title, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement("span"); // a real button is not repeated on the pages of a printed table
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
     button.append(...title.childNodes);
     title.append(button);
-    button.addEventListener("click", () => {
+    const sort = () => {
       const sign = title.ariaSort === "ascending" ? -1 : 1;
       for (const other of titles) other.removeAttribute("aria-sort");
       title.ariaSort = sign > 0 ? "ascending" : "descending";
@@ -19,6 +20,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
         return sign * (a - b);
       };
       body.append(...Array.from(body.rows).sort(compare));
+    };
+    button.addEventListener("click", sort);
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort();
     });
   });
 }
