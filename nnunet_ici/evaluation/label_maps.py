@@ -54,7 +54,7 @@ def read_label_map(path: Path, scheme: LabelScheme | None = None) -> LabelMap:
             f"{path} is not a label map. Expected: one channel in 2 or 3 dimensions. "
             f"Got: {channels} channels in {dim} dimensions"
         )
-    array = _to_integers(sitk.GetArrayFromImage(image), path)
+    array = _to_integers(sitk.GetArrayViewFromImage(image), path)
     unknown = [] if scheme is None else scheme.undeclared(array)
     if unknown:
         more = "" if len(unknown) <= SHOWN_VALUES else f" and {len(unknown) - SHOWN_VALUES} more"
@@ -67,11 +67,14 @@ def _to_integers(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.g
     if np.issubdtype(array.dtype, np.complexfloating):
         raise ValueError(f"{path} is not a label map. Expected: whole numbers. Got: {array.dtype}")
     if not np.issubdtype(array.dtype, np.floating):
-        return array
-    values = whole_numbers(array)
+        return array.copy()  # the view ends with the image
     with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 change here, and are named below
-        whole = values.astype(np.int32)
-    wrong = np.not_equal(whole, values)
+        whole = array.astype(np.int32)
+        wrong = np.not_equal(whole, array)
+        if wrong.any():
+            values = whole_numbers(array)
+            whole = values.astype(np.int32)
+            wrong = np.not_equal(whole, values)
     if wrong.any():
         raise ValueError(
             f"{path} is not a label map. Expected: whole numbers. "
