@@ -103,7 +103,7 @@ def test_no_case_at_all(tmp_path, raw):
     (tmp_path / "ATLAS_2" / "Training").mkdir(parents=True)
     found = problems_of(Tree(tmp_path), raw)
     assert found[tmp_path / "ATLAS_2"].startswith(
-        "no case at all, in it or up to 2 folders down. Expected: Training/R001/sub-r001s001/ses-1"
+        "no case, in it or up to 2 folders down. Expected: Training/R001/sub-r001s001/ses-1"
     )
 
 

@@ -199,7 +199,7 @@ def test_out_of_fold_by_hand():
     assert tuned.out_of_fold[:, 0].tolist() == [0, 0, 0, 0]
     assert tuned.in_sample[:, 0].tolist() == [0.5, 0.5, 0.5, 0.5] and tuned.setting == Setting()
     (note,) = notes("lesion", tuned, Grid((0.3, 0.5, 0.7), (0.0,), (None,)), "mean")
-    assert note == "lesion: no gain out of fold (0.000, nnU-Net's own 0.500): better left as it is"
+    assert note == "lesion: no gain out of fold (0.000, nnU-Net's own 0.500): better leave it unchanged"
 
 
 def test_notes_on_the_edge_of_the_grid():
@@ -208,8 +208,8 @@ def test_notes_on_the_edge_of_the_grid():
     tuned = Tuned(1, np.zeros((2, 4)), scores, [Setting(0.3, 20)], choose(scores[..., 0], [[0], [1]]), [[0], [1]])
     found = notes("lesion", tuned, Grid((0.3, 0.5), (0, 20), (None,)), "paper.dsc")
     assert found == [
-        "lesion: threshold 0.3 is the edge of the grid, --thresholds makes it wider",
-        "lesion: 20 mm³ is the edge of the grid, --volumes-mm3 makes it wider",
+        "lesion: threshold 0.3 is at the edge of the grid, which --thresholds widens",
+        "lesion: 20 mm³ is at the edge of the grid, which --volumes-mm3 widens",
     ]
 
 
@@ -247,7 +247,7 @@ def test_folds_of_nnunet(tmp_path):
     _, problems = match_folds(folds, ["b", "x"], "f")
     assert problems == [
         "f: case x is in no folds. Expected: in the val of one fold. Got: 0",
-        "f: a fold is not whole. Expected: probabilities of all its 2 cases. Got: none of c",
+        "f: a fold is incomplete. Expected: probabilities of all its 2 cases. Got: none of c",
         "f: too few folds. Expected: two or more with probabilities (--k draws folds of the cases there are). Got: 1",
     ]
     _, problems = match_folds([["a"], ["a", "b"]], ["a", "b"], "f")

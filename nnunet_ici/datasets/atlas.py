@@ -1,4 +1,4 @@
-"""What every release of ATLAS is made of: sessions, and problems with them."""
+"""The parts of every release of ATLAS: sessions, and problems with them."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def check_session(session: Session, binarize: bool = False) -> Report:
     """Read the image and the mask of a session, and say everything that is wrong with them.
 
     Args:
-        session: its files.
+        session: files of the session.
         binarize: accept a mask with other values than 0 and 1: voxels above 0 are lesion.
     """
     report = Report()
@@ -124,8 +124,8 @@ def find_duplicates(sessions: Sequence[Session], reports: Sequence[Report]) -> l
     """Images that two subjects share: in a cross-validation one may be trained on while the other is validated.
 
     Args:
-        sessions: all of them.
-        reports: the report of each.
+        sessions: all sessions.
+        reports: the report of each session.
 
     Returns:
         A warning for each session whose image an earlier session of another subject has.

@@ -180,4 +180,4 @@ def _nothing_found(source: Path, folders: list[Path]) -> str:
         got = f"sessions with files of other names, in {', '.join(map(str, folders))}"
     else:
         got = "none" if source.is_dir() else "no such folder"
-    return f"no case at all, in it or up to {DEPTH} folders down. Expected: {known}. Got: {got}"
+    return f"no case, in it or up to {DEPTH} folders down. Expected: {known}. Got: {got}"

@@ -36,8 +36,8 @@ class CaseFiles:
 
 @dataclass(frozen=True, eq=False)
 class CaseScores:
-    """One case and class: instances in the ground truth, the scores (4,) of nnU-Net's own mask, and those of each
-    setting (settings, 4); and whether the prediction was turned to the axes of its ground truth."""
+    """One case and class: the instances in the ground truth, the scores (4,) of nnU-Net's own mask, the scores
+    (settings, 4) of all settings, and whether the prediction was turned to the axes of its ground truth."""
 
     lesions: int
     plain: Scores

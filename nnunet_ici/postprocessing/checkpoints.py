@@ -1,17 +1,17 @@
-"""A threshold inside the model: checkpoints whose last bias carries it, so that nnU-Net's own 0.5 is that threshold.
+"""A threshold inside the model: checkpoints that carry it in their last bias, so that nnU-Net cuts there.
 
 nnU-Net averages the logits of tiles, mirrored copies and folds, resamples them linearly, and takes the label of the
 largest logit, or the regions above 0. All of that commutes with adding a constant to a channel. With minus logit(t) on
 the bias of the finest segmentation layer the foreground is where the probability of the unchanged model is above t. A
-probability of exactly t is background in both, as nnU-Net gives equal logits to the lower label.
+probability of exactly t is background in both, because nnU-Net takes the lower label at equal logits.
 
-Not exact is what nnU-Net rounds: it sums tiles and folds in half precision, on the CPU too, where shifted logits round
+Rounding makes a difference: nnU-Net sums tiles and folds in half precision, on the CPU too, and shifted logits round
 differently. A voxel can fall on the other side of the threshold if its logit is within about 0.005 of logit(t), and
 within some tenths at the edges of 3D images, where nnU-Net's Gaussian weights are too small for half precision. With
-random networks that were 0 to 0.06 % of the voxels, and none at t = 0.5.
+random networks this was the case for 0 to 0.06 % of the voxels, and for none at t = 0.5.
 
-``nnUNetv2_ensemble`` averages probabilities, of the tuned models then: that is not the threshold on the average of the
-stock ones. In a cascade the tuned first stage also hands other label maps to the second.
+``nnUNetv2_ensemble`` averages the probabilities of the tuned models. That is not the threshold on the average of the
+stock models. In a cascade the tuned first stage also hands other label maps to the second.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def bias_shifts(rule: Rule) -> list[float]:
     """What is added to the bias of each channel: minus logit(t) for a foreground channel, 0 for the background.
 
     Raises:
-        ValueError: if a threshold is 0, whose logit is no number.
+        ValueError: if a threshold is 0, which has no logit.
 
     Example:
         >>> bias_shifts(Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting(threshold=0.5)}))
@@ -116,12 +116,12 @@ def _logit(probability: float) -> float:
 
 
 def write_tuned(paths: Sequence[Path], shifts: Sequence[float], record: Mapping[str, Any]) -> list[Path]:
-    """Write :data:`TUNED` beside each checkpoint, all or none; what had this name is overwritten.
+    """Write :data:`TUNED` beside each checkpoint, all or none; existing files with this name are overwritten.
 
     Args:
-        paths: of :data:`FINAL`, one for each fold.
-        shifts: of :func:`bias_shifts`.
-        record: what the checkpoints say about themselves, of types JSON knows.
+        paths: path of each fold's :data:`FINAL`.
+        shifts: result of :func:`bias_shifts`.
+        record: what the checkpoints say about themselves, in types that JSON has.
 
     Returns:
         The paths written.
@@ -190,7 +190,7 @@ def _finest_biases(path: Path, checkpoint: Checkpoint, channels: int) -> dict[st
 
 
 def _architecture(path: Path, checkpoint: Checkpoint) -> str:
-    """The class of the network by the plans of the trainer's folder, or what else is known of it."""
+    """The class of the network from the plans in the trainer's folder, or else the trainer's name."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     try:

@@ -1,4 +1,4 @@
-"""Which setting is chosen, and how good the choice is on cases that had no say in it."""
+"""The choice of a setting, and how good it is on cases that were not used for it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_f
 Scores = npt.NDArray[np.float64]
 
 METRICS = ("mean", "paper.dsc", "isles.lesion_f1")
-# Means of the same numbers in another order differ by less.
+# Means of the same numbers in another order differ by less than this.
 ROUNDING = 1e-12
 
 
 def metric_values(scores: Scores, metric: str) -> Scores:
-    """What is to be large, (...), from scores (..., 4) of the sweep; ``mean`` is that of Dice and lesion F1."""
+    """The values to maximise, (...), from scores (..., 4) of the sweep; ``mean`` is the mean of Dice and lesion F1."""
     if metric == "mean":
         return (scores[..., 0] + scores[..., 1]) / 2
     return scores[..., STATISTICS.index(metric)]
@@ -48,7 +48,7 @@ class Choice:
     Attributes:
         setting: the best on all cases.
         by_fold: the best on the other folds, for each fold.
-        by_case: that of the case's fold, for each case.
+        by_case: the setting of the case's fold, for each case.
     """
 
     setting: int
@@ -60,11 +60,11 @@ def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
     """Choose on all cases, and for each fold on the cases of the others.
 
     Args:
-        values: (cases, settings), of a metric.
+        values: values of a metric, (cases, settings).
         folds: the cases of each fold, as indices; two folds or more, each case in one.
 
     Example:
-        Three cases, two settings. The third case alone is for the second setting:
+        Three cases, two settings. Only the third case prefers the second setting:
 
         >>> values = np.array([[0.5, 0.4], [0.5, 0.4], [0.1, 0.9]])
         >>> choose(values, [[0, 1], [2]])
@@ -91,12 +91,12 @@ def draw_folds(cases: Sequence[str], k: int, seed: int) -> list[list[str]]:
 
 
 def match_folds(folds: Sequence[Sequence[str]], cases: Sequence[str], source: str) -> tuple[list[list[int]], list[str]]:
-    """The folds as indices of the cases there are, without folds of which there is none at all.
+    """The folds as indices of the given cases, without folds that have none of them.
 
     Args:
-        folds: the cases' names.
-        cases: those with probabilities.
-        source: what the messages call the folds.
+        folds: names of the cases of each fold.
+        cases: names of the cases with probabilities.
+        source: name of the folds in messages.
 
     Returns:
         The folds, and the problems found, one sentence each: a case in no fold or in several, a fold of which some
@@ -115,7 +115,7 @@ def match_folds(folds: Sequence[Sequence[str]], cases: Sequence[str], source: st
         missing = [case for case in fold if case not in number]
         if missing:
             problems.append(
-                f"{source}: a fold is not whole. Expected: probabilities of all its {len(fold)} cases. "
+                f"{source}: a fold is incomplete. Expected: probabilities of all its {len(fold)} cases. "
                 f"Got: none of {', '.join(missing[:8])}" + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
             )
     if len(present) < 2:

@@ -1,4 +1,4 @@
-"""What the commands read of nnU-Net's dataset.json, and where it may be."""
+"""What the commands read from nnU-Net's dataset.json, and where it may be."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ COPIED = ("dataset.json", "plans.json")
 
 NOTES = """\
 Where CASE.npz lies beside a label map (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz) the label
-map is made anew from it. Without one, small lesions are removed from the label map, which is enough only for a rule
-with the threshold 0.5 and no peak. OUT holds the label maps, a copy of the rule, and dataset.json and plans.json where
-there are any.
+map is made anew from it. Without one, small lesions are removed from the label map. That is enough only for a rule
+with a threshold of 0.5 and without a peak. OUT holds the label maps, a copy of the rule, and dataset.json and
+plans.json where there are any.
 """
 
 
@@ -67,7 +67,7 @@ def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:
     """The cases of a folder, sorted, and what is wrong with it, before any of them is read.
 
     Raises:
-        ValueError: if it is no folder, holds no label map, or its dataset.json is not what the rule was made for.
+        ValueError: if it is not a folder, holds no label map, or has a dataset.json with other classes than the rule.
     """
     declared = rule.scheme.file_ending
     if (folder / "dataset.json").is_file():
@@ -95,7 +95,7 @@ def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:
 
 
 def _check_classes(path: Path, scheme: LabelScheme, rule: Rule) -> None:
-    """Raise ValueError where the rule names classes, and others than dataset.json."""
+    """Raise ValueError if the rule names other classes than dataset.json."""
     if not all(rule.scheme.classes.values()):
         return
     order = read_regions_class_order(path, scheme)

@@ -1,4 +1,4 @@
-"""The rule: for each class a threshold and a smallest lesion, and the JSON that keeps it."""
+"""The rule: a threshold and a smallest lesion for each class, and the JSON that stores it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 FORMAT = 1
-# A component of exactly the smallest volume stays, whatever the rounding of the spacing in its file.
+# A component with exactly the smallest volume stays, even if the spacing in its file was rounded.
 ROUNDING = 1e-6
 
 
@@ -33,7 +33,8 @@ class Setting:
         threshold: the mask is where the probability is above it; in [0, 1).
         minimum_volume_mm3: smaller components are removed; 0 removes none. In 2D it is an area in mm², and pixels for
             files without a spacing.
-        peak_probability: a component that reaches it anywhere stays, however small; None: none stays for its peak.
+        peak_probability: a component that reaches this probability anywhere stays, however small; None for no such
+            exception.
     """
 
     threshold: float = 0.5
@@ -59,7 +60,7 @@ class Setting:
             threshold gives an empty mask.
 
         Example:
-            Three components, of which the last is small, and the first too, but sure:
+            Three components. The first and the last are small, but the first has a high peak:
 
             >>> probability = np.array([[0.9, 0.0, 0.6, 0.6, 0.0, 0.6]], np.float32)
             >>> Setting(0.5, minimum_volume_mm3=2, peak_probability=0.8).mask(probability, voxel_mm3=1).astype(int)
@@ -120,9 +121,8 @@ class Rule:
 
     Attributes:
         scheme: the classes; predictions hold no ignore label.
-        settings: one for each class.
-        regions_class_order: nnU-Net's, of region training: the value written for each region, one over the other; None
-            for label training.
+        settings: setting of each class.
+        regions_class_order: nnU-Net's values for the regions, written one over the other; None for label training.
     """
 
     scheme: LabelScheme
@@ -138,7 +138,8 @@ class Rule:
         """The label map of one case.
 
         A region's mask is written over those before it. In label training a voxel goes to the class of the highest
-        probability among those whose mask holds it, which may be several below a threshold of 0.5, or none.
+        probability among those whose mask contains it. Below a threshold of 0.5 these may be several; there may also be
+        none.
 
         Args:
             probabilities: float32 (C, *spatial), as ``read_probabilities`` returns.
@@ -188,7 +189,7 @@ class Rule:
         return np.where(kept, label_map, 0).astype(np.uint16)
 
     def to_json(self) -> dict[str, Any]:
-        """What :func:`read_rule` reads, of types JSON knows."""
+        """The content for :func:`read_rule`, in types that JSON has."""
         return {
             "format": FORMAT,
             "classes": {name: list(values) for name, values in self.scheme.classes.items()},
@@ -209,7 +210,7 @@ def read_rule(path: Path) -> Rule:
     """Read a rule that ``nnunet_ici tune`` has written.
 
     Raises:
-        ValueError: if it cannot be read, or is no such rule; with all that is wrong.
+        ValueError: if it cannot be read, or is not a rule; names all problems.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The search: every setting of a grid scored on one case, with one labelling a threshold."""
+"""The search: every setting of a grid scored on one case, with one labelling per threshold."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Grid:
     """The values to try.
 
     Attributes:
-        thresholds: of the probability.
-        volumes_mm3: smallest volumes; 0 removes nothing and is tried whether named or not.
+        thresholds: thresholds of the probability.
+        volumes_mm3: smallest volumes; 0 removes nothing and is always tried.
         peaks: probabilities that save a small component; None saves none.
     """
 
@@ -39,10 +39,10 @@ class Grid:
     peaks: tuple[float | None, ...]
 
     def settings(self) -> list[Setting]:
-        """The settings, the one to prefer among equals first: nearest to 0.5, then the smallest removal.
+        """The settings in the order of preference among equals: nearest to 0.5 first, then the smallest removal.
 
-        Settings that do what another does are left out: a peak where nothing is removed, or one that every component
-        reaches, as the threshold is no lower.
+        Settings without an effect of their own are left out: a peak where nothing is removed, or a peak not above the
+        threshold, which every component reaches.
 
         Example:
             >>> for setting in Grid((0.3, 0.5), (0, 10), (None, 0.4)).settings():
@@ -64,7 +64,7 @@ class Grid:
 
 
 def _preference(setting: Setting) -> tuple[float, float, float, float]:
-    # Rounded, as 0.5 - 0.4 and 0.6 - 0.5 differ in their last bit; of these two the lower comes first.
+    # Rounded, because 0.5 - 0.4 and 0.6 - 0.5 differ in their last bit; of these two the lower comes first.
     distance = round(abs(setting.threshold - 0.5), 9)
     peak = 2.0 if setting.peak_probability is None else setting.peak_probability
     return distance, setting.minimum_volume_mm3, peak, setting.threshold
@@ -88,16 +88,16 @@ def sweep_case(
 ) -> Scores:
     """Score the mask of each setting, as :func:`score_mask` scores ``setting.mask(probability, voxel_mm3)``.
 
-    Each threshold is labelled once; what the settings keep of its components is read from tables of their volumes,
-    peaks, overlaps and touching lesions.
+    Each threshold is labelled once. Tables of the components' volumes, peaks, overlaps and touching lesions then give
+    the scores of every setting.
 
     Args:
         probability: float32 (H, W) or (D, H, W), in [0, 1].
         label: bool, the same shape.
-        settings: what to try.
+        settings: settings to try.
         voxel_mm3: volume of a voxel.
         counts: bool, the same shape, False where ground truth is ignored: a component is kept or removed as a whole,
-            and only what counts of it is scored. None: everything counts.
+            but only its counted voxels are scored. None: everything counts.
 
     Returns:
         float64 (settings, 4), the columns of :data:`STATISTICS`. Two empty masks score 1, one empty mask 0.
@@ -119,15 +119,14 @@ def sweep_case(
 
 @dataclass(frozen=True, eq=False)
 class _Components:
-    """The components of one threshold, and what counts of each: parts, which are the components themselves where
-    nothing is ignored.
+    """The components of one threshold, and their counted parts: the components themselves where nothing is ignored.
 
     Attributes:
-        volumes_mm3, peaks: of each component (n,).
+        volumes_mm3, peaks: volume and highest probability of each component (n,).
         component: the component of each part (m,), from 0 on.
-        sizes, overlaps: voxels of each part (m,), and those of them inside the label.
-        matching: of the label and the parts.
-        label_size: voxels of the label.
+        sizes, overlaps: number of voxels of each part (m,), and of those inside the label.
+        matching: matching of the label and the parts.
+        label_size: number of voxels of the label.
     """
 
     volumes_mm3: npt.NDArray[np.float64]

@@ -48,8 +48,8 @@ PEAKS = (None, 0.7, 0.8, 0.9)
 NOTES = """\
 Give the probabilities of cases the network was not trained on: nnU-Net writes them to fold_X/validation with --npz
 (nnUNetv2_train ... --val --npz afterwards), and nnUNetv2_ensemble with --save_npz. For each fold the best setting on
-the other folds is applied to it: that is the score "out of fold", the one to believe. The setting that is written is
-the best on all cases. Each class is tuned on its own. Among equal settings the one nearest to 0.5 is taken, then the
+the other folds is applied to it: this score "out of fold" is the one to trust. The setting that is written is the
+best on all cases. Each class is tuned on its own. Among equal settings the one nearest to 0.5 is taken, then the
 one that removes least. In 2D mm3 stands for mm2, and for pixels in .png, .bmp and .tif.
 
 With --checkpoint nnU-Net's own commands predict at the threshold (nnUNetv2_predict ... -chk checkpoint_tuned.pth), and
@@ -74,16 +74,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-prob", "--prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of CASE.npz"
     )
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT.json", help="the rule, overwritten if there")
+    parser.add_argument(
+        "-o", type=Path, required=True, metavar="OUT.json", help="file for the rule, overwritten if it exists"
+    )
     folds = parser.add_mutually_exclusive_group()
     folds.add_argument("--folds", type=Path, metavar="FILE", help="splits_final.json: its val cases are the folds")
     folds.add_argument("--k", type=int, default=5, help="draw K folds of the cases instead (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
     parser.add_argument(
         "--metric",
         choices=METRICS,
         default=METRICS[0],
-        help="what is to be large on average; mean (default): of Dice and lesion F1",
+        help="metric to maximise; mean (default): the mean of Dice and lesion F1",
     )
     parser.add_argument(
         "--thresholds",
@@ -91,7 +93,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=THRESHOLDS,
         metavar="P",
-        help="to try (default: 0.05 to 0.95 in steps of 0.05)",
+        help="thresholds to try (default: 0.05 to 0.95 in steps of 0.05)",
     )
     parser.add_argument(
         "--volumes-mm3",
@@ -99,7 +101,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=VOLUMES_MM3,
         metavar="V",
-        help="to try (default: 3 5 10 20 50 100 200); 0, no removal, is always tried",
+        help="smallest volumes to try (default: 3 5 10 20 50 100 200); 0, no removal, is always tried",
     )
     parser.add_argument(
         "--peaks",
@@ -107,7 +109,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=PEAKS,
         metavar="P",
-        help="to try: a small lesion stays if its probability reaches P somewhere; none: it never does "
+        help="peaks to try: a small lesion stays if its probability reaches P somewhere; none: no exception "
         "(default: none 0.7 0.8 0.9)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What ``nnunet_ici tune`` says of a class: as JSON, and as a table."""
+"""The report of ``nnunet_ici tune``: as JSON, and as a table."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Tuned:
         lesions: instances in the ground truth of all cases.
         plain: (cases, 4), nnU-Net's own masks, columns as ``STATISTICS``.
         scores: (cases, settings, 4).
-        settings: what was tried.
-        choice: what was chosen.
+        settings: the settings tried.
+        choice: the setting chosen.
         folds: the cases of each fold, as indices.
     """
 
@@ -47,7 +47,7 @@ class Tuned:
 
     @property
     def in_sample(self) -> Scores:
-        """(cases, 4) of the setting that was chosen on these same cases."""
+        """(cases, 4), with the setting that was chosen on these same cases."""
         return self.scores[:, self.choice.setting]
 
     @property
@@ -70,7 +70,7 @@ def summarise(scores: Scores) -> dict[str, float]:
 
 
 def class_report(tuned: Tuned, cases: Sequence[str]) -> dict[str, Any]:
-    """The scores of one class, of types JSON knows; the folds by the names of their cases."""
+    """The scores of one class, in types that JSON has; the folds by the names of their cases."""
     folds = [
         {
             "cases": [cases[index] for index in fold],
@@ -106,16 +106,18 @@ def table(tuned: dict[str, Tuned]) -> str:
 
 
 def notes(name: str, tuned: Tuned, grid: Grid, metric: str) -> list[str]:
-    """What to know of a choice, one sentence each: no gain, folds that disagree, the edge of the grid."""
+    """Remarks on a choice, one sentence each: no gain, folds that disagree, the edge of the grid."""
     found = []
     plain, chosen = (float(metric_values(scores, metric).mean()) for scores in (tuned.plain, tuned.out_of_fold))
     if chosen <= plain:
-        found.append(f"{name}: no gain out of fold ({chosen:.3f}, nnU-Net's own {plain:.3f}): better left as it is")
+        found.append(
+            f"{name}: no gain out of fold ({chosen:.3f}, nnU-Net's own {plain:.3f}): better leave it unchanged"
+        )
     setting = tuned.setting
     if len(grid.thresholds) > 1 and setting.threshold in (min(grid.thresholds), max(grid.thresholds)):
-        found.append(f"{name}: threshold {setting.threshold:g} is the edge of the grid, --thresholds makes it wider")
+        found.append(f"{name}: threshold {setting.threshold:g} is at the edge of the grid, which --thresholds widens")
     if setting.minimum_volume_mm3 > 0 and setting.minimum_volume_mm3 == max(grid.volumes_mm3):
         found.append(
-            f"{name}: {setting.minimum_volume_mm3:g} mm³ is the edge of the grid, --volumes-mm3 makes it wider"
+            f"{name}: {setting.minimum_volume_mm3:g} mm³ is at the edge of the grid, which --volumes-mm3 widens"
         )
     return found
