@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
 from nnunet_ici.evaluation.brats import lesion_wise_dice
 from nnunet_ici.losses import LesionWiseLoss, PQLoss, lesionwise_loss, pq_loss
 from tests import reference
 from tests import reference_rivals as rivals
 from tests.terms import in_2d_and_3d, random_case, tensors
+
+COMPOUNDS = pytest.mark.parametrize(("make", "term"), [(LesionWiseLoss, lesionwise_loss), (PQLoss, pq_loss)])
 
 
 def scene():
@@ -92,7 +95,7 @@ def test_another_inner_loss_is_that_of_lesions_and_false_instances(axes, inner, 
         assert actual == pytest.approx(total / max(labels + false, 1), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize(("make", "term"), [(LesionWiseLoss, lesionwise_loss), (PQLoss, pq_loss)])
+@COMPOUNDS
 def test_the_compound_is_a_weighted_sum(make, term, rng):
     logits = torch.from_numpy(rng.standard_normal((2, 3, 14, 14)))
     target = torch.from_numpy(rng.integers(0, 3, (2, 1, 14, 14)) * (rng.random((2, 1, 14, 14)) < 0.2))
@@ -101,6 +104,41 @@ def test_the_compound_is_a_weighted_sum(make, term, rng):
     loss = make(lambda z, y: z.square().mean(), 0.25, 3, threshold=0.4, false_weight=0.5)
     assert loss(logits, target).item() == pytest.approx((0.25 * logits.square().mean() + 3 * value).item())
     assert loss.record.take()[make.TERMS[0].name] == pytest.approx(value.item())
+
+
+@COMPOUNDS
+def test_regions_and_ignored_voxels(make, term, rng):
+    logits = torch.from_numpy(rng.standard_normal((2, 2, 15, 15)))
+    target = torch.from_numpy(rng.random((2, 3, 15, 15)) < 0.15)  # two regions, and what is ignored
+    expected = term(logits.sigmoid(), target[:, :2], ~target[:, 2:], threshold=0.5)
+    assert make(None, 0, threshold=0.5)(logits, target).item() == pytest.approx(expected.item())
+    labels = torch.where(target[:, 2:], 2, target[:, :1].to(torch.int16))
+    expected = term(logits.softmax(1)[:, 1:], target[:, :1], ~target[:, 2:], threshold=0.5)
+    assert make(None, 0, threshold=0.5, ignore_label=2)(logits, labels).item() == pytest.approx(expected.item())
+
+
+@COMPOUNDS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_autocast(make, term, dtype, rng):
+    target = torch.from_numpy((rng.random((2, 1, 24, 24)) < 0.1).astype(np.int16))
+    logits = torch.from_numpy(2 * rng.standard_normal((2, 2, 24, 24))).to(dtype).requires_grad_()
+    loss = make(None, 0, threshold=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(logits, target)
+    value.backward()
+    assert value.dtype == torch.float32 and logits.grad.dtype == dtype and logits.grad.abs().sum() > 0
+    assert value.item() == pytest.approx(loss(logits.detach().double(), target).item(), abs=1e-5)
+
+
+@COMPOUNDS
+def test_deep_supervision(make, term, rng):
+    targets = [torch.from_numpy((rng.random((1, 1, n, n)) < 0.1).astype(np.int16)) for n in (32, 16)]
+    outputs = [torch.from_numpy(2 * rng.standard_normal((1, 2, n, n))) for n in (32, 16)]
+    values = [term(z.softmax(1)[:, 1:], t == 1, threshold=0.5).item() for z, t in zip(outputs, targets, strict=True)]
+    options = {"threshold": 0.5, "reference_shape": (32, 32)}
+    both, finest = (make(None, 0, finest_only=only, **options) for only in (False, True))
+    wrapped = [DeepSupervisionWrapper(loss, (0.75, 0.25))(outputs, targets).item() for loss in (both, finest)]
+    assert wrapped == pytest.approx([0.75 * values[0] + 0.25 * values[1], 0.75 * values[0]])
 
 
 @pytest.mark.parametrize("loss", [lesionwise_loss, pq_loss])

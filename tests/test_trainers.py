@@ -15,7 +15,14 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_ici.losses import DICILoss
-from nnunet_ici.trainers import nnUNetTrainerDICI, nnUNetTrainerDual, nnUNetTrainerICI
+from nnunet_ici.trainers import (
+    nnUNetTrainerCATMIL,
+    nnUNetTrainerDICI,
+    nnUNetTrainerDual,
+    nnUNetTrainerICI,
+    nnUNetTrainerLesionWise,
+    nnUNetTrainerPQ,
+)
 from tests import tiny_nnunet
 
 LABELS = {"background": 0, "lesion": 1}
@@ -138,11 +145,12 @@ class PowerCutError(Exception):
 
 
 @pytest.mark.slow
-def test_resume_goes_on_where_the_checkpoint_was(make_trainer):
-    cls = quick(nnUNetTrainerICI)
+@pytest.mark.parametrize("base", [nnUNetTrainerICI, nnUNetTrainerLesionWise, nnUNetTrainerPQ, nnUNetTrainerCATMIL])
+def test_resume_goes_on_where_the_checkpoint_was(make_trainer, base):
+    cls = quick(base)
     whole = make_trainer(cls)
     whole.run_training()
-    taus = whole._compound.threshold.draws
+    taus = whole._compound.draws
 
     killed = make_trainer(cls)
     step, count = killed.train_step, 0
@@ -164,9 +172,9 @@ def test_resume_goes_on_where_the_checkpoint_was(make_trainer):
     resumed.load_checkpoint(os.path.join(killed.output_folder, "checkpoint_latest.pth"))
     assert resumed.current_epoch == 1
     per_epoch = taus // 3
-    assert resumed._compound.threshold.draws == per_epoch > 0
+    assert resumed._compound.draws == per_epoch and (per_epoch > 0) == (base is not nnUNetTrainerCATMIL)
     resumed.run_training()
-    assert resumed._compound.threshold.draws == taus
+    assert resumed._compound.draws == taus
     assert [row["epoch"] for row in read_csv(resumed)] == ["0", "1", "2"]
     assert read_csv(resumed)[0] == first
     assert {len(v) for v in resumed.logger.local_logger.my_fantastic_logging.values()} == {3}
