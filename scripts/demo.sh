@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# From nothing to a table, in one command: a virtual environment, a small synthetic ATLAS, nnU-Net's own trainer and
-# ours for the same few epochs, their ensemble, what each missed, and a report to look at.
+# From nothing to a report, in one command: a virtual environment, a small synthetic ATLAS, nnU-Net's own trainer, two or
+# three of ours for the same few epochs, a threshold chosen for each, and what each of them finds, misses and makes up.
 #
-#   scripts/demo.sh [TRAINER]       TRAINER instead of nnUNetTrainerICI, such as nnUNetTrainerDual
+#   scripts/demo.sh [TRAINER]       beside nnUNetTrainer, nnUNetTrainerICI and nnUNetTrainerLesionWise also TRAINER,
+#                                   such as nnUNetTrainerPQ
 #
 # DEMO names the folder to work in (default: demo, beside this folder; it must not exist, or be from an earlier run, which
 # goes on where it stopped), VENV the virtual environment (default: $DEMO/venv), PYTHON the interpreter to make it with,
-# EPOCHS the length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250), SUBJECTS the size of the data set.
+# EPOCHS the length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250), SUBJECTS the size of the data set,
+# JOBS the number of trainings at a time (default: 1 on a GPU, 2 on a CPU with several cores).
 # The network is small and the training short, so that a laptop can do it: it shows that everything works, and not which
 # loss is better.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-trainer=${1:-nnUNetTrainerICI}
 demo=${DEMO:-$here/demo}
 epochs=${EPOCHS:-5}
 subjects=${SUBJECTS:-20}
@@ -24,8 +25,10 @@ started=$SECONDS
 step() { printf '\n=== %s (%d:%02d) ===\n' "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)); }
 
 if [ "$epochs" = 1 ]; then variant=1epoch; else variant=${epochs}epochs; fi
-baseline=nnUNetTrainer_$variant
-ours=${trainer}_$variant
+trainers=()
+for t in nnUNetTrainer nnUNetTrainerICI nnUNetTrainerLesionWise ${1+"$1"}; do
+  case " ${trainers[*]-} " in *" ${t}_$variant "*) ;; *) trainers+=("${t}_$variant") ;; esac
+done
 
 step "Virtual environment and packages: $venv"
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
@@ -36,18 +39,22 @@ started=$SECONDS
 export nnUNet_raw=$demo/nnUNet_raw nnUNet_preprocessed=$demo/nnUNet_preprocessed nnUNet_results=$demo/nnUNet_results
 mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
 if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
-  device=cuda
+  device=cuda jobs=${JOBS:-1}
 else
-  device=cpu
+  device=cpu jobs=${JOBS:-$(($(nproc) > 1 ? 2 : 1))}
   # Few cores: idle OpenMP threads that spin, and many processes, cost a factor of ten.
   export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1
+  export OMP_NUM_THREADS=$((($(nproc) + jobs - 1) / jobs))
 fi
 export nnUNet_compile=f # a compilation takes longer than these trainings
 nnunet_ici doctor
-python -c "
+python - "${trainers[@]}" <<'PY'
 import sys
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
-find(sys.argv[1])" "$ours" >/dev/null
+
+for name in sys.argv[1:]:
+    find(name)
+PY
 
 step "A synthetic ATLAS: $subjects subjects at 4 mm"
 if [ ! -d "$demo/atlas" ]; then
@@ -63,16 +70,21 @@ if [ ! -f "$nnUNet_preprocessed/Dataset100_ATLAS/nnUNetPlans_small.json" ]; then
   python "$here/scripts/study/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
 fi
 
-models=()
-for t in "$baseline" "$ours"; do
-  step "Training $t on the $device"
-  results=$nnUNet_results/Dataset100_ATLAS/${t}__nnUNetPlans_small__3d_fullres
-  if [ ! -f "$results/fold_0/validation/summary.json" ]; then
-    resume=()
-    [ ! -f "$results/fold_0/checkpoint_final.pth" ] || resume=(--val)
-    nnUNetv2_train 100 3d_fullres 0 -tr "$t" -p nnUNetPlans_small -device "$device" ${resume[@]+"${resume[@]}"}
-  fi
-done
+fold_of() { echo "$nnUNet_results/Dataset100_ATLAS/${1}__nnUNetPlans_small__3d_fullres/fold_0"; }
+train() {
+  [ ! -f "$1/validation/summary.json" ] || return 0
+  local resume=()
+  [ ! -f "$1/checkpoint_final.pth" ] || resume=(--val)
+  mkdir -p "$demo/logs"
+  echo "$2, log in $demo/logs/$2.txt"
+  nnUNetv2_train 100 3d_fullres 0 -tr "$2" -p nnUNetPlans_small -device "$device" --npz ${resume[@]+"${resume[@]}"} \
+    >"$demo/logs/$2.txt" 2>&1 || { tail -n 20 "$demo/logs/$2.txt" >&2; return 255; }
+}
+export -f train
+export demo device
+
+step "Training on the $device, $jobs at a time"
+for t in "${trainers[@]}"; do printf '%s\0%s\0' "$(fold_of "$t")" "$t"; done | xargs -0 -n 2 -P "$jobs" bash -c 'train "$@"' train
 
 # Testing has no masks, as in ATLAS: the subjects held out of the training are predicted.
 step "Prediction of the held-out subjects"
@@ -87,20 +99,26 @@ for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
     for case in json.loads(splits.read_text())[0]["val"]:
         shutil.copyfile(raw / f"{kind}Tr" / f"{case}{ending}", target / f"{case}{ending}")
 PY
-for t in "$baseline" "$ours"; do
-  nnUNetv2_predict -d 100 -i "$demo/held_out/images" -o "$demo/predictions/$t" -c 3d_fullres -f 0 -tr "$t" \
-    -p nnUNetPlans_small -device "$device" --disable_tta -npp 1 -nps 1 --save_probabilities
-  models+=("$t=$demo/predictions/$t")
+models=() training=()
+for t in "${trainers[@]}"; do
+  # The threshold of each model: chosen on one half of its validation cases and judged on the other, in turn.
+  step "Threshold of $t"
+  fold=$(fold_of "$t")
+  [ -f "$demo/rules/$t.json" ] || nnunet_ici tune -gt "$nnUNet_raw/Dataset100_ATLAS/labelsTr" -prob "$fold/validation" --k 2 \
+    --checkpoint -o "$demo/rules/$t.json" >"$demo/logs/tune_$t.txt"
+  for checkpoint in final tuned; do
+    nnUNetv2_predict -d 100 -i "$demo/held_out/images" -o "$demo/predictions/${t}_$checkpoint" -c 3d_fullres -f 0 -tr "$t" \
+      -p nnUNetPlans_small -chk "checkpoint_$checkpoint.pth" -device "$device" --disable_tta -npp 1 -nps 1 \
+      --save_probabilities >"$demo/logs/predict_${t}_$checkpoint.txt" 2>&1
+  done
+  models+=("$t=$demo/predictions/${t}_final" "$t, tuned=$demo/predictions/${t}_tuned")
+  training+=("$t=$fold")
 done
 
-step "Evaluation, with nnU-Net's ensemble of both"
-nnunet_ici evaluate -gt "$demo/held_out/labels" -pred "${models[@]}" --ensemble -o "$demo/evaluation"
+step "Evaluation, at probability 0.5 and at the tuned thresholds"
+nnunet_ici evaluate -gt "$demo/held_out/labels" -pred "${models[@]}" -o "$demo/evaluation"
 
 step "Report"
-training=()
-for t in "$baseline" "$ours"; do
-  training+=("$t=$nnUNet_results/Dataset100_ATLAS/${t}__nnUNetPlans_small__3d_fullres/fold_0")
-done
 nnunet_ici report "$demo/evaluation" --images "$demo/held_out/images" --training "${training[@]}"
 
 step "Done"
@@ -108,4 +126,5 @@ cat <<END
 Report:   $demo/evaluation/report.html
 Tables:   $demo/evaluation/tables.md (also .tex, .csv; cases.csv, instances.csv, summary.json)
 The data are synthetic, the network is small, and the training had $epochs epochs: no evidence for or against a loss.
+The thresholds were chosen on the held-out subjects themselves, as there are so few: see a real data set for tuning.
 END
