@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_ici.instances.cubes import Cubes, check_size, half_widths, spread
+from nnunet_ici.instances.cubes import Cubes, half_widths, spread
+from nnunet_ici.settings import check_size
 
 
 def naive(shape, positions, values, halves):
