@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from nnunet_ici import doctor
 from nnunet_ici.instances import KernelStatus, kernel_status, kernels
+from nnunet_ici.trainers import mixin
 from tests.conftest import ROOT
 from tests.training_step import weights_after_a_step
 
@@ -29,10 +31,11 @@ def _nothing_is_remembered(monkeypatch, tmp_path):
 
 @pytest.fixture
 def small_check(monkeypatch):
-    """One case of the self-check: the interpreter takes its time."""
+    """One small case of the self-check: the interpreter takes its time."""
     from nnunet_ici.instances import self_check
 
     monkeypatch.setattr(self_check, "CASES", ((2, torch.float32, None),))
+    monkeypatch.setattr(self_check, "SHAPES", {2: (9, 20)})
 
 
 @pytest.fixture
@@ -224,6 +227,17 @@ def test_triton_cannot_compile(environment, reason, remedy, expected, tmp_path):
     assert json.loads(done.stdout) == expected
     assert f"plain torch ({reason}" in done.stderr and remedy in done.stderr
     assert done.stderr.count("RuntimeWarning") == 1
+
+
+def test_the_training_log_says_so_once_and_when_it_changes(monkeypatch):
+    statuses = [KernelStatus(True, "fine")] * 3 + [KernelStatus(False, "so", "do")] * 2
+    monkeypatch.setattr(mixin, "kernel_status", lambda device: statuses.pop(0))
+    lines = []
+    trainer = SimpleNamespace(device=torch.device("cuda", 0), _kernels=None, print_to_log_file=lines.append)
+    while statuses:
+        mixin.CompoundLossMixin._log_kernels(trainer)
+    path = "Instances on cuda:0: "
+    assert lines == [f"{path}Triton kernels (fine)", f"{path}plain torch (so); to use the kernels: do"]
 
 
 @pytest.mark.parametrize("status", [KernelStatus(True, "fine"), KernelStatus(False, "so", "do")])

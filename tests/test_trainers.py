@@ -14,6 +14,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_ici.instances import find, kernels
 from nnunet_ici.losses import DICILoss
 from nnunet_ici.trainers import (
     nnUNetTrainerCATMIL,
@@ -142,6 +143,28 @@ def test_a_training_logs_its_terms(make_trainer, configuration, cls):
 
 class PowerCutError(Exception):
     """Stops a training in the middle of an epoch."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not kernels.HAS_TRITON, reason="there is no Triton here")
+def test_a_training_goes_on_where_the_kernels_fail(make_trainer, monkeypatch, tmp_path):
+    from triton.runtime.errors import OutOfResources
+
+    from nnunet_ici.instances import _triton_sums
+
+    class Failing:
+        def __getitem__(self, grid):
+            raise OutOfResources(300_000, 232_448, "shared memory")
+
+    monkeypatch.setattr(_triton_sums, "measure_kernel", Failing())
+    monkeypatch.setattr(find, "uses_kernels", lambda source: kernels.kernel_status(source.x.device).runs)
+    monkeypatch.setattr(kernels, "_statuses", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    trainer = make_trainer(quick(nnUNetTrainerICI), "2d")
+    with pytest.warns(RuntimeWarning, match="OutOfResources") as told:
+        trainer.run_training()
+    assert sum("OutOfResources" in str(warning.message) for warning in told) == 1
+    assert len(read_csv(trainer)) == 3
 
 
 @pytest.mark.slow

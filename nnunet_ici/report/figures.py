@@ -159,7 +159,7 @@ def _bars(axis: Axes, sizes: Mapping[str, Groups], step: float) -> None:
     axis.set_ylabel("false predictions")
     axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axis.margins(y=0.15)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, max(axis.get_ylim()[1], 1))
 
 
 def _ranges_axis(axis: Axes, titles: Sequence[str]) -> None:
