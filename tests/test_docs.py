@@ -28,7 +28,7 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 # Names of trainers that are not ours: nnU-Net's own, an example of a subclass, and one that only the study has.
 OTHER_TRAINERS = {"nnUNetTrainer", "nnUNetTrainerMine", "nnUNetTrainerPublishedICI"}
 # Commands of the shell, and of others, that are not parsed here.
-SHELL = {"cd", "do", "done", "export", "for", "git"}
+SHELL = {"cd", "do", "done", "export", "for", "git", "mkdir"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
 
