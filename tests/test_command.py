@@ -5,11 +5,11 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from nnunet_ici import __version__
 from nnunet_ici.cli import COMMANDS, main
 from nnunet_ici.command import InputError, Problems, check_file
 from nnunet_ici.output import complete_or_absent, replace_files, write_file
@@ -18,7 +18,7 @@ from nnunet_ici.output import complete_or_absent, replace_files, write_file
 def test_version_help_and_no_command(capsys):
     for word in ("--version", "-V"):
         assert main([word]) == 0
-        assert capsys.readouterr().out == f"nnunet_ici {metadata.version('nnunet-ici')}\n"
+        assert capsys.readouterr().out == f"nnunet_ici {__version__}\n"
     for word in ("--help", "-h", "help"):
         assert main([word]) == 0
         assert "convert-atlas  ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data" in capsys.readouterr().out

@@ -53,8 +53,13 @@ def test_the_terminal(folders, capsys):
     assert not any(mark in line for line in lines for mark in ("| ", "**", "##"))
 
 
+def test_surface_distances_are_left_out_by_default(folders):
+    (row, *_) = evaluate(folders).values()
+    assert {name.split(".")[0] for name in row if "." in name} == {"atlas22", "isles", "paper", "detection"}
+
+
 def test_all_outputs_say_the_same(folders):
-    evaluate(folders)
+    evaluate(folders, "--family", *FAMILIES)
     out = folders / "out"
     assert sorted(os.listdir(out)) == OUTPUTS
     metrics = metrics_of(list(FAMILIES), with_probability=False)

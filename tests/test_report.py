@@ -64,7 +64,7 @@ def write(path, array):
 def evaluate(root, models, *extra):
     predictions = [f"{name}={folder}" for name, folder in models.items()]
     arguments = ["-gt", str(root / "gt"), "-pred", *predictions, "-o", str(root / "out"), "-np", "1"]
-    assert main(["evaluate", *arguments, *extra]) == 0
+    assert main(["evaluate", *arguments, "--family", *FAMILIES, *extra]) == 0
     return root / "out"
 
 

@@ -40,20 +40,16 @@ __all__ = [
     "summarise",
 ]
 
-_PARTS = {
+_METRICS = ("average_precision", "dice", "lesion_dice", "lesion_f1", "panoptic_quality")
+_PARTS = dict.fromkeys(_METRICS, "metrics") | {
     "FAMILIES": "families",
     "LabelScheme": "labels",
     "Matching": "matching",
-    "average_precision": "metrics",
     "by_size": "detection",
     "compare": "comparison",
-    "dice": "metrics",
     "evaluate_case": "families",
     "froc": "detection",
-    "lesion_dice": "metrics",
-    "lesion_f1": "metrics",
     "match_instances": "matching",
-    "panoptic_quality": "metrics",
     "read_label_map": "label_maps",
     "read_label_scheme": "labels",
     "read_rows": "summary",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_ici.command import Command, positive
 from nnunet_ici.evaluation.brats import CHALLENGES
-from nnunet_ici.evaluation.families import CONVENTIONS, FAMILIES
+from nnunet_ici.evaluation.families import CONVENTIONS, DEFAULT_FAMILIES, FAMILIES
 
 __all__ = ["main"]
 
@@ -39,9 +39,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--family",
         nargs="+",
         choices=list(FAMILIES),
-        default=list(FAMILIES),
+        default=list(DEFAULT_FAMILIES),
         metavar="FAMILY",
-        help=f"families of metrics: {', '.join(FAMILIES)} (default: all)",
+        help=f"families of metrics: {', '.join(FAMILIES)} (default: all but brats, which takes longer)",
     )
     folds = parser.add_argument_group("a cross-validation, from nnUNet_results, instead of -pred or beside it")
     folds.add_argument(
@@ -63,10 +63,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     brats.add_argument("--brats-dilation", type=int, metavar="N", help="number of dilations instead of the challenge's")
     brats.add_argument(
-        "--brats-smallest",
-        type=float,
-        metavar="MM3",
-        help="smallest volume instead of the challenge's (0: none)",
+        "--brats-smallest", type=float, metavar="MM3", help="smallest volume instead of the challenge's (0: none)"
     )
     parser.add_argument(
         "--ensemble",

@@ -32,7 +32,7 @@ from nnunet_ici.evaluation import metrics
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, BratsScores, brats_scores
 from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
 
-__all__ = ["CONVENTIONS", "FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
+__all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
 
 CONVENTIONS = """\
 A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
@@ -180,6 +180,10 @@ FAMILIES: dict[str, tuple[Metric, ...]] = {
         Metric("brats.false", "false per case", "lower", lambda pair: pair.brats.false, counts=True),
     ),
 }
+
+
+# Surface distances take three times as long as everything else together, so brats is computed on demand.
+DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name != "brats")
 
 
 def metrics_of(families: Sequence[str], with_probability: bool = True) -> list[Metric]:
