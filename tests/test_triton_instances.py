@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from nnunet_ici.instances import KernelStatus, Source, components, find_instances, segments
 from nnunet_ici.instances import find as finding
@@ -13,6 +13,7 @@ from nnunet_ici.instances.table import TableInstances
 from nnunet_ici.losses import BlobLoss, DICILoss, LesionWiseLoss, PQLoss
 from nnunet_ici.losses.found import FoundInstances
 from nnunet_ici.settings import TermSettings
+from tests.launches import Launches
 from tests.terms import TERMS, random_case, tensors
 
 pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
@@ -200,32 +201,6 @@ def test_nan_anywhere_makes_every_term_nan():
         assert all(v.isnan() for v in terms(by_kernels(Source.of_network(logits, target, None), 0.5)).values())
 
 
-class _Launches(TorchDispatchMode):
-    """Lists the operations that would be launches on a GPU."""
-
-    NO_LAUNCH = (
-        "_unsafe_view", "alias", "as_strided", "detach", "empty", "expand", "fill_", "lift_fresh", "new_empty",
-        "permute", "reshape", "select", "slice", "split", "squeeze", "t.", "transpose", "unbind", "unsqueeze", "view",
-    )  # fmt: skip
-    # These wait for the GPU, as the size of their result depends on their values.
-    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "is_nonzero", "equal.")
-
-    def __init__(self):
-        super().__init__()
-        self.names, self.waits = [], []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = str(func).removeprefix("aten.")
-        by_mask = name.startswith("index") and any(
-            isinstance(i, torch.Tensor) and i.dtype == torch.bool for a in args if isinstance(a, list) for i in a
-        )
-        if name.startswith(self.WAITS) or by_mask:
-            self.waits.append(name)
-        elif not name.startswith(self.NO_LAUNCH):
-            self.names.append(name)
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.fixture
 def launches(monkeypatch):
     """Makes a mode that lists launches of torch and of Triton; reading a tensor back is a wait, too."""
@@ -247,7 +222,7 @@ def launches(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "tolist", counted_tolist)
 
     def make():
-        active.append(_Launches())
+        active.append(Launches())
         return active[-1]
 
     return make
