@@ -105,7 +105,7 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         cases=[(case, _case_table(evaluation, case.name)) for case in cases],
         trainings=curves,
         version=__version__,
-        now=datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

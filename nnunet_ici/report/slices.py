@@ -183,7 +183,8 @@ def draw_scene(scene: Scene, scheme: LabelScheme) -> list[DrawnSlice]:
                 {model: project(of_model) for model, of_model in codes.items()},
                 None if scene.image is None else scene.image.mean(axis=0),
             )
-            drawn.append(_draw(projection, scene.geometry, levels, matchings))
+            own_levels = levels if projection.image is None else grey_levels(projection.image)
+            drawn.append(_draw(projection, scene.geometry, own_levels, matchings))
     return drawn
 
 
