@@ -22,7 +22,7 @@ class Plane:
     """A way to cut a volume that lies as :meth:`Geometry.turned` lays it.
 
     Attributes:
-        name: of the slices, such as "axial"; "" for a 2D image, which is not cut.
+        name: name of the slices, such as "axial"; "" for a 2D image, which is not cut.
         axis: axis of (D, H, W) that runs from slice to slice.
         coordinate: name of the position along it, such as "z".
         sides: what lies left, right, above and below: R, L, A, P, S or I; empty where nothing is known.

@@ -104,7 +104,7 @@ def read_background(path: Path, grid: Grid | None) -> npt.NDArray[np.generic]:
 
     Args:
         path: the image.
-        grid: of the ground truth; None where that is not known, and nothing is compared.
+        grid: grid of the ground truth; None if it is not known, then nothing is compared.
 
     Returns:
         (H, W) or (D, H, W), with a last axis for colours.

@@ -64,7 +64,7 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
     Args:
         explained: terms, shares and maps.
         image: grey values of any range, the shape of the maps, or None.
-        geometry: of the label.
+        geometry: geometry of the label.
     """
     background = None
     if image is not None:

@@ -36,7 +36,7 @@ class Panel:
         axis: to draw on.
         window: what is shown.
         inches: width and height of the axis, which is filled.
-        font_size: of the numbers, in points.
+        font_size: size of the numbers, in points.
     """
 
     def __init__(self, axis: Axes, window: Window, inches: tuple[float, float], font_size: float) -> None:

@@ -44,7 +44,7 @@ class Side:
     """The I instances of a label, or of a prediction; instance i has the id i + 1.
 
     Attributes:
-        prefix: of the names: "L" or "P".
+        prefix: first letter of the names: "L" or "P".
         size: int64 (I,), voxels.
         touched: the ids on the other side that each instance shares a voxel with, ascending.
         shares: by term, float64 (I,), what each instance adds to it. A term without shares on this side is missing.
@@ -122,7 +122,7 @@ def explain(
         label: (H, W) or (D, H, W).
         prob: probabilities in [0, 1], the same shape.
         threshold: predicted instances are the components of ``prob >= threshold``; above 0.
-        center_size: of the cubes in voxels, odd; or one for each axis.
+        center_size: edge of the cubes in voxels, odd; or one for each axis.
 
     Returns:
         Terms and shares as of :func:`~nnunet_ici.losses.instance_loss`,

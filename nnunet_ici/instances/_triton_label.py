@@ -233,7 +233,7 @@ def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image
     Args:
         bits: uint8 (N, S).
         parent: int32 (K, N, S), run starts, as :func:`init_kernel` leaves them; overwritten.
-        grid: of the images.
+        grid: grid of the images.
         masks: K.
         per_image: number the components of each image from 1, or those of all images of a mask.
         faces: connect voxels that share a face, and no others.

@@ -33,8 +33,8 @@ class Curves:
     """What is known of one training.
 
     Attributes:
-        name: of the model.
-        folder: of the fold.
+        name: name of the model.
+        folder: folder of the fold.
         terms: each term of the loss, in training and in validation; none for nnU-Net's own trainers.
         loss: in training and in validation.
         dice: nnU-Net's pseudo Dice, for each class.
@@ -108,7 +108,7 @@ def read_curves(name: str, folder: Path) -> Curves:
     """Read the curves of a fold.
 
     Args:
-        name: of the model.
+        name: name of the model.
         folder: holds ``training_log_*.txt``, one for each time the training was started, or ``terms_ici.csv``.
 
     Raises:

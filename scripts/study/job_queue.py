@@ -59,7 +59,7 @@ class Queue:
         work: the folder, outside of the repository.
         machine: id of this machine.
         results: where results go.
-        threads: of each run, on the CPU.
+        threads: number of threads of each run, on the CPU.
     """
 
     work: Path
