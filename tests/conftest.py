@@ -28,7 +28,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 @pytest.fixture(autouse=True, scope="session")
 def _a_faster_interpreter() -> None:
     """Triton's interpreter scans element by element in Python, sums and products apart, of which it knows that NumPy
-    has them. NumPy has running maxima as well."""
+    has them. NumPy has running maxima as well. The private parts patched here were tried with Triton 3.8.0."""
     if os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None:
         return
     import triton.language as tl
