@@ -61,12 +61,25 @@ def _in_processes(
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C until the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Hold back Ctrl-C until the end of the block, and keep it from the processes that are started there.
+
+    The mask, which these processes inherit, is that of this thread alone. Another thread may take the signal, and
+    Python then interrupts the main thread all the same, so its handler is replaced too.
+    """
+    held: list[int] = []
+    # Handlers are those of the main thread; None is one that is not Python's.
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+            if held:
+                signal.raise_signal(signal.SIGINT)
 
 
 def _end_with_parent() -> None:
