@@ -58,7 +58,8 @@ def dice(label: Array, prediction: Array) -> float:
         0.6666666666666666
     """
     label, prediction = _masks(label, prediction)
-    return dice_of_counts(np.count_nonzero(label & prediction), np.count_nonzero(label), np.count_nonzero(prediction))
+    shared, *sizes = (int(np.count_nonzero(mask)) for mask in (label & prediction, label, prediction))
+    return dice_of_counts(shared, *sizes)
 
 
 def dice_of_counts(shared: int, label: int, predicted: int) -> float:

@@ -64,7 +64,7 @@ def _percentile95(distances: FloatArray, areas: FloatArray) -> float:
     """The distance below which 95 % of the area lie."""
     order = np.lexsort((areas, distances))
     shares = np.cumsum(areas[order]) / np.sum(areas[order])
-    return float(distances[order][min(np.searchsorted(shares, 0.95), shares.size - 1)])
+    return float(distances[order][min(int(np.searchsorted(shares, 0.95)), shares.size - 1)])
 
 
 def _corner_codes(mask: BoolArray) -> npt.NDArray[np.uint8]:
