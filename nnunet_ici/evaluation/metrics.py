@@ -89,7 +89,8 @@ def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0
         0.5
     """
     label, prediction = _masks(label, prediction)
-    return abs(np.count_nonzero(label) - np.count_nonzero(prediction)) * voxel_volume
+    voxels = abs(int(np.count_nonzero(label)) - int(np.count_nonzero(prediction)))
+    return float(voxels * voxel_volume)
 
 
 def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> float:
