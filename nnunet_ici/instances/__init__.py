@@ -1,9 +1,9 @@
-"""Instances: the connected components of label and prediction, which of them touch, and sums over them.
+"""Instances: the connected components of label and prediction, the pairs that overlap, and sums over instances.
 
-:func:`find_instances` finds the instances of a mini-batch and sums over their parts, differentiably, in plain torch or
-in Triton. :func:`label_components` labels the components of binary images.
+:func:`find_instances` finds the instances of a mini-batch and computes differentiable sums over them, in plain torch or
+in Triton. :func:`label_components` labels the connected components of binary images.
 
-The names are loaded on demand: evaluation and converters label with cc3d alone, and need not wait for torch.
+Names are loaded on demand: evaluation and converters need cc3d only and do not import torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Drawing cubes at the centers of instances, and counting what each of them covers, in Triton.
+"""Cubes at the centers of instances, and the number of voxels in which each of them ranks highest, in Triton.
 
-Cubes have an order: over each voxel the one of the highest rank counts. Ranks are 1..I; ``order`` int64 (I,) names the
-cube of each rank, ascending, the Z label instances first (0..Z - 1), then the M predicted ones.
+Ranks are 1..I. ``order`` int64 (I,) holds the cube of each rank in ascending order; cubes 0..Z - 1 are the label
+instances, cubes Z..Z + M - 1 the predicted instances.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nnunet_ici.instances.cubes import Cubes, spread
 
 __all__ = ["LARGEST_CUBE", "cover_counts"]
 
-COUNT_BITS = tl.constexpr(21)  # three numbers of voxels of one cube share an int64
+COUNT_BITS = tl.constexpr(21)  # the three voxel counts of a cube are packed into one int64
 LARGEST_CUBE = 2**21 - 1  # voxels
 LANES = 1024
 
@@ -28,9 +28,10 @@ def draw_kernel(
     image_ptr, center_ptr, order_ptr, rank_ptr, in_label_ptr, in_pred_ptr, labels, depth, height, width,
     HALF_Z: tl.constexpr, HALF_Y: tl.constexpr, HALF_X: tl.constexpr, NDIM: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """One cube: its rank into rank int32 (N, S), where none higher is, and 1 into in_label or in_pred uint8 (N, S).
+    """Draw one cube per program, clipped at the image border.
 
-    All three zero beforehand. depth is 1 and HALF_Z 0 in 2D. Cubes are clipped at the border.
+    rank int32 (N, S) becomes the maximum of the ranks; in_label or in_pred, uint8 (N, S), becomes 1. All three must be
+    zero before the launch. In 2D depth is 1 and HALF_Z is 0.
     """
     rank = tl.program_id(0)
     cube = tl.load(order_ptr + rank)
@@ -60,15 +61,17 @@ def draw_kernel(
 
 @triton.jit
 def voxels_in(depth, height, width):
-    """int64: voxels of an image."""
+    """Number of voxels of an image, int64."""
     return tl.full((), 1, tl.int64) * depth * height * width
 
 
 @triton.jit
 def count_kernel(rank_ptr, in_label_ptr, in_pred_ptr, count_ptr, size, LANES: tl.constexpr):
-    """count int64 (I + 1,), zero beforehand: for each rank, of the voxels where it is the highest, how many lie in
-    cubes of predicted but not of label instances, in cubes of label instances, and in cubes of predicted instances,
-    packed."""
+    """Count the voxels in which each rank is the highest, into count int64 (I + 1,), which must be zero.
+
+    Three counts are packed into each element: the voxels in cubes of predicted but not of label instances, in cubes of
+    label instances, and in cubes of predicted instances.
+    """
     at = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     rank = tl.load(rank_ptr + at, mask=at < size, other=0)
     if tl.max(rank) == 0:
@@ -83,15 +86,17 @@ def count_kernel(rank_ptr, in_label_ptr, in_pred_ptr, count_ptr, size, LANES: tl
 def cover_counts(
     images: Sequence[int], labels: Cubes, preds: Cubes, order: Tensor, halves: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The launcher of the kernels: arguments and results are those of
-    :func:`nnunet_ici.instances.cubes.cover_counts`. Cubes have :data:`LARGEST_CUBE` voxels at most."""
+    """Launch the kernels; same arguments and results as :func:`nnunet_ici.instances.cubes.cover_counts`.
+
+    Cubes may have up to :data:`LARGEST_CUBE` voxels.
+    """
     cubes = labels + preds
     size = math.prod(images)
     buffer = torch.zeros(6 * size, dtype=torch.uint8, device=order.device)
     rank, in_label, in_pred = buffer[: 4 * size].view(torch.int32), buffer[4 * size : 5 * size], buffer[5 * size :]
     covered = torch.zeros(len(order) + 1, dtype=torch.int64, device=order.device)
     if len(order):
-        # Very many cubes are drawn as their centers and spread afterwards, which takes the same time for any number.
+        # Of very many cubes only the centers are drawn, then spread, at a cost that does not depend on their number.
         many = len(order) * math.prod(2 * half + 1 for half in halves) > 4 * size
         z, y, x = (0, *([0] * len(halves) if many else halves))[-3:]
         draw_kernel[(len(order),)](

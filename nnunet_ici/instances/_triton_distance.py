@@ -1,4 +1,4 @@
-"""One axis of the exact distance transform in Triton: a minimum over each line, for every place on it."""
+"""One axis of the exact distance transform in Triton: for every voxel, a minimum over its line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 __all__ = ["along_lines"]
 
-PLACES = 16  # of a line in a program
-LANES = 64  # lines side by side in a program
+PLACES = 16  # voxels along a line, per program
+LANES = 64  # adjacent lines, per program
 
 
 @triton.jit
@@ -32,7 +32,7 @@ def lines_kernel(line_ptr, out_ptr, length, inner, place_blocks, PLACES: tl.cons
 
 
 def along_lines(lines: Tensor) -> Tensor:
-    """The kernel's launcher: int64 (outer, length, inner) on CUDA, not empty, to the same shape."""
+    """Launch the kernel on int64 (outer, length, inner), on CUDA and not empty; returns the same shape and dtype."""
     outer, length, inner = lines.shape
     lines = lines.contiguous()
     nearest = torch.empty_like(lines)

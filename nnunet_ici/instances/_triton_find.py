@@ -1,9 +1,14 @@
-"""Instances and sums over them on CUDA: the Triton kernels, their allocations, grids and arguments.
+"""Instances and sums over them on CUDA: buffers, grids and launches of the Triton kernels.
 
-One pass over the outputs tells foreground from background and starts the runs; runs are joined and numbered; the
-numbers of instances are read back, which is the only synchronisation; one pass measures the instances and lists where
-overlaps begin, one keeps each touching pair once; and one pass sums each voxel map. The derivative by the value of a
-voxel is a constant of the instances that it lies in, so the backward of a sum is one pass that gathers it.
+The steps are:
+
+1. One pass over the network outputs separates foreground from background and finds the run starts.
+2. Runs are joined, and components are numbered.
+3. The numbers of instances are copied to the host, which is the only host synchronization.
+4. One pass measures the instances and lists where overlaps begin; another removes repeated pairs.
+5. One pass sums each voxel map.
+
+All voxels of an instance part share one gradient, so the backward of a sum is a single gather pass.
 """
 
 from __future__ import annotations
@@ -30,21 +35,21 @@ from nnunet_ici.instances.source import Source
 
 __all__ = ["TritonInstances"]
 
-LANES = 256  # candidates of a program
-PROB_UNIT = 2.0**32  # integers are sums in parts of it: 2^31 voxels of 1 fit into 63 bits
-MAP_UNIT = 2.0**24  # of other voxel maps: 2^31 voxels of 100 fit
+LANES = 256  # candidates per program
+PROB_UNIT = 2.0**32  # scale of integer sums of probabilities: 2^31 voxels of value 1 fit into 63 bits
+MAP_UNIT = 2.0**24  # scale for other voxel maps: 2^31 voxels of value 100 fit
 
 
 @dataclass(frozen=True, eq=False)
 class _Labelled:
-    """The labelled images, as the kernels read them: Z label and M predicted instances in N images of S voxels.
+    """The labelled images in the layout of the kernels: Z label and M predicted instances in N images of S voxels.
 
     Attributes:
         grid: grid of the programs.
-        classes: F.
-        bits: uint8 (N, S): 1 on the label, 2 in the prediction.
-        parent: int32 (2, N, S), numbered.
-        labels, preds: Z and M.
+        classes: number of classes F.
+        bits: uint8 (N, S), sum of 1 on the label and 2 in the prediction.
+        parent: int32 (2, N, S), numbered by :func:`~nnunet_ici.instances._triton_label.number_roots`.
+        labels, preds: numbers of instances Z and M.
     """
 
     grid: Grid
@@ -55,7 +60,7 @@ class _Labelled:
     preds: int
 
     def table(self, rows: int) -> tuple[Tensor, Tensor]:
-        """int64 (rows, Z + 1) and (rows, M + 1), zero."""
+        """Zero tables for label and predicted instances, int64 (rows, Z + 1) and (rows, M + 1)."""
         counts = (self.labels + 1, self.preds + 1)
         label, pred = self.bits.new_zeros(rows * sum(counts), dtype=torch.int64).split([rows * n for n in counts])
         return label.reshape(rows, -1), pred.reshape(rows, -1)
@@ -65,9 +70,10 @@ class TritonInstances(Instances):
     """The instances of a source on CUDA.
 
     Args:
-        source: probabilities or logits, and a target; :func:`~nnunet_ici.instances.find.uses_kernels` must hold.
-        threshold: predicted instances are the components of ``p >= threshold``; above 1 there are none.
-        block: voxels of a tile, a power of 2.
+        source: probabilities or logits, and a target, for which :func:`~nnunet_ici.instances.find.uses_kernels` is
+            True.
+        threshold: threshold of the predicted instances, the components of ``p >= threshold``; above 1 there are none.
+        block: voxels per tile, a power of 2.
     """
 
     def __init__(self, source: Source, threshold: float, block: int = BLOCK) -> None:
@@ -80,11 +86,11 @@ class TritonInstances(Instances):
         self.prob = PartSums(*parts)
 
     def _label(self, threshold: float, block: int) -> tuple[Tensor, Tensor, int]:
-        """Tell the foreground, label it, and read the numbers of instances back.
+        """Find the foreground, label it, and copy the numbers of instances to the host.
 
         Returns:
-            int64 (3, N, tiles), of :func:`~nnunet_ici.instances._triton_label.number_roots`; int32 (1,), 1 if there is
-            a NaN among the probabilities; and the number of places where an overlap begins.
+            int64 (3, N, tiles) from :func:`~nnunet_ici.instances._triton_label.number_roots`; int32 (1,), 1 if any
+            probability is NaN; and the number of voxels at which an overlap begins.
         """
         source = self.source
         x, target = source.x.contiguous(), source.target.contiguous()
@@ -114,12 +120,12 @@ class TritonInstances(Instances):
         )
         end = labelling.number_roots(bits, parent, grid, masks=2, per_image=False)
         last = end[:, -1, -1]
-        labels, preds, candidates = last.diff(prepend=last.new_zeros(1)).tolist()  # the synchronisation
+        labels, preds, candidates = last.diff(prepend=last.new_zeros(1)).tolist()  # host synchronization
         self._labelled = _Labelled(grid, source.classes, bits, parent, labels, preds)
         return end, nan, candidates
 
     def _measure(self, end: Tensor, candidates: int) -> None:
-        """Sizes, centers and images of the instances, and the pairs that touch."""
+        """Compute sizes, coordinate sums and images of the instances, and the pairs that touch."""
         found = self._labelled
         grid, device = found.grid, found.bits.device
         self._label_table, self._pred_table = found.table(sums.IMAGE.value + 1)
@@ -176,7 +182,7 @@ class TritonInstances(Instances):
 
 
 class _Sums(torch.autograd.Function):
-    """Sums of x over the parts of instances, float64 as :class:`PartSums` has them, and 0 or NaN, as ``nan`` says."""
+    """Sums of x in the order of :class:`PartSums`, float64; and a scalar that is NaN if ``nan`` is set, else 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, found: _Labelled, mode: int, unit: float, nan: Tensor) -> tuple[Tensor, ...]:

@@ -1,7 +1,6 @@
-"""How Triton programs divide a batch of images: each takes a tile of one image, a few rows of up to 64 voxels.
+"""The grid of Triton programs over a batch of images: one program per tile, a few rows of up to 64 voxels.
 
-Two-dimensional tiles need no division to know a voxel's coordinates, and a run of voxels along a row is a scan along an
-axis.
+In two-dimensional tiles a voxel's coordinates need no division, and a run of voxels in a row is a scan along one axis.
 """
 
 from __future__ import annotations
@@ -15,17 +14,20 @@ from triton import knobs
 __all__ = ["BLOCK", "Grid", "rank_in_tile", "tile_of", "voxels_of"]
 
 WARPS = 1
-BLOCK = 1024 if knobs.runtime.interpret else 128  # voxels of a tile; the interpreter's cost is per program
+BLOCK = 1024 if knobs.runtime.interpret else 128  # voxels per tile; the interpreter's cost is per program
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How the programs divide images of a given shape.
+    """Division of images of a given shape into tiles.
 
     Attributes:
-        images: N.
-        shape: (H, W) or (D, H, W).
-        block: voxels of a tile, a power of 2.
+        images: number of images N.
+        shape: shape of one image, (H, W) or (D, H, W).
+        block: voxels per tile, a power of 2.
+
+    Raises:
+        ValueError: if an image is too large for int32 indices, at about 2^31 voxels.
     """
 
     images: int
@@ -38,33 +40,33 @@ class Grid:
 
     @property
     def voxels(self) -> int:
-        """S, of one image."""
+        """S, the number of voxels per image."""
         return self.rows * self.shape[-1]
 
     @property
     def rows(self) -> int:
-        """Of one image."""
+        """Number of rows per image."""
         return self.shape[0] * (self.shape[1] if len(self.shape) == 3 else 1)
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Rows and voxels in a row of a tile."""
+        """Rows per tile, and voxels per tile row."""
         width = min(64, self.block, triton.next_power_of_2(self.shape[-1]))
         return self.block // width, width
 
     @property
     def chunks(self) -> int:
-        """Tiles side by side along a row."""
+        """Number of tiles side by side along a row."""
         return -(-self.shape[-1] // self.tile[1])
 
     @property
     def tiles(self) -> int:
-        """Of one image."""
+        """Number of tiles per image."""
         return -(-self.rows // self.tile[0]) * self.chunks
 
     @property
     def options(self) -> dict[str, int]:
-        """The arguments that every kernel over tiles takes."""
+        """The arguments shared by all kernels over tiles."""
         rows, width = self.tile
         return {
             "tiles": self.tiles,
@@ -80,7 +82,7 @@ class Grid:
 
 @triton.jit
 def tile_of(tiles, chunks, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """The program's image, tile, row (ROWS, 1), x (1, WIDTH), first x, and which of its voxels exist."""
+    """The program's image, tile, row (ROWS, 1), x (1, WIDTH), first x, and whether each voxel lies in the image."""
     program = tl.program_id(0)
     image = program // tiles
     tile = program % tiles
@@ -92,12 +94,12 @@ def tile_of(tiles, chunks, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr)
 
 @triton.jit
 def voxels_of(rows, width):
-    """Voxels of an image, int64. (Triton makes an argument of value 1 a constant, which has no ``.to``.)"""
+    """Number of voxels of an image, int64. (Triton turns an argument of value 1 into a constant, without ``.to``.)"""
     return tl.full((), 1, tl.int64) * rows * width
 
 
 @triton.jit
 def rank_in_tile(flags):
-    """How many flags come before, and at, each element of the tile, row by row: (ROWS, WIDTH) int32, from 1."""
+    """Inclusive count of the flags up to each element of the tile, row by row: (ROWS, WIDTH) int32."""
     flat = tl.reshape(flags.to(tl.int32), (flags.shape[0] * flags.shape[1],))
     return tl.reshape(tl.cumsum(flat, 0), (flags.shape[0], flags.shape[1]))

@@ -1,16 +1,16 @@
-"""Connected components in Triton: union-find over runs, to convergence, for a whole batch of masks in each launch.
+"""Connected components in Triton: union-find over runs until convergence, a whole batch of masks per launch.
 
-A program works on a tile of an image, a few rows of up to 64 voxels. Each run of foreground voxels of a tile row begins
-as one tree. Trees of touching runs are hooked with atomic minima, from voxels where a contact begins only, then
-flattened; the roots, which are the first voxels of their components, are counted and numbered. What holds no foreground
-is read once, a byte a voxel, and never touched again.
+One program handles one tile of an image, a few rows of up to 64 voxels. Every run of foreground voxels in a tile row
+starts as one tree. Trees of touching runs are hooked with atomic minima, only from voxels at which a contact begins.
+Then the trees are flattened, and their roots, the first voxels of the components, are counted and numbered. Tiles
+without foreground are read only as bits, one byte per voxel.
 
 Union with atomic minima follows Playne & Hawick (TPDS 2018) and Komura (2015); the survey by Allegretti et al. (TPDS
 2020) compares such labellings.
 
-Layouts: bits uint8 (N, S), one bit for each of K = 1 or 2 masks of N images of S voxels; parent int32 (K, N, S),
-indices within the image, written on the foreground only: first the parent of each voxel, in the end the root of each
-voxel, and at a root ``-id``. Indices within an image are int32, addresses int64.
+Layouts: bits uint8 (N, S), one bit for each of K = 1 or 2 masks of N images of S voxels. parent int32 (K, N, S),
+indices within the image, defined on the foreground only: first the parent of each voxel, finally its root, and ``-id``
+at the roots. Indices within an image are int32, addresses int64.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _larger(a, b):
 
 @triton.jit
 def run_start(foreground, row, x, first_x, width):
-    """The voxel at which the run of each foreground voxel begins, within the tile: (ROWS, WIDTH) int32."""
+    """First voxel of the run of each foreground voxel within the tile: (ROWS, WIDTH) int32."""
     after_gap = tl.where(foreground, first_x, x + 1)
     return row * width + tl.associative_scan(after_gap, 1, _larger)
 
@@ -42,7 +42,7 @@ def init_kernel(
     bits_ptr, parent_ptr, images, tiles, chunks, height, rows, width,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr,
 ):  # fmt: skip
-    """parent = start of the voxel's run in its tile row."""
+    """parent = first voxel of the run in the tile row."""
     image, _, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -69,8 +69,9 @@ def _find(parent_ptr, node, active):
 def _unite(parent_ptr, a, b, active):
     """Join the trees of a and b where active.
 
-    The larger root is hooked to the smaller one. Where another program was faster and had hooked it already, what the
-    atomic returns is that other parent, which is to be joined as well. A stale read costs a turn, never a wrong tree.
+    The larger root is hooked to the smaller one. If another program has already hooked it, the atomic returns the
+    parent set by that program, which is then joined as well. A stale read costs an iteration, but the tree stays
+    correct.
     """
     while tl.max(active.to(tl.int32)) > 0:
         a = _find(parent_ptr, a, active)
@@ -88,12 +89,12 @@ def _join_row(
     bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size,
     MASKS: tl.constexpr, FACES: tl.constexpr,
 ):  # fmt: skip
-    """Join the voxels of a row with the three of another row that each of them touches, other - 1 to other + 1; with
-    FACES with the middle one alone."""
+    """Join each voxel with its three neighbours other - 1, other and other + 1 in another row; with FACES only with
+    ``other``."""
     straight = tl.load(bits_ptr + other, mask=there, other=0).to(tl.int32)
     before = tl.load(bits_ptr + other - 1, mask=there & (x > 0), other=0).to(tl.int32)
     after = tl.load(bits_ptr + other + 1, mask=there & (x < width - 1), other=0).to(tl.int32)
-    # Only where a contact begins: every later voxel of the same two runs would join the same trees again.
+    # Only where a contact begins: later voxels of the same two runs would join the same trees again.
     joins_straight = bits & straight & ~(left & before)
     joins_before = bits & before & ~straight & ~left
     joins_after = bits & after & ~straight & ~right
@@ -110,8 +111,10 @@ def union_kernel(
     bits_ptr, parent_ptr, images, tiles, chunks, height, rows, width,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr, NDIM: tl.constexpr, FACES: tl.constexpr,
 ):  # fmt: skip
-    """Join each run with the runs it touches in the 1 (2D) or 4 (3D; 2 with FACES) rows before its own, and across tile
-    borders."""
+    """Join each run with the runs that it touches across tile borders and in the preceding adjacent rows.
+
+    These are 1 row in 2D, 4 rows in 3D, and 2 rows in 3D with FACES.
+    """
     image, _, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -150,8 +153,11 @@ def flatten_kernel(
     bits_ptr, parent_ptr, count_ptr, images, tiles, chunks, height, rows, width,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr,
 ):  # fmt: skip
-    """parent = root; count (K, N, tiles) = roots in each tile. With two masks a third row counts, in each tile, the
-    voxels at which an overlap of both begins along x: the candidates for touching pairs."""
+    """parent = root; count (K, N, tiles) = roots in each tile.
+
+    With two masks, a third row counts the voxels of each tile at which an overlap of both masks begins along x. They
+    are the candidates for touching pairs.
+    """
     image, tile, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -176,7 +182,7 @@ def flatten_kernel(
 
 @triton.jit
 def overlap_begins(bits_ptr, bits, voxel, x, first_x):
-    """Where a row of the tile begins to lie in both masks."""
+    """Whether a run of voxels in both masks begins at a voxel, within the tile row."""
     both = bits == 3
     left = tl.load(bits_ptr + voxel - 1, mask=both & (x > first_x), other=0).to(tl.int32)
     return both & (left != 3)
@@ -187,7 +193,7 @@ def number_kernel(
     bits_ptr, parent_ptr, count_ptr, end_ptr, images, tiles, chunks, height, rows, width,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr, PER_IMAGE: tl.constexpr,
 ):  # fmt: skip
-    """At each root, parent = -id. Ids go on from tile to tile, of one image, or of all images of the mask."""
+    """At each root, parent = -id. Ids are consecutive over the tiles of an image, or of all images of a mask."""
     image, tile, row, x, _, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -206,8 +212,7 @@ def number_kernel(
 
 @triton.jit
 def id_at(parent_ptr, voxel, foreground):
-    """The id of each foreground voxel, from parents within its image that are numbered; 0 elsewhere. And where the
-    roots are."""
+    """The id of each foreground voxel, 0 elsewhere, and whether it is a root; parent_ptr at the image, numbered."""
     root = tl.load(parent_ptr + voxel, mask=foreground, other=0)
     is_root = foreground & (root < 0)
     numbered = tl.load(parent_ptr + root, mask=foreground & (root >= 0), other=0)
@@ -228,19 +233,19 @@ def ids_kernel(
 
 
 def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image: bool, faces: bool = False) -> Tensor:
-    """Join runs, flatten, and number the components. Nothing is read back to the host.
+    """Join runs, flatten the trees, and number the components, without host synchronization.
 
     Args:
         bits: uint8 (N, S).
-        parent: int32 (K, N, S), run starts, as :func:`init_kernel` leaves them; overwritten.
+        parent: int32 (K, N, S), run starts from :func:`init_kernel`; overwritten.
         grid: grid of the images.
-        masks: K.
-        per_image: number the components of each image from 1, or those of all images of a mask.
-        faces: connect voxels that share a face, and no others.
+        masks: number of masks K, 1 or 2.
+        per_image: whether to number the components of each image from 1, or consecutively over all images of a mask.
+        faces: whether to connect only voxels that share a face (an edge in 2D).
 
     Returns:
-        int64 (K, N, tiles), with K + 1 rows for two masks: the inclusive sums, over all of the table in its order, of
-        the components that begin in each tile; in the last row of the candidates of :func:`overlap_begins`.
+        int64 (1, N, tiles) for one mask, (3, N, tiles) for two: inclusive cumulative sum, over the flattened table, of
+        the number of roots in each tile. The third row continues it with the candidates of :func:`overlap_begins`.
     """
     n = (grid.images * grid.tiles,)
     fixed = {**grid.options, "MASKS": masks}
@@ -255,18 +260,18 @@ def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image
 def label_triton(mask: Tensor, faces: bool = False, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """Label the components of a batch of binary images on a CUDA device.
 
-    The same ids come out at every run: they follow the first voxels of the components, tile by tile.
+    Ids are deterministic: they follow the first voxels of the components, tile by tile.
 
     Args:
         mask: bool (B, H, W) or (B, D, H, W), at least one voxel.
-        faces: connect voxels that share a face (an edge in 2D), and no others; else with full connectivity.
-        block: voxels of a tile, a power of 2.
+        faces: whether to connect only voxels that share a face (an edge in 2D), instead of full connectivity.
+        block: voxels per tile, a power of 2.
 
     Returns:
-        int32 ids, the shape of ``mask``, 0 = background, 1..n in each image; int64 counts (B,).
+        int32 ids, same shape as ``mask``, 0 for background, 1..n per image; and int64 counts (B,).
 
     Raises:
-        ValueError: for images of 2^31 voxels or more.
+        ValueError: if an image is too large, see :class:`~nnunet_ici.instances._triton_grid.Grid`.
     """
     grid = Grid(len(mask), tuple(mask.shape[1:]), block)
     bits = mask.contiguous().view(torch.uint8)

@@ -1,7 +1,7 @@
-"""Reading network outputs in Triton, and the way back: what is foreground, and the gradient of sums over instances.
+"""Network outputs in Triton: classification into foreground and background, and the gradient of instance sums.
 
-What is read as x is one of: probabilities or any other voxel map (MODE 0, (B, F, S)), logits of regions (MODE 1,
-(B, F, S)) or logits of classes with a background (MODE 2, (B, F + 1, S)). Image b * F + f is class f of sample b.
+The input x holds probabilities or another voxel map (MODE 0, (B, F, S)), logits of regions (MODE 1, (B, F, S)), or
+logits of classes with a background (MODE 2, (B, F + 1, S)). Image b * F + f is class f of sample b.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MODES = {"none": 0, "sigmoid": 1, "softmax": 2}
 
 @triton.jit
 def normalizer(x_ptr, size, voxel, mask, CLASSES: tl.constexpr):
-    """The largest logit of each voxel and the sum of exp(logit - largest); x_ptr at the sample."""
+    """Largest logit of each voxel, and sum of exp(logit - largest); x_ptr points to the sample."""
     largest = tl.load(x_ptr + voxel, mask=mask, other=0).to(tl.float32)
     total = tl.full(voxel.shape, 1, tl.float32)
     for c in range(1, CLASSES):
         logit = tl.load(x_ptr + c * size + voxel, mask=mask, other=0).to(tl.float32)
-        # A NaN must come out wherever it lies. maximum drops it, so it enters the sum.
+        # A NaN in any channel must propagate. maximum drops it, the sum keeps it.
         new = tl.maximum(largest, logit)
         total = total * tl.exp(largest - new) + tl.exp(logit - new)
         largest = new
@@ -33,7 +33,7 @@ def normalizer(x_ptr, size, voxel, mask, CLASSES: tl.constexpr):
 
 @triton.jit
 def probability(x_ptr, size, voxel, mask, f, largest, total, MODE: tl.constexpr):
-    """p of class f, float32; x_ptr at the sample. ``largest`` and ``total`` are read for a softmax only."""
+    """p of class f, float32; x_ptr points to the sample. ``largest`` and ``total`` are used for a softmax only."""
     if MODE == 2:
         logit = tl.load(x_ptr + (f + 1) * size + voxel, mask=mask, other=0).to(tl.float32)
         p = tl.exp(logit - largest) / total
@@ -50,10 +50,14 @@ def classify_kernel(
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MODE: tl.constexpr, CLASSES: tl.constexpr,
     BY_CLASS: tl.constexpr, TARGETS: tl.constexpr, HAS_MASK: tl.constexpr, HAS_IGNORE: tl.constexpr,
 ):  # fmt: skip
-    """bits (N, S): 1 on the label, 2 where p >= tau, 0 on ignored voxels. parent (2, N, S): run starts. nan: 1 if p is
-    NaN anywhere, else left alone. A program for each tile of each sample; CLASSES is F.
+    """Classify the voxels of all classes and find the run starts. One program per tile and sample; CLASSES is F.
 
-    target: (B, 1, S) labels, or BY_CLASS (B, TARGETS, S), of which channel F marks ignored voxels if there is one.
+    Args:
+        target: label map (B, 1, S), or with BY_CLASS (B, TARGETS, S), where a channel F marks ignored voxels.
+        mask: (B, 1, S), 0 for ignored voxels, if HAS_MASK.
+        bits: written, (N, S): sum of 1 on the label and 2 where p >= tau; 0 for ignored voxels.
+        parent: written, (2, N, S): run starts, on the foreground only.
+        nan: set to 1 if any p is NaN, otherwise unchanged.
     """
     sample, _, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
@@ -101,7 +105,7 @@ def classify_kernel(
 def _gradient_by_p(
     bits_ptr, parent_ptr, label_grad_ptr, pred_grad_ptr, images, image, size, voxel, exists, labels, preds
 ):
-    """The derivative by the map's value of one class, at each voxel of the tile."""
+    """Gradient with respect to the map (p or another voxel map) of one class, at each voxel of the tile."""
     bits = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0)
     grad = tl.full(voxel.shape, 0, tl.float32)
     if tl.max(bits.to(tl.int32)) > 0:
@@ -121,11 +125,14 @@ def gradient_kernel(
     tiles, chunks, height, rows, width,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MODE: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """grad: the shape and dtype of x. A program for each tile of each sample; x is read where its gradient is not 0.
+    """Gradient with respect to x. One program per tile and sample; x is read only where the gradient is not 0.
 
     Args:
-        label_grad: float32 (2, Z + 1), by the sums over label instances, and over their parts in predicted ones.
-        pred_grad: float32 (2, M + 1), by the sums over predicted instances, and over their parts off the label.
+        label_grad: float32 (2, Z + 1), gradients with respect to the sums over label instances, and over their parts
+            in predicted instances.
+        pred_grad: float32 (2, M + 1), gradients with respect to the sums over predicted instances, and over their parts
+            outside the label.
+        grad: written, same shape and dtype as x.
     """
     sample, _, row, x, _, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
@@ -158,7 +165,7 @@ def gradient_kernel(
                 labels, preds,
             )  # fmt: skip
             mean += by_p * probability(x_ptr, size, voxel, some, f, largest, total, MODE)
-        # The background is channel 0: only the normalizer depends on it.
+        # The background is channel 0 and enters the normalizer only.
         of_background = -mean * probability(x_ptr, size, voxel, some, -1, largest, total, MODE)
         of_background = tl.where(some, of_background, 0)
         tl.store(grad_ptr + voxel, of_background.to(grad_ptr.dtype.element_ty), mask=exists)

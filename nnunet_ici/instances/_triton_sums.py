@@ -1,8 +1,8 @@
-"""Sums over the parts of instances in Triton, and the pairs that touch.
+"""Sums over instances and their parts in Triton, and the pairs that touch.
 
-Sums are kept as integers: integer additions commute, so that atomics give the same sums at every run, and none is lost
-in a large component. Tables are int64 (rows, count + 1), one for label and one for predicted instances; column 0 stays
-empty.
+Sums are accumulated as integers: integer addition is associative, so atomics give deterministic sums, and small values
+are not lost in large components. Tables are int64 (rows, count + 1), one for label and one for predicted instances;
+column 0 is unused.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from nnunet_ici.instances._triton_outputs import normalizer, probability
 
 __all__ = ["COORDINATE", "IMAGE", "PART", "WHOLE", "measure_kernel", "pairs_kernel", "sums_kernel"]
 
-# Rows of the tables: first what is summed over whole instances, and over their parts in predicted instances (label
-# instances) or off the label (predicted instances).
+# Rows of the tables. WHOLE sums over instances; PART over the part of a label instance in predicted instances, or of a
+# predicted instance outside the label.
 WHOLE = tl.constexpr(0)
 PART = tl.constexpr(1)
 COORDINATE = tl.constexpr(2)  # sums of the coordinates, one row for each axis
@@ -26,7 +26,7 @@ IMAGE = tl.constexpr(5)
 
 @triton.jit
 def _add(table_ptr, columns, at, mask, whole, part, z, y, x, AXES: tl.constexpr):
-    """Add to the rows of the table, at one column or a tile of them."""
+    """Add to the rows of the table, in one column or in a tile of columns."""
     tl.atomic_add(table_ptr + at, whole.to(tl.int64), mask=mask, sem="relaxed")
     tl.atomic_add(table_ptr + PART * columns + at, part.to(tl.int64), mask=mask, sem="relaxed")
     if AXES == 3:
@@ -38,10 +38,10 @@ def _add(table_ptr, columns, at, mask, whole, part, z, y, x, AXES: tl.constexpr)
 
 @triton.jit
 def _add_tile(table_ptr, columns, ids, whole, part, z, y, x, AXES: tl.constexpr):
-    """Add a tile to the table, without coordinates where AXES is 0.
+    """Add a tile to the table, without coordinates if AXES is 0.
 
-    One addition for each of its first few instances, then voxel by voxel: otherwise millions of voxels of one component
-    would queue at one address.
+    The first four instances of the tile are reduced before one atomic addition each, further ones are added voxel by
+    voxel. Without the reduction, millions of voxels of one component would contend for one address.
     """
     columns64 = tl.full((), 1, tl.int64) * columns
     nothing = tl.zeros_like(whole)
@@ -67,8 +67,11 @@ def measure_kernel(
     bits_ptr, parent_ptr, end_ptr, label_ptr, pred_ptr, pair_ptr, labels, preds, candidates, images,
     tiles, chunks, height, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr, NDIM: tl.constexpr,
 ):  # fmt: skip
-    """Numbers of voxels, coordinates and the image of every instance, into tables of 6 rows; and pair (2, candidates):
-    the label and the predicted instance where an overlap begins along x."""
+    """Write the number of voxels, the coordinate sums and the image of every instance into tables of 6 rows.
+
+    Also write pair int32 (2, candidates): the label and the predicted instance at each voxel where an overlap begins
+    along x.
+    """
     image, tile, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -101,7 +104,7 @@ def sums_kernel(
     x_ptr, bits_ptr, parent_ptr, label_ptr, pred_ptr, labels, preds, images, tiles, chunks, height, rows, width,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, MODE: tl.constexpr, CLASSES: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
-    """Sums of p, or of another voxel map, times UNIT, into tables of 2 rows."""
+    """Add p, or another voxel map, times UNIT to tables of 2 rows."""
     image, _, row, x, _, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
     size = voxels_of(rows, width)
     voxel = row * width + x
@@ -125,10 +128,10 @@ def sums_kernel(
 
 @triton.jit(do_not_specialize=["preds", "candidates", "capacity"])
 def pairs_kernel(pair_ptr, seen_ptr, preds, candidates, capacity, LANES: tl.constexpr):
-    """Keep each pair once: a repeated candidate becomes (0, 0).
+    """Keep each pair once: repeated candidates become (0, 0).
 
-    seen: int64 (capacity + 1,), zero: a hash table with open addressing; capacity is a power of 2 above the number of
-    candidates. Its last place is for lanes that look for nothing.
+    seen int64 (capacity + 1,), zero before the launch, is a hash table with open addressing. capacity is a power of 2
+    larger than the number of candidates. Idle lanes use the last slot.
     """
     at = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     active = at < candidates
@@ -140,7 +143,7 @@ def pairs_kernel(pair_ptr, seen_ptr, preds, candidates, capacity, LANES: tl.cons
     is_first = active & (key < 0)
     while tl.max(active.to(tl.int32)) > 0:
         place = tl.where(active, slot, capacity)
-        # An idle lane compares with what is never there, and so changes nothing.
+        # An idle lane compares the last slot with -1, which it never holds, and so changes nothing.
         found = tl.atomic_cas(seen_ptr + place, tl.where(active, 0, -1).to(tl.int64), key, sem="relaxed")
         is_first = is_first | (active & (found == 0))
         active = active & (found != 0) & (found != key)

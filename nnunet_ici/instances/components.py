@@ -1,4 +1,4 @@
-"""Connected components of a batch of binary images, by the best exact method of the device."""
+"""Connected components of a batch of binary images, with the fastest exact method for the device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ __all__ = ["HAS_TRITON", "label_components", "labelling_backend"]
 
 
 def labelling_backend(device: torch.device | str) -> str:
-    """The labelling used on a device: "cc3d" on the CPU, "triton" on CUDA devices where the kernels run, else
-    "torch"."""
+    """Name of the backend that labels on a device.
+
+    Returns:
+        "cc3d" on the CPU, "triton" on a CUDA device on which the kernels run, "torch" otherwise.
+    """
     device_type = torch.device(device).type
     if device_type == "cpu":
         return "cc3d"
@@ -24,16 +27,20 @@ def labelling_backend(device: torch.device | str) -> str:
 
 
 def label_components(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
-    """Label the connected components of each image of a batch, exactly, at any size and shape.
+    """Label the connected components of each image of a batch.
+
+    The result is exact for components of any size and shape.
 
     Args:
         mask: bool (B, H, W) or (B, D, H, W), on any device. B and the spatial axes may be 0.
-        faces: connect voxels that share a face (an edge in 2D), and no others.
+        faces: whether to connect only voxels that share a face (an edge in 2D): 4-connectivity in 2D and 6-connectivity
+            in 3D. By default components are 8-connected in 2D and 26-connected in 3D.
 
     Returns:
-        ids: int32, the shape and device of ``mask``; 0 = background, 1..n consecutive within each image. Components are
-            8-connected in 2D and 26-connected in 3D (with ``faces`` 4- and 6-connected), never connected across images.
-        counts: int64 (B,), n of each image, on the device of ``mask``; 0 for an image without foreground.
+        ids: int32, same shape and device as ``mask``; 0 is background, and the components of each image are numbered
+            1..n.
+        counts: int64 (B,), number of components of each image, same device as ``mask``; 0 for an image without
+            foreground.
 
     Raises:
         TypeError: if ``mask`` is not bool.

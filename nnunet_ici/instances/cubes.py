@@ -1,4 +1,4 @@
-"""Cubes at the centers of instances, drawn voxel by voxel, or all at once by a moving maximum."""
+"""Cubes at the centers of instances, drawn one by one, or all at once with a moving maximum."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ IN_LABEL, IN_PRED = 1, 2  # bits of a drawn map
 def half_widths(
     size: int | Sequence[int], shape: Sequence[int], reference_shape: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Voxels a cube reaches from its center along each axis.
+    """Half widths of the center cubes: how far a cube extends from its center voxel along each axis.
 
-    A number is the size along the longest axis: on axis i the half width is ``ceil((size - 1) / 2 * shape_i /
-    max(shape))``, as in the authors' code (there for 7: ``ceil(3 * ...)``), so that thin patches get thin boxes. A
-    sequence sets each axis by hand.
+    A single size applies to the longest axis. On axis i the half width is ``ceil((size - 1) / 2 * shape_i /
+    max(shape))``, as in the code of Rachmadi et al. (``ceil(3 * ...)`` for their size 7), so that thin patches get thin
+    boxes. A sequence gives the size along each axis.
 
     Args:
-        size: odd, in voxels.
-        shape: the image, in voxels.
-        reference_shape: the full-resolution image that ``size`` is meant for. Where ``shape`` is a smaller scale of it,
-            the cubes shrink along, to the nearest odd size, never under 3 voxels.
+        size: edge length in voxels, odd.
+        shape: shape of the image in voxels.
+        reference_shape: shape of the full-resolution image to which ``size`` refers. If ``shape`` is a coarser scale,
+            the cubes shrink with it, to the nearest odd size, but not below 3 voxels.
 
     Returns:
-        One half width an axis; the cube is 2 * half + 1 voxels wide.
+        One half width per axis; a cube is 2 * half + 1 voxels wide.
 
     Raises:
-        ValueError: if the number of sizes or of reference axes is not that of ``shape``.
+        ValueError: if ``reference_shape``, or a sequence of sizes, does not have one entry per axis of ``shape``.
     """
     shape = tuple(shape)
     reference = shape if reference_shape is None else tuple(reference_shape)
@@ -56,7 +56,7 @@ def half_widths(
 
 
 def rounded_mean(sums: Tensor, sizes: Tensor) -> Tensor:
-    """``floor(sum / size + 0.5)`` in integers; sums (I, axes), sizes (I,)."""
+    """``floor(sum / size + 0.5)`` in integer arithmetic; int64 sums (I, axes), sizes (I,)."""
     return torch.div(2 * sums + sizes[:, None], 2 * sizes[:, None], rounding_mode="floor")
 
 
@@ -65,24 +65,30 @@ class Cubes:
     """Cubes in a batch of images.
 
     Attributes:
-        image: int64 (I,), the image each lies in.
-        center: int64 (I, axes), its center voxel.
+        image: int64 (I,), index of the image that contains each cube.
+        center: int64 (I, axes), center voxel of each cube.
     """
 
     image: Tensor
     center: Tensor
 
     def __getitem__(self, index: Tensor | slice) -> Cubes:
-        """The cubes at the indices, or where a mask is True."""
+        """The cubes selected by an index tensor, a bool mask or a slice."""
         return Cubes(self.image[index], self.center[index])
 
     def __add__(self, other: Cubes) -> Cubes:
         return Cubes(torch.cat([self.image, other.image]), torch.cat([self.center, other.center]))
 
     def voxels(self, shape: Sequence[int], halves: Sequence[int]) -> Tensor:
-        """int64 (I, n): flat indices, in images (N, *shape), of the voxels of each cube, clipped at the border.
+        """Flat indices, in images (N, *shape), of the voxels of each cube.
 
-        Every cube has the same number of entries: a clipped one names voxels of its border more than once.
+        Args:
+            shape: spatial shape of the images.
+            halves: half width of the cubes along each axis.
+
+        Returns:
+            int64 (I, n), n = product of 2 * half + 1. Cubes are clipped at the image border; a clipped cube repeats
+            indices of border voxels.
         """
         index = self.image.reshape(-1, *[1] * len(shape))
         for axis, (size, half) in enumerate(zip(shape, halves, strict=True)):
@@ -99,26 +105,27 @@ def draw_cubes(
     """Draw the cubes of label and predicted instances.
 
     Args:
-        images: (N, *spatial).
-        labels: centers of the Z label instances.
-        preds: centers of the M predicted instances.
-        order: int64 (Z + M,), the cubes in ascending order: 0..Z - 1 are those of label instances, the others those of
-            predicted ones.
+        images: shape of the images, (N, *spatial).
+        labels: cubes of the Z label instances.
+        preds: cubes of the M predicted instances.
+        order: int64 (Z + M,), cubes in ascending rank: 0..Z - 1 are label instances, Z..Z + M - 1 predicted instances.
         halves: half width of the cubes along each spatial axis.
 
     Returns:
-        uint8 (N, *spatial): :data:`IN_LABEL` in a cube of a label instance, plus :data:`IN_PRED` in one of a predicted
-        instance; and int16 or int32 (N, *spatial): the rank 1..Z + M of the highest cube over a voxel, 0 without one.
+        bits: uint8 (N, *spatial), the sum of :data:`IN_LABEL` for a voxel in the cube of a label instance and
+            :data:`IN_PRED` for a voxel in the cube of a predicted instance.
+        ranks: int16 or int32 (N, *spatial), the highest rank 1..Z + M among the cubes that contain a voxel; 0 outside
+            all cubes.
     """
     cubes = labels + preds
-    # Half the bytes make the moving maxima two to nine times faster on a CPU.
+    # On the CPU, int16 instead of int32 makes the moving maxima two to nine times faster.
     small = order.device.type == "cpu" and len(order) < 2**15 - 1
     dtype = torch.int16 if small else torch.int32
     rank_of_cube = torch.empty_like(order, dtype=dtype)
     rank_of_cube[order] = torch.arange(1, len(order) + 1, dtype=dtype, device=order.device)
     bits = torch.zeros(math.prod(images), dtype=torch.uint8, device=order.device)
     ranks = torch.zeros(math.prod(images), dtype=dtype, device=order.device)
-    # A few cubes are drawn voxel by voxel; many as their centers, which are spread afterwards.
+    # A few cubes are drawn voxel by voxel. Of many, only the centers are drawn, then spread.
     few = len(order) * math.prod(2 * half + 1 for half in halves) < bits.numel() / 8
     at = cubes.voxels(images[1:], halves if few else [0] * len(halves))
     at_label, at_pred = (part.reshape(-1) for part in at.split([len(labels.image), len(preds.image)]))
@@ -134,11 +141,11 @@ def draw_cubes(
 def cover_counts(
     images: Sequence[int], labels: Cubes, preds: Cubes, order: Tensor, halves: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Count the voxels over which each cube is the highest; arguments as for :func:`draw_cubes`.
+    """Count the voxels in which each cube ranks highest; same arguments as :func:`draw_cubes`.
 
     Returns:
-        Three int64 (Z + M,), in the order of the cubes: how many of these voxels lie in no cube of a label instance, in
-        one of a label instance, and in one of a predicted instance.
+        Three int64 (Z + M,) in the order of the ranks: the number of these voxels outside all cubes of label instances,
+        inside such a cube, and inside a cube of a predicted instance.
     """
     bits, ranks = (drawn.reshape(-1) for drawn in draw_cubes(images, labels, preds, order, halves))
     drawn = flat_nonzero(bits)
@@ -149,18 +156,18 @@ def cover_counts(
 
 
 def spread(centers: Tensor, halves: Sequence[int], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Give every voxel the combination of all values within ``halves`` of it: a cube around each center, clipped at the
-    border.
+    """Spread the value of each center over a cube around it, clipped at the image border.
 
-    Each axis takes about log2(width) passes, as windows of doubled width are combined.
+    The window doubles with every pass, so each axis takes about log2(width) passes.
 
     Args:
         centers: (N, *spatial), any dtype, 0 where there is no center.
-        halves: the half width along each spatial axis.
-        combine: an idempotent element-wise operation with 0 as neutral element, such as ``torch.maximum``.
+        halves: half width of the cubes along each spatial axis.
+        combine: idempotent element-wise operation with neutral element 0, such as ``torch.maximum``, for voxels in
+            several cubes.
 
     Returns:
-        The map, shape and dtype of ``centers``.
+        The map, same shape and dtype as ``centers``.
     """
     for axis, half in enumerate(halves, start=1):
         half = min(half, centers.shape[axis])

@@ -1,4 +1,4 @@
-"""Dilation by a ball, exact at any radius, on any device."""
+"""Binary dilation by a ball, exact for any radius, on any device."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["dilate"]
 
 
 def dilate(mask: Tensor, radius: int) -> Tensor:
-    """The voxels within a distance of a mask.
+    """Dilate a mask by a ball (a disk in 2D).
 
-    The ball is taken apart into rows along the last axis: for each row length one moving maximum, which is then shifted
-    along the other axes.
+    The ball is decomposed into rows along the last axis. For each row length, one moving maximum is computed and then
+    shifted along the other axes.
 
     Args:
         mask: bool (N, *spatial), 2D or 3D.
-        radius: in voxels, 0 or more.
+        radius: radius of the ball in voxels, 0 or more.
 
     Returns:
-        bool, the shape of ``mask``: True where a voxel of the mask lies within ``radius``.
+        bool, same shape as ``mask``: True where the Euclidean distance to the foreground of the same image is at most
+        ``radius``. An image without foreground stays empty.
     """
     halves: dict[int, list[tuple[int, ...]]] = {}
     for offset in product(range(-radius, radius + 1), repeat=mask.ndim - 2):

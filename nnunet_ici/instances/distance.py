@@ -1,8 +1,8 @@
-"""Exact Euclidean distances and Voronoi regions, in voxels, on the device the images lie on.
+"""Exact Euclidean distances and Voronoi regions, in voxels, on the device of the images.
 
-On the CPU by edt and SciPy. Elsewhere by their definition, one axis after the other: the squared distance is the
-minimum over a line of the squared distance so far plus the square of the step, and the instance travels with it. That
-is no approximation, unlike jump flooding, and needs no way to the host.
+On the CPU, edt and SciPy compute them. On other devices the separable definition is evaluated one axis at a time: the
+new squared distance of a voxel is the minimum over its line of the squared distance so far plus the squared offset. The
+id of the nearest instance is carried along. Unlike jump flooding this is exact, and nothing is copied to the host.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from nnunet_ici.instances.kernels import kernel_status, or_in_torch
 
 __all__ = ["NOTHING", "along_lines_in_torch", "distance_to", "nearest_instance"]
 
-NOTHING = 2**62  # a key of no instance: squared distance in the high 32 bits, instance in the low ones
+# Keys hold the squared distance in the high 32 bits and the instance id in the low 32 bits; this one means no instance.
+NOTHING = 2**62
 
 
 def distance_to(mask: Tensor) -> Tensor:
-    """The distance of every voxel to the nearest voxel of a mask in the same image.
+    """Distance of every voxel to the nearest foreground voxel of a mask in the same image.
 
     Args:
         mask: bool (N, *spatial), 2D or 3D.
 
     Returns:
-        float32, the shape of ``mask``, in voxels: 0 on the mask, infinity in an image where there is none.
+        float32, same shape as ``mask``, in voxels: 0 on the foreground, infinity in an image without foreground.
     """
     if mask.device.type == "cpu":
         import edt
@@ -37,7 +38,7 @@ def distance_to(mask: Tensor) -> Tensor:
         distances = np.full(mask.shape, np.inf, np.float32)
         for image, distance in zip(mask.numpy(), distances, strict=True):
             if image.any():
-                # Twice as fast on bytes as on bools.
+                # edt is twice as fast on bytes as on bools.
                 distance[...] = edt.edtsq((~image).view(np.uint8), parallel=torch.get_num_threads())
         return torch.from_numpy(distances).sqrt_()
     keys = _spread_keys(torch.where(mask, 0, NOTHING))
@@ -46,17 +47,17 @@ def distance_to(mask: Tensor) -> Tensor:
 
 
 def nearest_instance(ids: Tensor) -> Tensor:
-    """The Voronoi regions of instances: for every voxel the nearest one in the same image.
+    """Voronoi regions of instances: the id of the nearest instance in the same image for every voxel.
 
     Args:
-        ids: int32 (N, *spatial), 2D or 3D, 0 = background.
+        ids: int32 (N, *spatial), 2D or 3D, 0 for background.
 
     Returns:
-        int32, the shape of ``ids``; 0 everywhere in an image without instances. Of instances at the same distance one
-        is taken: the one of the lowest id off the CPU, whichever SciPy finds on it.
+        int32, same shape as ``ids``; 0 everywhere in an image without instances. Ties between instances at the same
+        distance are broken by SciPy on the CPU, and by the lowest id on other devices.
     """
     if ids.device.type == "cpu":
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy lets other threads run meanwhile
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy releases the GIL
             nearest = list(pool.map(_nearest_in_image, ids.numpy()))
         return torch.from_numpy(np.stack(nearest)) if nearest else torch.zeros_like(ids)
     keys = _spread_keys(torch.where(ids > 0, ids.to(torch.int64), NOTHING))
@@ -64,7 +65,7 @@ def nearest_instance(ids: Tensor) -> Tensor:
 
 
 def _nearest_in_image(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """:func:`nearest_instance` of one image (*spatial)."""
+    """:func:`nearest_instance` for one image (*spatial)."""
     if not ids.any():
         return np.zeros_like(ids)
     at = ndimage.distance_transform_edt(ids == 0, return_distances=False, return_indices=True)
@@ -73,7 +74,7 @@ def _nearest_in_image(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 
 def _spread_keys(keys: Tensor) -> Tensor:
-    """For every voxel the smallest key of its image, squared distances added; keys int64 (N, *spatial)."""
+    """For every voxel, the minimum over its image of key plus squared distance; keys int64 (N, *spatial)."""
     for axis in range(1, keys.ndim):
         lines = keys.reshape(keys.shape[:axis].numel(), keys.shape[axis], -1)
         keys = _along_lines(lines).reshape(keys.shape)
@@ -93,7 +94,7 @@ def _along_lines(lines: Tensor) -> Tensor:
 
 
 def along_lines_in_torch(lines: Tensor) -> Tensor:
-    """out[o, i, k] = min over j of lines[o, j, k] + (i - j)^2 * 2^32; int64 (outer, n, inner)."""
+    """out[o, i, k] = min over j of lines[o, j, k] + (i - j)^2 * 2^32, int64 (outer, n, inner)."""
     along = torch.arange(lines.shape[1], device=lines.device)
     nearest = torch.full_like(lines, 2 * NOTHING - 1)
     for j in range(lines.shape[1]):

@@ -1,4 +1,4 @@
-"""One way to the instances of a mini-batch, on every device."""
+"""The instances of a mini-batch, found with Triton kernels or plain torch depending on device and dtype."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["find_instances", "uses_kernels"]
 
 
 def find_instances(source: Source, threshold: float) -> Instances:
-    """Find the instances of label and prediction, and sum the probability over their parts, differentiably.
+    """Find the instances of label and prediction, with differentiable sums of the probability over them.
 
     Args:
         source: probabilities or logits, and a target.
-        threshold: predicted instances are the components of ``p >= threshold``; above 1 there are none.
+        threshold: threshold of the predicted instances, the components of ``p >= threshold``; above 1 there are none.
 
     Returns:
-        The instances; on CUDA those of the Triton kernels where :func:`uses_kernels` says so. Nothing in them depends
-        on the order in which a device adds numbers: values and gradients are the same at every run.
+        The instances, found by the Triton kernels if :func:`uses_kernels` is True. Values and gradients are
+        deterministic: they do not depend on the order in which a device adds numbers.
     """
 
     def in_torch() -> Instances:
@@ -36,7 +36,7 @@ def find_instances(source: Source, threshold: float) -> Instances:
 
 
 def uses_kernels(source: Source) -> bool:
-    """Whether the Triton kernels take a source: on CUDA where they run, in single or half precision, and not empty."""
+    """Whether the Triton kernels process a source: not empty, float16, bfloat16 or float32, on CUDA where they run."""
     x = source.x
     fits = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16, torch.float32) and x.numel() > 0
     return fits and kernel_status(x.device).runs

@@ -1,9 +1,9 @@
-"""Whether the Triton kernels run on a device, or plain torch in their place.
+"""Choice between the Triton kernels and plain torch on a device.
 
-Before their first use on a device the kernels are compared with plain torch, see
-:mod:`~nnunet_ici.instances.self_check`. Where they cannot run or give a wrong result, plain torch computes the same,
-with one warning. The environment variable NNUNET_ICI_KERNELS is ``auto`` (the default), ``on`` (an error instead of
-plain torch) or ``off`` (plain torch).
+Before the first use of the kernels on a device, they are checked against plain torch, see
+:mod:`~nnunet_ici.instances.self_check`. If they cannot run or their results differ, plain torch takes over, with one
+warning. The environment variable NNUNET_ICI_KERNELS is ``auto`` (the default), ``on`` (raise an error instead of
+falling back to plain torch) or ``off`` (always plain torch).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class KernelStatus:
-    """Which path finds the instances on a device, and why.
+    """Whether instances are found by the Triton kernels or by plain torch on a device, and why.
 
     Attributes:
-        runs: whether the Triton kernels do; otherwise plain torch.
-        reason: why.
-        remedy: what makes the kernels run; None where they do or are switched off.
+        runs: True for the Triton kernels, False for plain torch.
+        reason: reason for this choice.
+        remedy: instructions to make the kernels run; None if they run or are switched off.
     """
 
     runs: bool
@@ -58,22 +58,25 @@ _statuses: dict[str, KernelStatus] = {}
 
 
 def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelStatus:
-    """Whether the kernels run on a CUDA device; the first call in a process checks.
+    """Whether the kernels run on a CUDA device.
+
+    The first call for a device checks, unless an earlier process passed the check with the same versions.
 
     Args:
-        device: a CUDA device.
-        afresh: check again, whatever was found before.
+        device: CUDA device.
+        afresh: whether to ignore the results of earlier checks.
 
     Raises:
-        ValueError: if NNUNET_ICI_KERNELS is none of auto, on and off.
+        ValueError: if NNUNET_ICI_KERNELS is not auto, on or off.
         RuntimeError: if it is ``on`` and the kernels do not run.
+        torch.OutOfMemoryError: if the device has no memory left for the check.
     """
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     key = str(device)
     if afresh or key not in _statuses:
-        _statuses[key] = KernelStatus(False, "being checked")  # the check needs plain torch to compare with
+        _statuses[key] = KernelStatus(False, "being checked")  # so that the reference runs in plain torch
         try:
             _settle(key, _decide(device, afresh))
         except BaseException:
@@ -83,7 +86,12 @@ def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelSta
 
 
 def or_in_torch(device: torch.device, by_kernels: Callable[[], Result], in_torch: Callable[[], Result]) -> Result:
-    """What the kernels compute, or plain torch if they fail, which also stays in charge of the device from then on."""
+    """Run the kernels. If they fail, run plain torch, now and in later calls on this device.
+
+    Raises:
+        RuntimeError: if the kernels fail and NNUNET_ICI_KERNELS is ``on``.
+        torch.OutOfMemoryError: if the kernels run out of memory.
+    """
     try:
         return by_kernels()
     except torch.OutOfMemoryError:
@@ -101,7 +109,7 @@ def _choice() -> str:
 
 
 def _settle(key: str, status: KernelStatus, error: Exception | None = None) -> None:
-    """Keep the status, and say so where plain torch takes over unasked."""
+    """Store the status, with a warning or an error if plain torch takes over without having been chosen."""
     if status.remedy is not None:
         if _choice() == "on":
             raise RuntimeError(f"{VARIABLE}=on, but the kernels do not run on {key}: {status.reason}") from error
@@ -130,7 +138,7 @@ def _decide(device: torch.device, afresh: bool) -> KernelStatus:
         return _failure(error)
     if difference is not None:
         return KernelStatus(False, f"the self-check found a difference: {difference}", REPORT)
-    with suppress(OSError):  # a folder that cannot be written to: the next process checks again
+    with suppress(OSError):  # if the folder is not writable, the next process checks again
         remembered.parent.mkdir(parents=True, exist_ok=True)
         remembered.write_text(json.dumps(facts, indent=1))
     return KernelStatus(True, f"equal to plain torch in the self-check, which took {seconds:.1f} s")
@@ -144,7 +152,7 @@ def _failure(error: Exception) -> KernelStatus:
 
 
 def _facts(device: torch.device) -> dict[str, str]:
-    """What a check holds for."""
+    """Versions and hardware for which a check is valid."""
     driver = Path("/proc/driver/nvidia/version")
     source = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):

@@ -8,19 +8,21 @@ import numpy.typing as npt
 
 
 def label_array(mask: npt.NDArray[np.generic], faces: bool = False) -> tuple[npt.NDArray[np.int32], int]:
-    """Label the connected components of one binary image, with full connectivity or with that of faces.
+    """Label the connected components of one binary image.
 
-    In 2D cc3d's 8-connected binary path (bool input, or ``binary_image=True``) mislabels about one random
-    image in 13 (versions 3.29.0 and 4.1.1, against ``scipy.ndimage.label``), so 2D goes through its multi-label path,
-    which was right in every trial. An axis of length 1 is dropped beforehand, so that flat volumes take the 2D way too.
+    In 2D, the 8-connected binary path of cc3d (bool input, or ``binary_image=True``) mislabels about one random image
+    in 13 (versions 3.29.0 and 4.1.1, compared with ``scipy.ndimage.label``). 2D images therefore use its multi-label
+    path, which was correct in every trial. Axes of length 1 are squeezed first, so that flat volumes take the same
+    path.
 
     Args:
-        mask: (H, W) or (D, H, W), bool or uint8 with 0 as background and 1 as foreground.
-        faces: connect voxels that share a face (an edge in 2D), and no others.
+        mask: (H, W) or (D, H, W), bool or uint8, 0 for background and 1 for foreground.
+        faces: whether to connect only voxels that share a face (an edge in 2D): 4-connectivity in 2D and 6-connectivity
+            in 3D. By default components are 8-connected in 2D and 26-connected in 3D.
 
     Returns:
-        int32 ids of the same shape, 0 for the background and 1..n for the components (8-connected in 2D,
-        26-connected in 3D; with ``faces`` 4- and 6-connected), and n. No foreground, or no voxel at all, gives n = 0.
+        int32 ids of the same shape, 0 for background and 1..n for the components; and n, which is 0 for an image
+        without foreground or without voxels.
 
     Raises:
         ValueError: if the image is neither 2D nor 3D.

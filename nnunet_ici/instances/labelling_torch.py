@@ -1,6 +1,6 @@
-"""Labelling on any torch device: union-find over runs of foreground along the last axis, to convergence.
+"""Connected components on any torch device: union-find over runs of foreground along the last axis, until convergence.
 
-Labelling by runs follows He, Chao & Suzuki (IEEE TIP 2008); trees are hooked with minima and flattened by pointer
+Run-based labelling follows He, Chao & Suzuki (IEEE TIP 2008). Trees are hooked with minima and flattened by pointer
 jumping. Apart from the mask and the ids, no tensor is as large as the image.
 """
 
@@ -13,19 +13,19 @@ from torch import Tensor
 
 __all__ = ["label_union_find"]
 
-INT32_VOXELS = 2**31  # positions in larger batches are int64
+INT32_VOXELS = 2**31  # from this batch size on, positions are int64
 
 
 def label_union_find(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
-    """Label the components of a batch of binary images on the device they lie on.
+    """Label the components of a batch of binary images on their device.
 
     Args:
         mask: bool (B, *spatial), 2D or 3D, at least one voxel.
-        faces: connect voxels that share a face (an edge in 2D), and no others; else with full connectivity.
+        faces: whether to connect only voxels that share a face (an edge in 2D), instead of full connectivity.
 
     Returns:
-        int32 ids (B, *spatial), 0 = background, 1..n in raster order of the first voxel of each component, per image;
-        int64 counts (B,).
+        int32 ids (B, *spatial), 0 for background, 1..n per image in raster order of the first voxel of each component;
+        and int64 counts (B,).
     """
     ids = torch.empty(mask.shape, dtype=torch.int32, device=mask.device)
     flat = ids.view(-1)
@@ -45,29 +45,29 @@ def label_union_find(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]
     id_of_run = rank.index_select(0, parent)
     id_of_run -= (total - counts).index_select(0, first.div(voxels, rounding_mode="floor"))
 
-    # The id is added where a run begins and subtracted after its end, so that the sums so far are the ids.
+    # The id is added where a run begins and subtracted after its end, so that the cumulative sums are the ids.
     flat.zero_().index_add_(0, first, id_of_run)
     _add_after(flat, last, id_of_run.neg_()).cumsum_(0)
     return ids, counts.to(torch.int64)
 
 
 def _add_after(flat: Tensor, last: Tensor, values: Tensor) -> Tensor:
-    """Add values at the positions after last, in place; nothing after the end of flat."""
+    """Add each value at the position after ``last``, in place, unless that is past the end of ``flat``."""
     exists = last < len(flat) - 1
     return flat.index_add_(0, last + exists, values * exists)
 
 
 class _Runs:
-    """The n runs of a batch in raster order. Positions count the voxels of the batch.
+    """The n runs of a batch in raster order. Positions are flat indices into the batch.
 
     Attributes:
-        first: (n + 1,), the first voxel of each run; then the number of voxels.
-        last: (n,), the last voxel of each run.
-        left, right: (n,), what a run of another row must reach to touch each run: with full connectivity the voxels
-            before and after it, but for the ends of the row; with faces its first and last.
-        ended: int32 (voxels,), the number of runs that end before each voxel.
-        rows_before: offsets along all axes but the last, from a row to the rows before it that touch it: 1 in 2D; in 3D
-            4, or with faces 2.
+        first: (n + 1,), first voxel of each run, followed by the number of voxels of the batch.
+        last: (n,), last voxel of each run.
+        left, right: (n,), range that a run of an adjacent row must overlap to touch the run. With ``faces`` this is the
+            run itself; with full connectivity it is one voxel longer at both ends, within the row.
+        ended: int32 (voxels,), number of runs that end before each voxel.
+        rows_before: offsets along all axes but the last from a row to the adjacent rows that precede it: 1 in 2D, 4 in
+            3D, 2 in 3D with ``faces``.
     """
 
     def __init__(self, mask: Tensor, ended: Tensor, faces: bool) -> None:
@@ -75,7 +75,7 @@ class _Runs:
         width, sizes = mask.shape[-1], mask.shape[1:-1]
         index = torch.int32 if mask.numel() < INT32_VOXELS else torch.int64
         rows = mask.view(-1, width)
-        flags = ended.view(torch.uint8)[: mask.numel()].view(torch.bool)  # in memory that is filled later
+        flags = ended.view(torch.uint8)[: mask.numel()].view(torch.bool)  # reuses memory that is overwritten below
         flags_of_rows = flags.view(-1, width)
         torch.gt(rows[:, :-1], rows[:, 1:], out=flags_of_rows[:, :-1])
         flags_of_rows[:, -1] = rows[:, -1]
@@ -93,7 +93,7 @@ class _Runs:
         if not faces:
             self.left = first - (first > row * width).to(index)
             self.right = self.last + (self.last < row * width + (width - 1)).to(index)
-        self._inside: list[tuple[Tensor, Tensor]] = []  # by axis: whether there is a row before, and after
+        self._inside: list[tuple[Tensor, Tensor]] = []  # per axis: whether the image has a row before, and after
         self._strides: list[int] = []
         stride = width
         for size in reversed(sizes):
@@ -104,12 +104,12 @@ class _Runs:
             row, stride = outer, stride * size
 
         before = [offset for offset in product((-1, 0, 1), repeat=len(sizes)) if offset < (0,) * len(sizes)]
-        before.sort(key=lambda offset: [abs(step) for step in offset])  # rows of a slice first
+        before.sort(key=lambda offset: [abs(step) for step in offset])  # rows of the same slice first
         self.rows_before = [offset for offset in before if not faces or sum(map(abs, offset)) == 1]
 
     def _meet(self, offset: tuple[int, ...], runs: slice, right: Tensor) -> tuple[Tensor, Tensor]:
-        """The first run of the row at an offset that ends at ``left`` or later, and whether it begins at ``right`` or
-        earlier; for the given runs."""
+        """For each given run, the first run in the row at an offset that ends at ``left`` or later, and whether it
+        begins at ``right`` or earlier."""
         shift = sum(step * stride for step, stride in zip(offset, self._strides, strict=True))
         met = self.ended.index_select(0, (self.left[runs] + shift).clamp_(0, len(self.ended) - 1))
         meets = self.first.index_select(0, met) <= right + shift
@@ -119,8 +119,10 @@ class _Runs:
         return met, meets
 
     def chains(self) -> Tensor:
-        """int32 (n,): the first of the runs of a row that are chained, each with the one before it, by a run of a
-        later row that touches both."""
+        """int32 (n,): for each run, the first run of its chain.
+
+        Consecutive runs of a row are chained if a run of a later adjacent row touches both.
+        """
         begins = torch.ones_like(self.last, dtype=torch.bool)
         chained = torch.zeros_like(self._continues_row)
         for offset in self.rows_before:
@@ -131,8 +133,13 @@ class _Runs:
         return begins.nonzero().squeeze(1).to(torch.int32).index_select(0, begins.cumsum(0, dtype=torch.int32) - 1)
 
     def contacts(self, offset: tuple[int, ...], parent: Tensor) -> list[Tensor]:
-        """Two of (pairs,): the roots of the runs that touch a run of the row at an offset, and of the first run that
-        each touches, where they differ. Given the chains of that row, these connect all runs that touch."""
+        """Pairs of roots to join: of each run and of the first run that it touches in the row at an offset.
+
+        Pairs with the same root are left out. The chains of that row connect the further runs that it touches.
+
+        Returns:
+            Two tensors (pairs,).
+        """
         met, meets = self._meet(offset, slice(None), self.right)
         roots_met = parent.index_select(0, met.clamp_(max=max(len(parent) - 1, 0)))
         del met
@@ -141,7 +148,10 @@ class _Runs:
 
 
 def _unite(parent: Tensor, pairs: list[Tensor]) -> Tensor:
-    """Join the trees of pairs of roots, two of (pairs,), taken out of the list; parent is flat before and after."""
+    """Join the trees of pairs of roots, two tensors (pairs,), and empty the list to free its memory.
+
+    Every node of ``parent`` points to its root, before and after.
+    """
     b, a = pairs.pop(), pairs.pop()
     while len(a):
         high, low = torch.maximum(a, b), torch.minimum(a, b)
@@ -153,6 +163,6 @@ def _unite(parent: Tensor, pairs: list[Tensor]) -> Tensor:
                 break
             parent = jumped
         a, b = parent.index_select(0, high), parent.index_select(0, low)
-        apart = (a != b).nonzero().squeeze(1)  # of several minima at one root, one was kept
+        apart = (a != b).nonzero().squeeze(1)  # of several candidates for one root, only the smallest was hooked
         a, b = a.index_select(0, apart), b.index_select(0, apart)
     return parent

@@ -1,4 +1,4 @@
-"""Sums over segments and look-ups, differentiable and the same at every run, on every device."""
+"""Segment sums and gathers that are differentiable and deterministic on every device."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ __all__ = ["flat_nonzero", "segment_sum", "take", "widest_float"]
 
 
 def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sum values over the segments they belong to.
+    """Sum values over segments.
 
-    On CUDA, atomic additions of floating-point numbers come out differently at every run. There the sums are of
-    integers, in a unit as small as the number and the size of the values allow: about 2^-44 of the largest one for
-    100,000 values.
+    Atomic additions of floating-point numbers on CUDA are not deterministic. There the values are rounded to integer
+    multiples of a unit and added as integers. The unit is as small as the number and magnitude of the values allow:
+    2^-45 of the largest one for 100,000 values.
 
     Args:
         values: (K, ...), integer or floating point.
-        segments: int (K,), each in 0..count - 1.
+        segments: int (K,), segment of each value, 0..count - 1.
         count: number of segments.
 
     Returns:
-        (count, ...), the dtype of ``values``, differentiable; 0 for an empty segment.
+        (count, ...), dtype of ``values``, differentiable; 0 for an empty segment.
     """
     sums: Tensor = _SegmentSum.apply(values, segments, count)
     return sums
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
-    """``values[index]`` along the first axis; its gradient is a :func:`segment_sum`.
+    """``values[index]`` along the first axis, with a deterministic gradient, see :func:`segment_sum`.
 
     Args:
         values: (I, ...).
-        index: int (K,), each in 0..I - 1.
+        index: int (K,), 0..I - 1.
 
     Returns:
         (K, ...), differentiable.
@@ -81,12 +81,12 @@ def _add(values: Tensor, segments: Tensor, count: int) -> Tensor:
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """The dtype of sums over many voxels: float64, or float32 on MPS, which has no other."""
+    """dtype for sums over many voxels: float64, or float32 on MPS, which does not support float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def flat_nonzero(mask: Tensor) -> Tensor:
-    """int64 (K,): the flat indices of the True elements, ascending."""
-    if mask.device.type == "cpu":  # several times faster than torch.nonzero there
+    """int64 (K,): flat indices of the nonzero elements, ascending."""
+    if mask.device.type == "cpu":  # NumPy is several times faster than torch.nonzero on the CPU
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return torch.nonzero(mask.reshape(-1)).squeeze(1)

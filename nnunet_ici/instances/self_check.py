@@ -1,7 +1,7 @@
-"""The Triton kernels against plain torch on a few small cases, before their first use on a device.
+"""Comparison of the Triton kernels with plain torch on a few small cases, before their first use on a device.
 
-The kernels number instances tile by tile and plain torch numbers them in raster order, so what is compared does not
-depend on the order: partitions by their first voxels, and instances by what is known of them.
+The kernels number instances tile by tile, plain torch in raster order. The comparison therefore does not depend on the
+order: labellings are compared by the first voxel of each component, and instances by their properties.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from nnunet_ici.instances.table import TableInstances
 
 __all__ = ["find_difference"]
 
-# Rows longer than a tile, and more of them than one tile has.
+# Rows are longer than a tile, and there are more of them than in one tile.
 SHAPES = {2: (9, 70), 3: (3, 5, 66)}
-CASES = (  # axes, dtype, classes; with two of them there are ignored voxels, with None there is one region
+CASES = (  # axes, dtype, classes: 2 also has ignored voxels, None is a single region
     (2, torch.float16, 2),
     (2, torch.float32, None),
     (3, torch.float32, 2),
     (3, torch.float16, 1),
 )
-THRESHOLD = 0.3  # no probability of a case is near it
-HALF_WIDTH = 2  # of the center cubes
+THRESHOLD = 0.3  # far from every probability in the cases
+HALF_WIDTH = 2  # of the center cubes, in voxels
 
 
 def find_difference(device: torch.device) -> str | None:
-    """Label, measure, sum and differentiate with the kernels and in plain torch.
+    """Find the first difference between the kernels and plain torch in labelling, measurements, sums and gradients.
 
     Args:
-        device: a CUDA device, or any with Triton's interpreter.
+        device: CUDA device, or any device with Triton's interpreter.
 
     Returns:
-        What differs in which case, or None.
+        The quantity that differs and the case, or None if there is no difference.
 
     Raises:
-        Exception: whatever the kernels or Triton raise.
+        Exception: any exception from the kernels or from Triton.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         return _find_difference(device)
@@ -62,7 +62,7 @@ def _find_difference(device: torch.device) -> str | None:
 
 
 def _make_masks(axes: int, generator: torch.Generator) -> Tensor:
-    """bool (5, *spatial): noise of three densities, a snake, and the corners."""
+    """bool (5, *spatial): noise at three densities, a snake, and the image corners."""
     shape = SHAPES[axes]
     masks = torch.rand((5, *shape), generator=generator) < torch.tensor([0.1, 0.4, 0.7, 0, 0]).reshape(5, *[1] * axes)
     snake, corners = masks[3], masks[4]
@@ -79,7 +79,7 @@ def _make_masks(axes: int, generator: torch.Generator) -> Tensor:
 def _make_source(
     axes: int, dtype: torch.dtype, classes: int | None, generator: torch.Generator, device: torch.device
 ) -> Source:
-    """Logits of a batch of 5, requiring a gradient, with a target."""
+    """Logits of a batch of 5 that require a gradient, with a target."""
     label, predicted, ignored = (_make_masks(axes, generator) for _ in range(3))
     channels = classes or 1
     of_class = torch.stack([predicted.roll(1 + c, 0) for c in range(channels)], 1)
@@ -98,7 +98,7 @@ def _make_source(
 
 
 def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
-    """Names of what is compared, and whether it is equal."""
+    """Name of each compared quantity, and whether it is equal."""
     from nnunet_ici.instances._triton_distance import along_lines
     from nnunet_ici.instances._triton_find import TritonInstances
     from nnunet_ici.instances._triton_label import label_triton
@@ -112,16 +112,16 @@ def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
     lines = torch.where(mask.flatten(2), distance.NOTHING, expected_ids.flatten(2).to(torch.int64))
     yield "distances", torch.equal(along_lines(lines), distance.along_lines_in_torch(lines))
 
-    # Each gets a source, and with it a graph, of its own.
+    # Each gets its own source, and therefore its own graph.
     found, expected = (_describe(find(replace(source), THRESHOLD)) for find in (TritonInstances, TableInstances))
     for what, value in expected.items():
         yield what, found[what].shape == value.shape and _is_close(found[what], value)
 
 
 def _first_voxels(ids: Tensor, mask: Tensor) -> Tensor:
-    """int64 (voxels,): the first voxel of the instance of each voxel, and -1 off the mask; ids (N, *spatial)."""
+    """int64 (voxels,): flat index of the first voxel of each voxel's component, -1 on background; ids (N, *spatial)."""
     at = torch.arange(ids.numel(), device=ids.device)
-    # An image has fewer instances than voxels, so that these keys differ.
+    # Ids are at most the number of voxels of an image, so keys of different images differ.
     key = torch.div(at, ids[0].numel(), rounding_mode="floor") * (ids[0].numel() + 1) + ids.flatten()
     first = torch.full((len(ids) * (ids[0].numel() + 1),), ids.numel(), device=ids.device)
     first.scatter_reduce_(0, key.clamp(0, len(first) - 1), at, reduce="amin")
@@ -129,7 +129,7 @@ def _first_voxels(ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def _describe(instances: Instances) -> dict[str, Tensor]:
-    """Numbers, sums and a gradient, none of which depends on the order of the instances."""
+    """Measurements, sums, a value and its gradient, all independent of the order of the instances."""
     x, voxels, prob = instances.source.x, instances.voxels, instances.prob
     squares = instances.sums(instances.source.prob.square())
     label_facts = [instances.label_image, *instances.label_center.T, voxels.label, voxels.overlap]
@@ -159,7 +159,7 @@ def _describe(instances: Instances) -> dict[str, Tensor]:
 
 
 def _is_close(found: Tensor, expected: Tensor) -> bool:
-    """Equal, or for floating-point numbers within rounding of the largest one."""
+    """Whether integers are equal, or floating-point numbers equal within a rounding error of the largest one."""
     if not expected.is_floating_point():
         return torch.equal(found, expected)
     rounding = 1e-5 + (2 * torch.finfo(expected.dtype).eps if expected.dtype == torch.float16 else 0)

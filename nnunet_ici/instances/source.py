@@ -1,4 +1,4 @@
-"""What instances are found in: network outputs or probabilities, and a target."""
+"""The input of the instance search: network outputs or probabilities, and a target."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ __all__ = ["Source"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Probabilities or logits with their target, as they are; :meth:`of_network` and :meth:`of_prob` make one.
+    """Probabilities or logits with their target, unprocessed.
+
+    :meth:`of_network` and :meth:`of_prob` check their arguments and construct a source.
 
     Attributes:
-        x: floating point: probabilities or logits of regions (B, F, *spatial), or logits (B, F + 1, *spatial) for a
-            softmax with the background as channel 0; 2D or 3D.
-        target: labels (B, 1, *spatial), 1..F, of any integer or floating-point dtype; or, with ``by_class``, bool or
-            0/1 (B, F, *spatial), or (B, F + 1, *spatial) with the ignored voxels last.
+        x: floating point, 2D or 3D: probabilities or region logits (B, F, *spatial), or softmax logits
+            (B, F + 1, *spatial) with the background as channel 0.
+        target: label map (B, 1, *spatial) with the classes 1..F, of any integer or floating-point dtype; or, with
+            ``by_class``, bool or 0/1 (B, F, *spatial), or (B, F + 1, *spatial) with the ignored voxels as last channel.
         activation: "none", "sigmoid" or "softmax".
-        by_class: whether the target has a channel for each class.
-        mask: bool (B, 1, *spatial), True = counts, or None.
-        ignore_label: label of ignored voxels in label targets, or None.
+        by_class: whether the target has one channel per class.
+        mask: bool (B, 1, *spatial), False for ignored voxels, or None.
+        ignore_label: label of ignored voxels in a label map, or None.
     """
 
     x: Tensor
@@ -39,18 +41,16 @@ class Source:
 
     @classmethod
     def of_network(cls, net_output: Tensor, target: Tensor, ignore_label: int | None) -> Source:
-        """What nnU-Net hands to a loss.
+        """A source from the arguments that nnU-Net passes to a loss.
 
         Args:
-            net_output: logits (B, C, *spatial), 2D or 3D.
-            target: (B, 1, *spatial) with C > 1: labels, for a softmax over C classes with the background; or
-                (B, C, *spatial) or (B, C + 1, *spatial): regions, for a sigmoid each, the last channel of C + 1 marking
-                ignored voxels.
-            ignore_label: label of ignored voxels in label targets, or None.
+            net_output: logits (B, C, *spatial), 2D or 3D, floating point.
+            target: label map or regions, see :func:`~nnunet_ici.checks.check_network_output`.
+            ignore_label: label of ignored voxels in a label map, or None.
 
         Raises:
-            TypeError: ``net_output`` not floating-point.
-            ValueError: a target of neither form.
+            TypeError: if ``net_output`` is not floating-point.
+            ValueError: if ``net_output`` is neither 2D nor 3D, or the target has neither form.
         """
         if check_network_output(net_output, target):
             return cls(net_output, target, "softmax", by_class=False, ignore_label=ignore_label)
@@ -58,22 +58,23 @@ class Source:
 
     @classmethod
     def of_prob(cls, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Source:
-        """Probabilities.
+        """A source from probabilities.
 
         Args:
-            prob: (B, F, *spatial), 2D or 3D, in [0, 1].
-            target: bool, the same shape.
-            mask: bool (B, 1, *spatial), True = counts.
+            prob: floating point (B, F, *spatial), 2D or 3D, in [0, 1].
+            target: bool, same shape as ``prob``.
+            mask: bool (B, 1, *spatial), False for ignored voxels.
 
         Raises:
-            TypeError, ValueError: another dtype or shape.
+            TypeError: if a dtype is wrong.
+            ValueError: if a shape is wrong.
         """
         check_case(prob, target, mask)
         return cls(prob, target, "none", by_class=True, mask=mask)
 
     @property
     def classes(self) -> int:
-        """F, without the background."""
+        """F, the number of classes without the background."""
         return self.x.shape[1] - (self.activation == "softmax")
 
     @property
@@ -83,8 +84,8 @@ class Source:
 
     @cached_property
     def prob(self) -> Tensor:
-        """(B, F, *spatial), differentiable: the probability of each class, float32, or float64 for float64 ``x``."""
-        with torch.enable_grad():  # it is kept, whoever asks first
+        """Probability of each class, (B, F, *spatial), differentiable; float32, or float64 for float64 ``x``."""
+        with torch.enable_grad():  # the cached value needs its graph even if the first access is under no_grad
             x = self.x if self.x.dtype in (torch.float32, torch.float64) else self.x.float()
             if self.activation == "none":
                 return x
@@ -95,7 +96,7 @@ class Source:
 
     @cached_property
     def counted(self) -> Tensor | None:
-        """bool (B, 1, *spatial), True = counts, or None where every voxel does."""
+        """bool (B, 1, *spatial), False for ignored voxels; None if no voxel is ignored."""
         if self.mask is not None or self.by_class:
             has_ignored = self.target.shape[1] > self.classes
             return self.target[:, self.classes :] == 0 if has_ignored else self.mask
@@ -103,7 +104,7 @@ class Source:
 
     @cached_property
     def label(self) -> Tensor:
-        """bool (B, F, *spatial): the voxels of each class, without those that do not count."""
+        """bool (B, F, *spatial): the voxels of each class, without ignored ones."""
         if self.by_class:
             label = self.target[:, : self.classes]
             label = label if label.dtype == torch.bool else label > 0
@@ -117,8 +118,10 @@ class Source:
 
 
 class _BinarySoftmax(torch.autograd.Function):
-    """The second of two classes of a softmax: a sigmoid of the difference. Written out, because autograd would make a
-    gradient for each class and then join them."""
+    """Foreground probability of a two-class softmax: the sigmoid of the logit difference.
+
+    Autograd would allocate one gradient per channel and then concatenate them; this backward writes both in place.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:

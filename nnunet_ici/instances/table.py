@@ -1,8 +1,8 @@
-"""Instances and sums over them in plain torch, from a table of the parts of instances: on the CPU, on MPS, in float64.
+"""Instances and sums over them in plain torch, on any device and in any floating-point dtype.
 
-Every voxel of an instance lies in exactly one cell (n, m): inside label instance n (0: none) and inside predicted
-instance m (0: none). All sums are sums over cells, so the voxels are visited once, and the cost grows with them, not
-with the number of instances.
+Every voxel of an instance belongs to exactly one cell (n, m): it lies in label instance n (0: none) and in predicted
+instance m (0: none). Voxels are summed per cell, once, and all other sums are sums over cells. The cost therefore
+grows with the number of voxels, not with the number of instances.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["TableInstances", "sum_by_region"]
 class TableInstances(Instances):
     """The instances of a source, found and summed in plain torch.
 
-    Cells are numbered: first the Z cells (n, 0), then the M cells (0, m), both also where they hold no voxel, then one
-    for each pair that shares a voxel.
+    Cells are numbered in this order: the Z cells (n, 0) and the M cells (0, m), including empty ones, then one cell for
+    each pair that shares a voxel.
 
     Args:
         source: probabilities or logits, and a target.
-        threshold: predicted instances are the components of ``p >= threshold``; above 1 there are none.
+        threshold: threshold of the predicted instances, the components of ``p >= threshold``; above 1 there are none.
     """
 
     def __init__(self, source: Source, threshold: float) -> None:
@@ -45,11 +45,11 @@ class TableInstances(Instances):
         self.prob = self._parts(sums)
 
     def _find(self, label: Tensor, predicted: Tensor) -> None:
-        """Label both masks, bool (N, *spatial), and number the cells."""
+        """Label both masks, bool (N, *spatial), and assign every foreground voxel to a cell."""
         label_ids, label_counts = label_components(label)
         pred_ids, pred_counts = label_components(predicted)
         voxels = flat_nonzero(label | predicted)
-        # Where the voxels of each image begin; voxels are in ascending order.
+        # The first foreground voxel of each image; voxels are in ascending order.
         starts = torch.arange(len(label) + 1, device=label.device) * label[:1].numel()
         slices = torch.searchsorted(voxels, starts).tolist()
         of_label = _batch_ids(label_ids, label_counts, voxels, slices)
@@ -59,7 +59,7 @@ class TableInstances(Instances):
         self.pred_image = images.repeat_interleave(pred_counts)
         labels, preds = len(self.label_image), len(self.pred_image)
 
-        # Neighbouring voxels mostly share their pair: dropping repeats first leaves little to sort.
+        # Neighbouring voxels mostly belong to the same pair: unique_consecutive leaves few keys to sort.
         cells = torch.where(of_pred == 0, of_label - 1, of_pred + (labels - 1))
         overlap = flat_nonzero((of_label > 0) & (of_pred > 0))
         key = of_label[overlap].to(torch.int64) * (preds + 1) + of_pred[overlap]
@@ -67,11 +67,11 @@ class TableInstances(Instances):
         pairs, pair_of_run = torch.unique(runs, return_inverse=True)
         cells[overlap] = (labels + preds + pair_of_run).to(torch.int32)[run_of_voxel]
         self.pair_label, self.pair_pred = pairs // (preds + 1), pairs % (preds + 1)
-        self._voxels, self._cells = voxels, cells  # int64 (K,) flat indices, ascending; int32 (K,) cells
+        self._voxels, self._cells = voxels, cells  # int64 (K,) ascending flat indices, int32 (K,)
         self._cell_count = labels + preds + len(pairs)
 
     def _parts(self, per_cell: Tensor) -> PartSums:
-        """Sums over parts from sums (L, ...) over cells."""
+        """Sums over instances and their parts from sums (L, ...) over cells."""
         labels, preds = len(self.label_image), len(self.pred_image)
         label_only, pred_only, pairs = per_cell.split([labels, preds, len(self.pair_label)])
         overlap = segment_sum(pairs, self.pair_label - 1, labels)
@@ -84,12 +84,12 @@ class TableInstances(Instances):
 
     @cached_property
     def _coordinates(self) -> PartSums:
-        """int64 (..., axes): sums of the voxel coordinates."""
+        """Sums of the voxel coordinates, int64 (..., axes)."""
         images, *outer, width = self.source.images
         row = torch.div(self._voxels, max(width, 1), rounding_mode="floor")
         column = self._voxels - row * width
-        # The other coordinates depend on the row alone: looked up in a table of rows. Where their sums fit into 31
-        # bits, two share an integer, and so a pass.
+        # The other coordinates depend on the row only and are looked up in a table of rows. If their sums fit into 31
+        # bits, both are packed into one integer, which saves a pass.
         grid = torch.meshgrid(*(torch.arange(n, device=row.device) for n in (images, *outer)), indexing="ij")
         by_row = [coordinate.reshape(-1) for coordinate in grid[1:]]
         packed = len(by_row) == 2 and outer[0] * outer[1] * width * max(outer) < 2**31
@@ -115,12 +115,12 @@ def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | 
 
     Args:
         values: float32 or float64, any shape.
-        regions: int (K,), the region of each voxel, 0..count - 1.
+        regions: int (K,), region of each voxel, 0..count - 1.
         count: number of regions.
-        voxels: int64 (K,), flat indices of the voxels that lie in a region, each once; None: all voxels of the map.
+        voxels: int64 (K,), unique flat indices of the voxels to sum; None for all voxels of the map.
 
     Returns:
-        (count,), float64 (float32 on MPS), differentiable.
+        float64 (float32 on MPS) (count,), differentiable; 0 for an empty region.
     """
     if voxels is None:
         return segment_sum(values.reshape(-1).to(widest_float(values.device)), regions, count)
@@ -129,8 +129,7 @@ def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | 
 
 
 class _CellSums(torch.autograd.Function):
-    """Forward: one sum for each cell, and 0 * sum(values). Backward: every voxel gets the gradient of its cell, one
-    gather."""
+    """Sums per cell, and 0 * sum(values). The backward gathers the gradient of its cell for every voxel."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, voxels: Tensor, cells: Tensor, cell_count: int) -> tuple[Tensor, Tensor]:
@@ -150,7 +149,17 @@ class _CellSums(torch.autograd.Function):
 
 
 def _batch_ids(ids: Tensor, counts: Tensor, voxels: Tensor, slices: list[int]) -> Tensor:
-    """The ids at the voxels, int32 (K,), counted on from image to image; those of image b begin at slices[b]."""
+    """Instance ids at the voxels, numbered consecutively through the batch instead of per image.
+
+    Args:
+        ids: int32 (N, *spatial), 1..n within each image.
+        counts: int64 (N,), instances in each image.
+        voxels: int64 (K,), ascending flat indices.
+        slices: index of the first of these voxels in each image, N + 1 values.
+
+    Returns:
+        int32 (K,), 0 for background.
+    """
     inside = ids.reshape(-1).index_select(0, voxels)
     first = (counts.cumsum(0) - counts).to(torch.int32)
     for b in range(1, len(counts)):
