@@ -20,6 +20,9 @@ from nnunet_ici.postprocessing.rule import read_rule
 from tests.reference_postprocessing import LABELS
 from tests.tune_command import make
 
+# The share of voxels that nnU-Net's half precision may round across the threshold; docs/evaluation.md names it.
+ROUNDED = 1e-3
+
 
 def network(cls=PlainConvUNet, axes=2, channels=2, deep_supervision=True, seed=0):
     torch.manual_seed(seed)
@@ -228,7 +231,7 @@ def assert_cut_at(masks, probabilities, threshold):
         differing, total = differing + wrong.sum(), total + mask.size
         moved += (mask != (probability > 0.5)).sum()
     print(f"{differing} of {total} voxels differ from the threshold {threshold:.3f}, {moved} from 0.5")
-    assert differing <= 1e-3 * total and moved > 0.01 * total
+    assert differing <= ROUNDED * total and moved > 0.01 * total
 
 
 @pytest.mark.parametrize("regions", [False, True])

@@ -141,6 +141,52 @@ def test_trainers_exist(page):
             parse(name)
 
 
+def formulas(page: Path) -> tuple[list[str], list[str]]:
+    """The formulas of a page: those in the text, and those in blocks.
+
+    Raises:
+        AssertionError: a fence or a dollar without its partner, or ``$$``, in which GitHub loses a double backslash.
+    """
+    text = page.read_text(encoding="utf-8")
+    fences = re.findall(r"^```.*$", text, re.MULTILINE)
+    assert all(fence == "```" for fence in fences[1::2]) and len(fences) % 2 == 0, fences
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    inline = []
+    for paragraph in re.split(r"\n\n+|\n(?=[|-])", re.sub(r"`[^`\n]*`", "", prose)):
+        assert "$$" not in paragraph and paragraph.count("$") % 2 == 0, paragraph
+        inline += paragraph.split("$")[1::2]
+        for cell in paragraph.split("|") if paragraph.startswith("|") else []:
+            assert cell.count("$") % 2 == 0, f"a bare | in the formula of a table: {paragraph}"
+    return inline, blocks(page, "math")
+
+
+def check_formulas(page: Path) -> None:
+    """Raise AssertionError for what GitHub would not render."""
+    inline, fenced = formulas(page)
+    for formula in inline + fenced:
+        assert formula.count("{") == formula.count("}"), formula
+        assert formula.count(r"\left") == formula.count(r"\right"), formula
+        assert r"\operatorname*" not in formula, formula
+    for formula in inline:  # Markdown reads a backslash before punctuation first
+        assert formula == formula.strip() and not re.search(r"\\[^a-zA-Z]", formula), formula
+
+
+@every_page
+def test_formulas_render_on_github(page):
+    check_formulas(page)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$x", "| $|G|$ |", "```math\nx\n", "$$x$$", "$ x$", r"$\frac{1}{2$", r"$a\,b$", "```math\n\\left[ x\n```\n"],
+)
+def test_a_formula_that_does_not_render_is_caught(text, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(AssertionError):
+        check_formulas(page)
+
+
 @every_page
 def test_links_resolve(page):
     text = page.read_text(encoding="utf-8")
@@ -204,7 +250,7 @@ def test_tables_are_fresh(monkeypatch):
     """Those that follow from the code to the letter, and shares of gradients to a rounding."""
     monkeypatch.syspath_prepend(str(DOCS / "figures"))
     tables = importlib.import_module("tables")
-    assert set(tables.TIMED) == set(LOSSES)
+    assert set(tables.benchmarks.TIMED) == set(LOSSES)
     found = set()
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")

@@ -8,40 +8,25 @@ A table stands between ``<!-- table: NAME, made by docs/figures/tables.py -->`` 
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
 
-import losses as figure  # the file beside this one
+import benchmarks  # the files beside this one
+import losses as figure
 
 from nnunet_ici.evaluation.families import FAMILIES
 from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
 from nnunet_ici.trainers.names import options_of
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+from scripts.benchmarks.goals import table as goals_table
+
 DOCS = Path(__file__).resolve().parents[1]
-TIMES = DOCS.parent / "scripts" / "benchmarks" / "results" / "losses_cpu.json"
-STAGES = ("noise", "half-trained", "converged")
-# What was timed of each trainer's loss, and what its global loss adds to that: 1 for Dice + CE, 0.5 for Dice alone.
-TIMED = {
-    "nnUNetTrainerICI": ("ICI", 0.0),
-    "nnUNetTrainerDICI": ("DICI", 0.0),
-    "nnUNetTrainerDual": ("Dual", 0.0),
-    "nnUNetTrainerLesionWise": ("LesionWise term", 1.0),
-    "nnUNetTrainerPQ": ("PQ term", 1.0),
-    "nnUNetTrainerBlob": ("blob term", 1.0),
-    "nnUNetTrainerCCDiceCE": ("CC-DiceCE term", 1.0),
-    "nnUNetTrainerCATMIL": ("CATMIL terms", 1.0),
-    "nnUNetTrainerRRW": ("region-wise", 0.0),
-    "nnUNetTrainerBoundary": ("boundary term", 1.0),
-    "nnUNetTrainerDBCE": ("dilated balanced CE", 0.0),
-    "nnUNetTrainerDiceDBCE": ("dilated balanced CE", 0.5),
-    "nnUNetTrainerIW": ("inverse weighting", 0.0),
-}
 
 
 def trainers() -> str:
-    """Every trainer: its loss, its weights, and the options of its name besides those that all have."""
+    """Every trainer: its loss, its weights, and the options of its name, without those that every trainer has."""
     lines = ["| Trainer | Loss | Weights | Options |", "|---|---|---|---|"]
     for name, loss in LOSSES.items():
         weights = ", ".join(
@@ -61,21 +46,8 @@ def options() -> str:
     return "\n".join(lines)
 
 
-def costs() -> str:
-    """Forward and backward of each trainer's loss relative to nnU-Net's Dice + CE, from the stored benchmark."""
-    results = json.loads(TIMES.read_text())["results"]
-    lines = [f"| Trainer | {' | '.join(STAGES)} |", "|---|---:|---:|---:|"]
-    for trainer, (name, added) in TIMED.items():
-        cells = [
-            f"{results[stage][name]['ratio'] + added:.1f}" if name in results[stage] else "not measured"
-            for stage in STAGES
-        ]
-        lines.append(f"| `{trainer}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def shares() -> str:
-    """What each loss pulls up and pushes down in the scene of losses.py."""
+    """How much each loss pulls up and pushes down in the scene of losses.py."""
     return figure.table(figure.pulls())
 
 
@@ -89,15 +61,29 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"trainers": trainers, "options": options, "costs": costs, "shares": shares, "metrics": metrics}
+def goals() -> str:
+    """Every goal of the benchmarks beside what was measured."""
+    return goals_table(benchmarks.RESULTS)
+
+
+FROM_CODE = (trainers, options, shares, metrics, goals)
+FROM_BENCHMARKS = (
+    benchmarks.costs,
+    benchmarks.losses,
+    benchmarks.published,
+    benchmarks.instances,
+    benchmarks.sizes,
+    benchmarks.labelling,
+)
+TABLES = {table.__name__: table for table in (*FROM_CODE, *FROM_BENCHMARKS)}
 MARKED = re.compile(r"(<!-- table: (\w+), made by docs/figures/tables\.py -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
-    """A page with its tables made anew.
+    """A page with its tables written again.
 
     Raises:
-        KeyError: for the name of a table that is not made here.
+        KeyError: a table that is not made here.
     """
     return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", text)
 
@@ -112,7 +98,7 @@ def main() -> int:
         stale.append(page.name)
         if "--check" not in sys.argv[1:]:
             page.write_text(new, encoding="utf-8")
-    print(*(f"{name}: tables made anew" for name in stale), sep="\n", end="\n" * bool(stale))
+    print(*(f"{name}: tables written again" for name in stale), sep="\n", end="\n" * bool(stale))
     return int(bool(stale) and "--check" in sys.argv[1:])
 
 

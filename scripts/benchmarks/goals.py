@@ -1,4 +1,4 @@
-"""Print the table of goals against what the benchmarks have measured, from their JSON files.
+"""Print every goal of the benchmarks beside what was measured, from the JSON files.
 
 python -m scripts.benchmarks.goals [FOLDER]      (default: scripts/benchmarks/results)
 """
@@ -17,19 +17,19 @@ Report = dict[str, Any]
 
 
 def load(folder: Path) -> dict[str, Report]:
-    """The reports that there are, by name."""
+    """The reports in a folder, by name."""
     return {
         name: json.loads((folder / f"{name}.json").read_text()) for name in NAMES if (folder / f"{name}.json").exists()
     }
 
 
-def stages(report: Report, loss: str, figure: str = "ratio") -> str:
-    """A figure of a loss at every stage of training."""
-    return ", ".join(f"{name} {entry[loss][figure]:.2f}" for name, entry in report["results"].items())
+def stages(report: Report, loss: str, measure: str = "ratio") -> str:
+    """One measure of a loss at every stage of training."""
+    return ", ".join(f"{name} {entry[loss][measure]:.2f}" for name, entry in report["results"].items())
 
 
 def speedup(report: Report) -> str:
-    """The paper's algorithm over the ICI terms."""
+    """Time of the paper's algorithm over that of the ICI terms."""
     published = "ICI terms as published"
     parts = [
         f"{name} {entry[published]['median_s'] / entry['ICI terms']['median_s']:.0f} x"
@@ -40,7 +40,7 @@ def speedup(report: Report) -> str:
 
 
 def growth(report: Report) -> str:
-    """The time with the most instances over that with one."""
+    """Time with the most instances over the time with the fewest."""
     counts = report["by_instances"]
     first, last = min(counts, key=int), max(counts, key=int)
     ratio = counts[last]["ICI terms"]["median_s"] / counts[first]["ICI terms"]["median_s"]
@@ -48,19 +48,19 @@ def growth(report: Report) -> str:
 
 
 def memory(report: Report) -> str:
-    """Peak bytes a voxel at every stage."""
+    """Extra peak memory in bytes per voxel and class at every stage."""
     if all("peak_bytes_per_voxel" in entry["ICI terms"] for entry in report["results"].values()):
         return stages(report, "ICI terms", "peak_bytes_per_voxel")
     return "not measured"
 
 
 def ratio(report: Report) -> str:
-    """The ICI terms over nnU-Net's own loss."""
+    """Time of the ICI terms over that of nnU-Net's own loss."""
     return stages(report, "ICI terms")
 
 
 def share(report: Report) -> str:
-    """Of a training step."""
+    """Share of a training step."""
     return f"{report['results']['ICI']['share']:.1%}"
 
 
@@ -69,23 +69,35 @@ ROWS: list[tuple[str, str, str, Callable[[Report], str]]] = [
     ("CUDA: the same against the paper's algorithm", ">= 300 x", "losses_cuda", speedup),
     ("CUDA: share of a training step, 128^3, batch 2", "<= 3 %", "step_cuda", share),
     ("CUDA: 1 to 100,000 components", "<= 1.5 x", "curves_cuda", growth),
-    ("CUDA: extra peak memory, bytes a voxel and class", "<= 16", "losses_cuda", memory),
+    ("CUDA: extra peak memory, bytes per voxel and class", "<= 16", "losses_cuda", memory),
     ("CPU: ICI terms / DC_and_CE_loss, 2 x 2 x 128^3, real masks", "<= 1.0", "losses_cpu", ratio),
     ("CPU: the same against the paper's algorithm", "", "losses_cpu", speedup),
     ("CPU: 1 to 100,000 components", "<= 1.5 x", "curves_cpu", growth),
-    ("CPU: extra peak memory, bytes a voxel and class", "<= 16", "losses_cpu", memory),
+    ("CPU: extra peak memory, bytes per voxel and class", "<= 16", "losses_cpu", memory),
 ]
+
+
+def machine_of(report: Report) -> str:
+    """The device, and the number of CPU cores."""
+    machine = report["machine"]
+    cores = f"{machine['cpus']} CPU cores"
+    return cores if machine["device"] == "cpu" else f"{machine['device']}, {cores}"
+
+
+def table(folder: Path) -> str:
+    """The goals beside what the reports of a folder say, as Markdown."""
+    reports = load(folder)
+    lines = ["| What | Goal | Measured | On |", "|---|---|---|---|"]
+    for what, goal, name, measure in ROWS:
+        report = reports.get(name)
+        machine = "" if report is None else machine_of(report)
+        lines.append(f"| {what} | {goal} | {'not measured' if report is None else measure(report)} | {machine} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
     """Print Markdown."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "scripts" / "benchmarks" / "results"
-    reports = load(folder)
-    print("| What | Goal | Measured | On |\n|---|---|---|---|")
-    for what, goal, name, figure in ROWS:
-        report = reports.get(name)
-        machine = "" if report is None else f"{report['machine']['device']}, {report['machine']['cpus']} CPUs"
-        print(f"| {what} | {goal} | {'not measured' if report is None else figure(report)} | {machine} |")
+    print(table(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "scripts" / "benchmarks" / "results"))
     return 0
 
 
