@@ -200,7 +200,7 @@ def test_regions_of_dataset_json_and_the_options(tmp_path, capsys):
         "core": (1, 0, 1, pytest.approx(0.4)),
         "enhancing": (1, 0, 0, pytest.approx(0.8)),
     }
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # the note is wrapped
     assert "BraTS (since 2023)" in out and "Label dilated once, lesions up to 2 mm3 left out." in out
     assert read_summary(tmp_path)["brats"] == {"dilation": 1, "smallest_mm3": 2}
     assert counts("--brats", "gli")["enhancing"] == (0, 0, 0, 1)

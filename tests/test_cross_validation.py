@@ -86,7 +86,7 @@ def test_folds_that_are_still_being_trained_are_not_expected(root, capsys):
     shutil.rmtree(root / "out")
     evaluate(root, "-tr", A, B, expected=1)  # the other trainer has that fold
     report = capsys.readouterr().err
-    assert f"{validation(root, A, 1)} holds no predictions." in report and "or -f with the folds that all" in report
+    assert f"{validation(root, A, 1)} holds no predictions." in report and "give -f with folds that all" in report
 
 
 def test_one_fold(root):
@@ -109,7 +109,7 @@ def test_the_fold_with_all_cases(root, capsys):
     assert f"{A}: no prediction for case c3. Expected: " in capsys.readouterr().err
     evaluate(root, "-tr", A, "-f", "all", "0", expected=1)
     report = capsys.readouterr().err
-    assert "-f all is a fold with all cases. Expected: no other fold beside it. Got: all 0" in report
+    assert "-f all is a fold with all cases. Expected: no other fold with it. Got: all 0" in report
     with pytest.raises(SystemExit):
         evaluate(root, "-tr", A, "-f", "none")
     assert "-f: Expected: the number of a fold, or all. Got: none" in capsys.readouterr().err
@@ -187,12 +187,12 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
     [
         (["-tr", "nnUNetTrainerNone"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-p", "OtherPlans"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
-        (["-tr", A, "-f", "0", "4"], "validation holds no predictions. Expected: *.png, as nnUNetv2_train writes"),
-        (["-tr", A, B, A], f"-tr has two models with one name. Expected: each name once. Got: {A}"),
-        (["-tr", A, "-pred", f"{A}={{root}}/x"], f"models with one name. Expected: each name once. Got: {A}"),
+        (["-tr", A, "-f", "0", "4"], "validation holds no predictions. Expected: *.png, which nnUNetv2_train writes"),
+        (["-tr", A, B, A], f"-tr has two models with the same name. Expected: each name once. Got: {A}"),
+        (["-tr", A, "-pred", f"{A}={{root}}/x"], f"models with the same name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", "x={root}/x"], "x cannot be read. Expected: a folder. Got: no such folder"),
         (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: none"),
-        (["-tr", A, "-d", "8"], f"Expected: one of number or name 8. Got: {DATASET}"),
+        (["-tr", A, "-d", "8"], f"Expected: one with the number or name 8. Got: {DATASET}"),
     ],
 )
 def test_what_is_not_there(root, capsys, arguments, message):
@@ -210,7 +210,7 @@ def test_unused_splits(tmp_path):
     assert validation_cases(path, ["0"]) is None
     path.write_text(json.dumps([{"train": [], "val": ["a", "b"]}, {"train": [], "val": ["c"]}]))
     assert validation_cases(path, ["0", "1"]) == {"a", "b", "c"} and validation_cases(path, ["1"]) == {"c"}
-    with pytest.raises(ValueError, match=r"cannot be used\. Expected: a list of folds with val, 2 among them\. Got: "):
+    with pytest.raises(ValueError, match=r"cannot be used\. Expected: a list of folds with val, including 2\. Got: "):
         validation_cases(path, ["2"])
     for content in ("[]", "{", '[{"train": ["a"]}]', '[{"val": []}]', "3"):
         path.write_text(content)
@@ -224,9 +224,9 @@ def test_folders_of_data_sets(tmp_path):
     assert dataset_folder(tmp_path, "1").name == dataset_folder(tmp_path, "001").name == "Dataset001_One"
     assert dataset_folder(tmp_path, "Dataset011_Other").name == "Dataset011_Other"
     (tmp_path / "Dataset001_Two").mkdir()
-    with pytest.raises(ValueError, match=r"Expected: one of number or name 1\. Got: Dataset001_One, Dataset001_Two"):
+    with pytest.raises(ValueError, match=r"one with the number or name 1\. Got: Dataset001_One, Dataset001_Two"):
         dataset_folder(tmp_path, "1")
-    with pytest.raises(ValueError, match=r"Expected: one of number or name 5\. Got: none"):
+    with pytest.raises(ValueError, match=r"Expected: one with the number or name 5\. Got: none"):
         dataset_folder(tmp_path / "nothing", "5")
 
 

@@ -138,7 +138,7 @@ def test_missing_files_are_named(tmp_path, capsys, ending):
     assert "2 problems, nothing was written:" in report
     for case in ("x", "y"):
         assert (
-            f"b: no ensemble without the probabilities of case {case} (--save_probabilities, --npz). "
+            f"b: the ensemble needs the probabilities of case {case} (--save_probabilities, --npz). "
             f"Expected: {tmp_path / 'b' / f'{case}{ending}'}. Got: no such file"
         ) in report
 
@@ -148,7 +148,7 @@ def test_missing_descriptions_are_named(tmp_path, capsys, name):
     make_members(tmp_path, ".png")
     (tmp_path / "a" / name).unlink()
     evaluate(tmp_path, expected=1)
-    expected = f"no ensemble without nnU-Net's {name}. Expected: {tmp_path / 'a' / name}, or further up."
+    expected = f"the ensemble needs nnU-Net's {name}. Expected: {tmp_path / 'a' / name}, or above."
     assert expected in capsys.readouterr().err
 
 
@@ -156,7 +156,7 @@ def test_a_missing_prediction_makes_no_ensemble(tmp_path, capsys):
     make_members(tmp_path, ".png")
     (tmp_path / "b" / "y.png").unlink()
     evaluate(tmp_path, "--allow-missing", expected=1)
-    assert "b: no ensemble without a prediction for case y. Got: no such file" in capsys.readouterr().err
+    assert "b: the ensemble needs a prediction for case y. Got: no such file" in capsys.readouterr().err
 
 
 def test_one_model_is_no_ensemble(tmp_path, capsys):
@@ -169,7 +169,7 @@ def test_a_model_of_that_name(tmp_path, capsys):
     make_members(tmp_path, ".png")
     (tmp_path / "b").rename(tmp_path / "ensemble")
     evaluate(tmp_path, models=("a", "ensemble"), expected=1)
-    assert "--ensemble makes a model with this name. Expected: no other model with it." in capsys.readouterr().err
+    assert "--ensemble adds a model with this name. Expected: no other model with it." in capsys.readouterr().err
 
 
 def test_damaged_members_are_found_before_an_ensemble_is_made(tmp_path, capsys):

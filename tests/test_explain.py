@@ -211,12 +211,12 @@ def test_npz_files_that_are_none(flat, tmp_path, capsys):
     for content in (b"", b"no zip", whole[: len(whole) // 2], bytes(damaged)):
         path.write_bytes(content)
         assert report_of().startswith(
-            f"{path} cannot be read. Expected: an npz of nnU-Net with the key probabilities. Got: "
+            f"{path} cannot be read. Expected: an npz file of nnU-Net with the key probabilities. Got: "
         )
     with path.open("wb") as file:
         np.save(file, foreground)
     assert report_of().startswith(
-        f"{path} cannot be read. Expected: an npz of nnU-Net with the key probabilities. Got: "
+        f"{path} cannot be read. Expected: an npz file of nnU-Net with the key probabilities. Got: "
     )
     path.unlink()
     assert report_of() == f"{path} cannot be read. Expected: a file. Got: no such file"

@@ -115,7 +115,7 @@ def test_without_a_dataset_json(tmp_path, capsys):
     for path in tmp_path.rglob("dataset.json"):
         path.unlink()
     report = tune(tmp_path)
-    assert "no dataset.json found, every value above 0 is one class" in capsys.readouterr().out
+    assert "no dataset.json found, all values above 0 form one class" in capsys.readouterr().out
     assert report["classes"] == {"foreground": []} and report["file_ending"] == ".nii.gz"
     postprocess(tmp_path)
     prob = np.load(tmp_path / "fold_0" / "case0.npz")["probabilities"]
@@ -123,7 +123,7 @@ def test_without_a_dataset_json(tmp_path, capsys):
     np.testing.assert_array_equal(read(tmp_path / "out" / "case0.nii.gz"), expected)
     write(tmp_path / "gt" / "case9.nrrd", np.zeros((6, 12, 14), np.uint8))
     tune(tmp_path, expected=1)
-    assert "the file ending of the label maps is not clear. Expected: one of .nii.gz" in capsys.readouterr().err
+    assert "the file ending of the label maps is ambiguous. Expected: one of .nii.gz" in capsys.readouterr().err
 
 
 def test_geometry_and_copies(tmp_path, capsys):

@@ -24,7 +24,8 @@ def test_everything_wrong_with_tunes_files_in_one_report(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "4 problems, nothing was written:" in err and not (tmp_path / "rule.json").exists()
     assert (
-        "case0.npz cannot be read. Expected: an npz of nnU-Net with the key probabilities. Got: the keys softmax" in err
+        "case0.npz cannot be read. Expected: an npz file of nnU-Net with the key probabilities. Got: the keys softmax"
+        in err
     )
     assert "case2.npz holds no probabilities. Expected: values in [0, 1]. Got: 2016 NaN" in err
     assert "case1.nii.gz holds values that belong to no class. Expected: lesion (1). Got: 7" in err

@@ -106,8 +106,8 @@ def test_an_image_without_voxels(tmp_path):
         (np.zeros((3, 2, 2, 2)), FOREGROUND, r"another shape than its label map. Expected: \(C, \*\(2, 2\)\). Got: "),
         (np.zeros((2, 2, 3)), FOREGROUND, "another shape than its label map"),
         (np.zeros((1, 1, 2, 2)), FOREGROUND, "Expected: 2 or more, the background first, for foreground .* Got: 1$"),
-        (np.zeros((2, 1, 2, 2)), LABELS, "Expected: 3, one for each label and the background, for edema .* Got: 2$"),
-        (np.zeros((3, 1, 2, 2)), REGIONS, "Expected: 2, one for each region, for whole .* Got: 3$"),
+        (np.zeros((2, 1, 2, 2)), LABELS, "Expected: 3, one per label including the background, for edema .* Got: 2$"),
+        (np.zeros((3, 1, 2, 2)), REGIONS, "Expected: 2, one per region, for whole .* Got: 3$"),
         (np.zeros((2, 1, 2, 2), int), FOREGROUND, "holds no probabilities. Expected: floating point"),
         (np.zeros((2, 2)), FOREGROUND, "holds no probabilities. Expected: floating point"),
         (np.full((2, 1, 2, 2), np.nan), FOREGROUND, r"Expected: values in \[0, 1\]. Got: 8 NaN"),
@@ -126,7 +126,7 @@ def test_bad_arrays(tmp_path, array, scheme, message):
 def test_bad_files(tmp_path, rng):
     def message(path):
         with pytest.raises(
-            ValueError, match=r"Expected: an npz of nnU-Net with the key probabilities\. Got: "
+            ValueError, match=r"Expected: an npz file of nnU-Net with the key probabilities\. Got: "
         ) as error:
             read_probabilities(path, FOREGROUND, (9, 9))
         assert str(path) in str(error.value)

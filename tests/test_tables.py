@@ -75,8 +75,8 @@ def test_means_over_different_cases_say_so_and_are_not_ranked():
     assert column(table, "precision") == [("1.000 (n = 2)", None, False), ("0.750", None, False)]
     assert column(table, "recall") == [("0.500", 1, True)] * 2
     assert column(table, "mean rank") == [("1.00", None, True)] * 2
-    assert "n: the number of cases in which the metric has a value, where it is not all of them." in table.note
-    assert "Models whose means are over different cases are not ranked." in table.note
+    assert "n: number of cases in which the metric has a value, given if it is not all of them." in table.note
+    assert "Models whose means cover different cases are not ranked." in table.note
     # the same number of cases, but not the same cases
     rows = detection_rows("a", [nan] + [1.0] * 11) + detection_rows("b", [0.75] * 11 + [nan])
     table = family_table("detection", rows, DETECTION, {})
@@ -93,11 +93,11 @@ def test_nothing_is_bold_with_fewer_than_ten_cases(cases, bold):
     table = family_table("detection", rows, DETECTION, {})
     assert column(table, "precision") == [("1.000", 1, bold), ("0.750", 2, False)]
     assert any(cell.best for line in table.rows for cell in line) == bold
-    why = "Nothing is bold: with 9 cases, fewer than 10, the best value may be chance."
+    why = "Nothing is bold with fewer than 10 cases (here 9): the best value may be due to chance."
     assert table.note == (FULL if bold else f"{FULL} {why}")
     differences = comparison_table(rows, DETECTION)
     assert any(cell.best for line in differences.rows for cell in line) == bold
-    why = "Nothing is bold below 10 cases, because an interval over so few is too narrow."
+    why = "Nothing is bold below 10 cases, because bootstrap intervals of so few are too narrow."
     assert (why in differences.note) == (not bold)
     alone = family_table("detection", detection_rows("a", [1.0] * cases), DETECTION, {})
     assert alone.note == FULL  # one model: nothing could be bold
@@ -148,14 +148,14 @@ def test_the_table_of_the_paper():
     assert column(table, "missed") == [("2", 1, False), ("3", 2, False)]
     assert column(table, "cases with missed") == [("1", 1, False), ("1", 1, False)]
     assert column(table, "cases with false") == [("0", 1, False), ("1", 2, False)]
-    assert table.over == "Dice: mean over the cases; everything else: totals"
+    assert table.over == "Dice: mean over the cases; all other columns: totals"
 
 
 def test_froc_is_a_column_of_detection():
     rows = detection_rows("a", [1.0] * 12) + detection_rows("b", [1.0] * 12)
     table = family_table("detection", rows, DETECTION, {("a", "l"): 0.5, ("b", "l"): 0.25})
     assert column(table, "FROC") == [("0.500", 1, True), ("0.250", 2, False)]
-    assert FROC_NOTE in table.note and table.over == "Mean over the cases; FROC: all lesions together"
+    assert FROC_NOTE in table.note and table.over == "Mean over the cases; FROC: pooled over all lesions"
     one = family_table("detection", rows, DETECTION, {("b", "l"): 0.25})  # a has no probabilities
     assert column(one, "FROC") == [("-", None, False), ("0.250", None, False)]
     without = family_table("detection", rows, DETECTION, {})
@@ -183,7 +183,10 @@ def test_tables_say_how_lesions_are_connected_and_name_one_thing_once():
         metrics = metrics_of([family])
         rows = [{"model": "a", "case": "1", "class": "l", **{metric.name: 1 for metric in metrics}}]
         note = family_table(family, rows, metrics, {}).note
-        expected = {"atlas22": "faces only (6 neighbours, 4 in 2D)", "brats": "joined where their dilations touch"}
+        expected = {
+            "atlas22": "faces only (6 neighbours, 4 in 2D)",
+            "brats": "whose dilations touch are merged",
+        }
         assert expected.get(family, FULL) in note, family
 
 

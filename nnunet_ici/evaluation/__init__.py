@@ -1,7 +1,7 @@
-"""Evaluation of predictions by their lesions: instances, their matching, metrics, tables and the command ``evaluate``.
+"""Lesion-wise evaluation of predictions: instance matching, metrics, tables and the command ``evaluate``.
 
-``metrics`` holds the metrics as functions, ``families`` says which of them the command computes. Names are loaded on
-demand, so that the command's help does not wait for SciPy.
+``metrics`` defines the metrics as functions; ``families`` lists those that the command computes. Names are loaded on
+demand, so that the command's help does not have to import SciPy.
 """
 
 from __future__ import annotations

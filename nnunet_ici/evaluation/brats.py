@@ -1,19 +1,20 @@
-"""Lesion-wise Dice and HD95 as the BraTS challenges have counted since 2023.
+"""Lesion-wise Dice and HD95 as defined by the BraTS challenges since 2023.
 
-The facts are those of the challenge's public script (github.com/rachitsaluja/BraTS-2023-Metrics, ``eval.py``). The code
-is ours, and equal to the script on every mask compared.
+The definition follows the challenge's public script (github.com/rachitsaluja/BraTS-2023-Metrics, ``eval.py``). This
+independent implementation agreed with the script on every pair of masks compared.
 
-1. The label is dilated. Its components that the dilation joins are one lesion; the voxels of a lesion stay those of the
-   label.
-2. A predicted component belongs to every lesion whose dilation shares a voxel with it, and is false if there is none.
-3. Each lesion is compared with all the components that belong to it, whole. What they share with another lesion counts
-   as false voxels here: Eq. 3 of Rachmadi et al. (MIDL 2023), not Eq. 5.
-4. A lesion up to the smallest volume is left out. Predicted components that belong to it stay true.
-5. A missed lesion and a false component have a Dice of 0 and a distance of 374 mm. The means run over all lesions and
-   false components.
+1. The label is dilated. Components that merge under the dilation form one lesion, which still consists of its voxels
+   in the undilated label.
+2. A predicted component is assigned to every lesion whose dilation it overlaps. A component assigned to no lesion is a
+   false positive.
+3. Each lesion is compared with the union of the components assigned to it. Voxels of these components inside another
+   lesion count as false positives, as in Eq. 3 of Rachmadi et al. (MIDL 2023), not Eq. 5.
+4. Lesions no larger than the smallest volume are excluded. Components assigned to them do not become false positives.
+5. A missed lesion and a false component each score a Dice of 0 and a distance of 374 mm. The means are taken over all
+   lesions and false components.
 
-The challenges of 2026 count differently: their package ``brats-evaluation`` pairs instances one to one and takes 373
-mm.
+The 2026 challenges use another definition: their package ``brats-evaluation`` matches instances one to one and uses
+373 mm.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ __all__ = ["CHALLENGES", "WORST_MM", "BratsRule", "BratsScores", "brats_scores",
 
 Array = npt.NDArray[np.generic]
 
-# The distance of a missed or false lesion: the diagonal of the challenges' 240 x 240 x 155 volumes at 1 mm, rounded up.
+# Distance scored for a missed or false lesion: the diagonal of a 240 x 240 x 155 volume at 1 mm, rounded up.
 WORST_MM = 374.0
 
 
 @dataclass(frozen=True)
 class BratsRule:
-    """How lesions are counted.
+    """The challenge-specific parameters of the lesion count.
 
     Attributes:
-        dilation: number of dilations of the label, each by the neighbours that share a face or an edge (2D: all 8).
-        smallest_mm3: lesions up to this volume are left out (2D: up to this area in mm2); 0 leaves out none.
+        dilation: number of iterations of the label's dilation, each with 18-connectivity (8-connectivity in 2D).
+        smallest_mm3: volume in mm3 (area in mm2 in 2D) up to which lesions are excluded; 0 excludes none.
     """
 
     dilation: int
     smallest_mm3: float
 
     def problems(self) -> list[str]:
-        """Problems with the values, one sentence each."""
+        """What is wrong with the values, one sentence each; empty if nothing is."""
         return [
             f"{name} is not usable. Expected: 0 or more. Got: {value}"
             for name, value in vars(self).items()
@@ -74,14 +75,14 @@ CHALLENGES = {
 
 @dataclass(frozen=True)
 class BratsScores:
-    """What BraTS counts in one case and one class.
+    """The BraTS scores of one case and one class.
 
     Attributes:
-        found: number of lesions above the smallest volume to which a predicted component belongs.
-        missed: number of those to which none belongs.
-        false: number of predicted components that belong to no lesion.
-        lesion_dice: in [0, 1]; 1 where nothing is counted.
-        lesion_hd95_mm: 0 or more; 0 where nothing is counted.
+        found: number of lesions above the smallest volume with at least one predicted component assigned to them.
+        missed: number of lesions above the smallest volume without such a component.
+        false: number of predicted components assigned to no lesion.
+        lesion_dice: lesion-wise Dice, in [0, 1]; 1 if all three counts are 0.
+        lesion_hd95_mm: lesion-wise HD95 in mm, 0 or more; 0 if all three counts are 0.
     """
 
     found: int
@@ -92,22 +93,24 @@ class BratsScores:
 
 
 def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], rule: BratsRule) -> BratsScores:
-    """Count one case and one class as BraTS does.
+    """Score one case and one class as BraTS does.
 
-    Nothing is counted in two empty masks, nor where all lesions are up to the smallest volume and no component is
-    false: then Dice is 1 and the distance 0. Only false components: 0 and 374 mm. Only missed lesions: the same.
+    With neither lesions above the smallest volume nor false components, the Dice is 1 and the distance 0. Two empty
+    masks are such a case. With false components only, or missed lesions only, the scores are 0 and 374 mm.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        spacing_mm: edge lengths of a voxel, one for each axis.
+        spacing_mm: voxel spacing, one value per array axis.
         rule: dilation and smallest volume, such as ``CHALLENGES["met"]``.
 
     Raises:
-        TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
+        TypeError: if a mask is neither bool nor integer.
+        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
 
     Example:
-        Three lesions in a row. The first two are joined and found, the third is missed, and one component is false:
+        Three lesions in a row. Dilation merges the first two, which are found. The third is missed, and one predicted
+        component is false:
 
         >>> import numpy as np
         >>> label      = np.array([[1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]])
@@ -117,7 +120,7 @@ def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], r
         (1, 1, 1, 0.2222)
     """
     label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
-    # A component of the dilated label is the dilation of the one lesion inside.
+    # Each component of the dilated label contains exactly one lesion.
     matching = match_instances(_dilated(label, rule.dilation), prediction)
     lesion_ids = np.where(label[matching.box], matching.label_ids, 0)
     voxels = np.bincount(lesion_ids.ravel(), minlength=matching.label_instances + 1)[1:]
@@ -136,9 +139,9 @@ def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], r
 
 
 def _dilated(label: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:
-    from scipy import ndimage  # here, so that the help of evaluate does not wait for it
+    from scipy import ndimage  # imported here to keep the command's help fast
 
-    if times == 0 or not label.any():  # SciPy reads 0 iterations as "until nothing changes"
+    if times == 0 or not label.any():  # SciPy takes 0 iterations to mean "until nothing changes"
         return label
     box = tuple(slice(max(one.start - times, 0), one.stop + times) for one in bounding_box(label))
     dilated = np.zeros_like(label)
@@ -149,8 +152,8 @@ def _dilated(label: npt.NDArray[np.bool_], times: int) -> npt.NDArray[np.bool_]:
 def _compare(
     matching: Matching, lesion_ids: npt.NDArray[np.int32], lesions: npt.NDArray[np.int64], spacing_mm: Sequence[float]
 ) -> list[tuple[float, float]]:
-    """Dice and HD95 in mm of each lesion with all components that belong to it; 0 and 374 mm where there is none."""
-    from scipy import ndimage  # here, so that the help of evaluate does not wait for it
+    """Dice and HD95 in mm of each lesion against the components assigned to it; 0 and 374 mm if there are none."""
+    from scipy import ndimage  # imported here to keep the command's help fast
 
     if not lesions.size:
         return []
@@ -170,36 +173,37 @@ def _compare(
 
 
 def lesion_wise_dice(label: Array, prediction: Array, exclude_other_instances: bool = False) -> float:
-    """Lesion-wise Dice without dilation and without smallest volume: the Dice of every lesion / (TP + FN + FP).
+    """Lesion-wise Dice without dilation or a smallest volume: the sum of the lesions' Dice / (TP + FN + FP).
 
-    Lesions are components with full connectivity. Each is compared with all the predicted components that share a voxel
-    with it. TP and FN are the lesions found and missed, FP the predicted components that share no voxel with the label;
-    FN and FP add a Dice of 0.
+    Lesions are connected components (8 neighbours in 2D, 26 in 3D). Each is compared with all predicted components that
+    overlap it. TP and FN are the found and missed lesions, FP the predicted components that overlap no lesion. FN and
+    FP contribute a Dice of 0.
 
-    Where a predicted component touches several lesions, there are two ways to count its voxels in the Dice of one:
+    If a predicted component overlaps several lesions, there are two ways to count its voxels in the Dice of one lesion:
 
-    - all voxels outside of this lesion are false: Eq. 3 of Rachmadi et al. (MIDL 2023). BraTS counts this way, and so
-      does the column ``detection.lesion_dice``.
-    - only those outside of every lesion are false: Eq. 5, ``exclude_other_instances=True``. On a binary prediction this
-      is 1 minus the lesion-wise loss by default, in the limit of ``smooth`` = 0.
+    - All voxels outside this lesion are false positives: Eq. 3 of Rachmadi et al. (MIDL 2023). BraTS counts this way,
+      and so does the column ``detection.lesion_dice``.
+    - Only voxels outside all lesions are false positives: Eq. 5, ``exclude_other_instances=True``. On a binary
+      prediction this equals 1 minus the default lesion-wise loss in the limit ``smooth`` = 0.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        exclude_other_instances: whether to leave the voxels of other lesions out, as the losses do by default.
+        exclude_other_instances: whether to exclude the voxels of other lesions, as the losses do by default.
 
     Returns:
-        A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
+        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
 
     Raises:
-        TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
+        TypeError: if a mask is neither bool nor integer.
+        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
 
     Example:
         >>> import numpy as np
         >>> label, prediction = np.array([[1, 0, 1]]), np.array([[1, 1, 1]])
-        >>> lesion_wise_dice(label, prediction)  # twice 2 / (1 + 3)
+        >>> lesion_wise_dice(label, prediction)  # 2 / (1 + 3) for both lesions
         0.5
-        >>> lesion_wise_dice(label, prediction, exclude_other_instances=True)  # twice 2 / (1 + 2)
+        >>> lesion_wise_dice(label, prediction, exclude_other_instances=True)  # 2 / (1 + 2) for both lesions
         0.6666666666666666
     """
     return lesion_dice(match_instances(label, prediction), exclude_other_instances)

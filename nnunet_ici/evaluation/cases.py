@@ -1,4 +1,4 @@
-"""Evaluate cases from their files, several at a time."""
+"""Evaluation of cases from their files, in parallel."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Evaluated", "Settings", "evaluate_all", "evaluate_files", "models_wi
 
 @dataclass(frozen=True)
 class Settings:
-    """How cases are evaluated.
+    """The settings of an evaluation.
 
     Attributes:
-        scheme: the meaning of the label maps.
-        families: names of the families of metrics.
+        scheme: meaning of the label values.
+        families: names of the metric families.
         file_ending: file ending of the label maps.
-        in_voxels: whether sizes of instances are counted in voxels, not in mm3 (mm2 in 2D).
-        with_probabilities: the models that have nnU-Net's probabilities.
+        in_voxels: whether instance sizes are given in voxels instead of mm3 (mm2 in 2D).
+        with_probabilities: names of the models with nnU-Net's probabilities.
         brats_rule: dilation and smallest volume of the family brats.
     """
 
@@ -46,16 +46,20 @@ class Settings:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics that can be computed: some need probabilities of at least one model."""
+        """The metrics to compute; those that need probabilities are included if at least one model has them."""
         return metrics_of(self.families, bool(self.with_probabilities))
 
 
 @dataclass
 class Evaluated:
-    """What came out: a row for each model and class, one for each instance, and the problems, one sentence each.
+    """The results of an evaluation.
 
-    A file with a problem has no rows, and a ground truth with one has none at all. ``turned`` are the predictions that
-    were turned to the axes of their ground truth.
+    Attributes:
+        rows: one row per model, case and class.
+        instances: one row per instance.
+        problems: problems with the files, one sentence each. A bad prediction has no rows; a bad ground truth leaves
+            its case without rows for any model.
+        turned: paths of the predictions that were turned to the axes of their ground truth.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -65,10 +69,11 @@ class Evaluated:
 
 
 def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[tuple[str, ...], list[str]]:
-    """The models that have nnU-Net's .npz beside their predictions.
+    """Find the models with nnU-Net's probabilities (.npz) beside their predictions.
 
     Returns:
-        Their names, and the problems: a model with probabilities for only some of its predictions.
+        The names of these models, and the problems: one for each prediction without probabilities, if other predictions
+        of its model have them.
     """
     problems = []
     found = []
@@ -87,8 +92,7 @@ def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[
 
 
 def evaluate_files(case: Case, settings: Settings) -> Evaluated:
-    """Evaluate all models on one case. A prediction that is None counts as empty, with a probability of 0
-    everywhere."""
+    """Evaluate all models on one case; a missing prediction (None) counts as empty, with probability 0 everywhere."""
     result = Evaluated()
     scheme = settings.scheme
     metrics = settings.metrics
@@ -122,7 +126,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
 
 
 def evaluate_all(cases: Sequence[Case], settings: Settings, processes: int) -> Evaluated:
-    """Evaluate the cases in parallel, with a progress bar; rows by model, then case, then class."""
+    """Evaluate the cases in parallel, with a progress bar; rows are sorted by model, then case, then class."""
     results = in_parallel(partial(evaluate_files, settings=settings), cases, processes, "evaluate")
     models = list(cases[0].predictions) if cases else []
     joined = Evaluated(

@@ -1,4 +1,4 @@
-"""Paired comparisons of models on the same cases: bootstrap intervals and Wilcoxon's signed-rank test."""
+"""Paired comparisons of models on the same cases: bootstrap intervals and the Wilcoxon signed-rank test."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against another one in one metric.
+    """The comparison of a model with a reference model in one metric.
 
     Attributes:
-        cases: number of cases in which both have a value.
-        difference: mean over the cases of this model's value minus the other's; NaN without cases.
-        low, high: 95 % interval of that mean, over resampled cases; NaN for fewer than two cases.
-        p_value: p-value of Wilcoxon's two-sided signed-rank test; 1 where no case differs, NaN for fewer than two
-            cases. It is not corrected for the number of tests.
+        cases: number of cases in which both models have a value.
+        difference: mean difference over these cases, model minus reference; NaN without cases.
+        low, high: limits of the 95 % bootstrap interval of the mean difference; NaN for fewer than two cases.
+        p_value: p-value of the two-sided Wilcoxon signed-rank test, not corrected for multiple testing; 1 if no case
+            differs, NaN for fewer than two cases.
     """
 
     cases: int
@@ -35,15 +35,17 @@ class Comparison:
 
 
 def compare(values: Sequence[float], reference: Sequence[float], seed: int = 0) -> Comparison:
-    """Compare the values of a model with those of a reference, case by case.
+    """Compare the values of a model with those of a reference model, case by case.
+
+    The interval is a percentile bootstrap with 9,999 resamples of the cases.
 
     Args:
-        values: one for each case; NaN where there is none.
-        reference: values of the other model, in the same order.
-        seed: seed of the resampling.
+        values: value of the model for each case; NaN if it has none.
+        reference: value of the reference model for each case, in the same order.
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: if their numbers differ.
+        ValueError: if the two sequences differ in length.
 
     Example:
         >>> result = compare([0.75, 0.5, 1.0, 0.5], [0.5, 0.25, 0.75, 0.25])

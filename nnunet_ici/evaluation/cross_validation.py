@@ -1,4 +1,4 @@
-"""The predictions of a cross-validation, gathered from nnU-Net's results folder by trainer name."""
+"""The predictions of a cross-validation, collected from nnU-Net's results folder by trainer name."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def dataset_folder(parent: Path, dataset: str) -> Path:
     """The folder of a data set in nnUNet_raw, nnUNet_preprocessed or nnUNet_results.
 
     Args:
-        parent: one of these.
-        dataset: its number, or its whole name, DatasetXXX_NAME.
+        parent: one of these three folders.
+        dataset: number of the data set, or its full name, DatasetXXX_NAME.
 
     Raises:
-        ValueError: if there is none, or more than one.
+        ValueError: if no folder matches, or more than one does.
     """
     if dataset.isdigit():
         found = sorted(parent.glob(f"Dataset{int(dataset):03d}_*"))
@@ -28,13 +28,13 @@ def dataset_folder(parent: Path, dataset: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found or sorted(parent.glob("Dataset*"))) or "none"
         raise ValueError(
-            f"{parent} does not hold this data set. Expected: one of number or name {dataset}. Got: {names}"
+            f"{parent} does not hold this data set. Expected: one with the number or name {dataset}. Got: {names}"
         )
     return found[0]
 
 
 def folds_with_predictions(results: Path, trainer: str, plans: str, configuration: str) -> set[str]:
-    """The numbers of a trainer's folds that have validated; empty without such a training."""
+    """The numbers of a trainer's folds that have a validation folder; empty if the trainer has no results."""
     folders = (results / f"{trainer}__{plans}__{configuration}").glob("fold_*/validation")
     return {number for path in folders if (number := path.parent.name[5:]).isdecimal()}
 
@@ -42,16 +42,16 @@ def folds_with_predictions(results: Path, trainer: str, plans: str, configuratio
 def fold_predictions(
     results: Path, trainer: str, plans: str, configuration: str, file_ending: str, folds: Sequence[str]
 ) -> Predictions:
-    """The validation predictions of some folds of a trainer.
+    """The validation predictions of the given folds of a trainer.
 
     Args:
-        results: the data set's folder in nnUNet_results.
-        trainer, plans, configuration: as nnU-Net was called with.
+        results: folder of the data set in nnUNet_results.
+        trainer, plans, configuration: names with which nnU-Net was trained.
         file_ending: file ending of the label maps.
-        folds: their numbers, or "all", nnU-Net's fold with all cases.
+        folds: numbers of the folds, or "all" for nnU-Net's fold with all cases.
 
     Raises:
-        ValueError: if the trainer has no such folder, a fold has no validation, or a case is in two folds.
+        ValueError: if the trainer has no results, a fold has no predictions, or a case is in two folds.
     """
     folder = results / f"{trainer}__{plans}__{configuration}"
     if not folder.is_dir():
@@ -63,8 +63,8 @@ def fold_predictions(
         found = list_cases(validation, file_ending) if validation.is_dir() else {}
         if not found:
             raise ValueError(
-                f"{validation} holds no predictions. Expected: *{file_ending}, as nnUNetv2_train writes at the end, or "
-                "with --val; or -f with the folds that all trainers have. Got: none"
+                f"{validation} holds no predictions. Expected: *{file_ending}, which nnUNetv2_train writes at the end "
+                "or with --val; otherwise give -f with folds that all trainers have. Got: none"
             )
         twice = sorted(set(files) & set(found))
         if twice:
@@ -76,10 +76,10 @@ def fold_predictions(
 
 
 def read_folds(path: Path) -> list[list[str]]:
-    """The validation cases of each fold of a splits_final.json of nnU-Net.
+    """The validation cases of each fold in nnU-Net's splits_final.json.
 
     Raises:
-        ValueError: if it cannot be read, or has another format.
+        ValueError: if the file cannot be read, or has another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -98,10 +98,10 @@ def read_folds(path: Path) -> list[list[str]]:
 
 
 def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
-    """The cases that some folds of a splits_final.json validate; None without such a file.
+    """The validation cases of the given folds in a splits_final.json; None if there is no such file.
 
     Raises:
-        ValueError: if it cannot be read, or has no such fold.
+        ValueError: if the file cannot be read, lacks one of the folds, or has no case in them.
     """
     if not splits.is_file():
         return None
@@ -113,5 +113,5 @@ def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
         return cases
     except (ValueError, IndexError) as error:
         raise ValueError(
-            f"{splits} cannot be used. Expected: a list of folds with val, {', '.join(folds)} among them. Got: {error}"
+            f"{splits} cannot be used. Expected: a list of folds with val, including {', '.join(folds)}. Got: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Single instances: how large each is, whether it was found or false, and what follows for all cases together."""
+"""Detection of single instances: size and outcome of each, and detection by size and FROC pooled over all cases."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = [
     "instance_rows",
 ]
 
-# One line of instances.csv, besides model, case and class.
+# Columns of instances.csv after model, case and class.
 INSTANCE_COLUMNS = ("kind", "id", "voxels", "size", "touched", "dice", "peak_probability")
 InstanceRow = dict[str, "str | float"]
 
-# Numbers of false predictions per case at which FROC is read off, as in LUNA16 (Setio et al., 2017).
+# False positives per case at which the FROC curve is read off, as in LUNA16 (Setio et al., 2017).
 FALSE_PER_CASE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-# The definitions that tables, report and documentation print.
+# The definitions printed below the tables and in the report.
 FROC_NOTE = (
     "FROC: the mean of the sensitivities at 0.125, 0.25, 0.5, 1, 2, 4 and 8 false predictions per case. The "
-    "sensitivity is the share of the lesions of all cases together that are found when predictions of low confidence "
-    "are dropped; the confidence of a prediction is its highest probability. Beyond the end of the curve the last "
-    "sensitivity counts."
+    "sensitivity is the fraction of all lesions, pooled over the cases, that are still found when predictions below a "
+    "confidence are dropped. The confidence of a prediction is its peak probability. Beyond the end of the curve, its "
+    "last sensitivity is used."
 )
 SIZE_NOTE = (
-    "A lesion, found or missed, counts in the range of its own size, and a false prediction in the range of its own. "
+    "Found and missed lesions are assigned to a range by the size of the lesion, false predictions by their own size. "
     "Recall = found / (found + missed), precision = found / (found + false), F1 = 2 found / (2 found + missed + false)."
 )
 
@@ -48,19 +48,21 @@ SIZE_NOTE = (
 def instance_rows(
     matching: Matching, voxel_size: float = 1.0, probability: npt.NDArray[np.float32] | None = None
 ) -> list[InstanceRow]:
-    """A row for each instance of the label and of the prediction.
+    """One row per instance, first those of the label, then those of the prediction.
 
     Args:
         matching: matching of one case, class and model.
-        voxel_size: size of one voxel, in the unit of ``size``: mm3, mm2, or 1 for voxels.
-        probability: the shape of the masks; without it ``peak_probability`` is NaN.
+        voxel_size: size of a voxel in the unit of ``size``: mm3, mm2, or 1 for voxels.
+        probability: float32, the shape of the masks; None makes ``peak_probability`` NaN.
 
     Returns:
-        The label's instances, then the predicted ones, with the keys :data:`INSTANCE_COLUMNS`. ``kind`` is "label"
-        or "predicted"; ``touched`` 1 or 0; ``dice`` from :func:`~nnunet_ici.evaluation.metrics.instance_dice`, NaN
-        for predicted ones; ``peak_probability`` the highest probability in a predicted instance, and for one of the
-        label the highest among the predicted instances that touch it (NaN if none does). Without instances there are no
-        rows.
+        Rows with the keys :data:`INSTANCE_COLUMNS`; an empty list without instances.
+
+        - ``kind``: "label" or "predicted".
+        - ``touched``: 1 if the instance overlaps one of the other mask, else 0.
+        - ``dice``: :func:`~nnunet_ici.evaluation.metrics.instance_dice` of a label instance; NaN for a predicted one.
+        - ``peak_probability``: highest probability inside a predicted instance. For a label instance, the highest peak
+          among the predicted instances that overlap it; NaN if there are none.
 
     Example:
         >>> import numpy as np
@@ -91,16 +93,16 @@ def instance_rows(
 
 
 def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[str, float]]:
-    """Recall, precision and F1 of the instances of each size, over all cases.
+    """Recall, precision and F1 of the instances in each size range, pooled over all cases.
 
     Args:
         rows: rows of one model and class.
-        edges: ascending limits between ``len(edges) + 1`` ranges; a range begins at an edge and ends below the next.
+        edges: ascending limits between the ``len(edges) + 1`` size ranges; a lower limit belongs to its range.
 
     Returns:
-        For each range: ``from`` (included), ``to`` (not included, inf for the last), the numbers of ``label``,
-        ``found``, ``missed`` and ``false`` instances, and ``recall``, ``precision`` and ``f1``, as :data:`SIZE_NOTE`
-        defines them. 0 / 0 is NaN.
+        A dictionary for each range: ``from`` (inclusive), ``to`` (exclusive, inf for the last range), the numbers of
+        ``label``, ``found``, ``missed`` and ``false`` instances, and ``recall``, ``precision`` and ``f1`` as defined in
+        :data:`SIZE_NOTE`. A ratio of 0 / 0 is NaN.
 
     Example:
         >>> rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "label", "size": 50, "touched": 0}]
@@ -130,19 +132,23 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
 
 
 def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
-    """Free-response ROC: the share of lesions found against false predictions per case, over all cases.
+    """Free-response ROC curve: lesion-wise sensitivity against false positives per case, pooled over all cases.
 
-    Candidates are the predicted instances, with their peak probability as confidence: the curve shows what is left when
-    the less certain ones are dropped, and ends at the prediction itself.
+    The candidates are the predicted instances, and the confidence of each is its peak probability. The curve follows a
+    decreasing confidence threshold and ends at the full prediction.
 
     Args:
         rows: rows of one model and class, with peak probabilities.
         cases: number of cases, including those without instances.
 
     Returns:
-        ``false_per_case`` and ``sensitivity``, the points of the curve from the highest confidence to the lowest;
-        ``at``: the sensitivity at each of :data:`FALSE_PER_CASE`, read off at the last point not beyond it (0 if there
-        is none). Without lesions the sensitivity is NaN. No candidates give the single point (0, 0).
+        Three lists.
+
+        - ``false_per_case`` and ``sensitivity``: points of the curve, from (0, 0) to the full prediction.
+        - ``at``: sensitivity at each of :data:`FALSE_PER_CASE`, taken from the last point of the curve that does not
+          exceed it.
+
+        Without lesions every sensitivity is NaN. Without candidates the curve is the single point (0, 0).
 
     Example:
         >>> found = {"kind": "label", "touched": 1, "peak_probability": 0.9}
@@ -172,7 +178,7 @@ def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
 
 
 def froc_score(curve: Mapping[str, Sequence[float]]) -> float:
-    """The FROC score, as :data:`FROC_NOTE` defines it, of what :func:`froc` returns; NaN without lesions.
+    """The FROC score (:data:`FROC_NOTE`) of a curve returned by :func:`froc`; NaN without lesions.
 
     Example:
         >>> froc_score({"at": [0.0, 0.5, 0.5, 0.5, 0.5, 0.75, 0.75]})

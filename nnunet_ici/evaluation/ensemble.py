@@ -1,4 +1,4 @@
-"""The ensemble of several models' predictions, made by nnU-Net itself."""
+"""The ensemble of several models, computed by nnU-Net from their probabilities."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from nnunet_ici.parallel import in_parallel
 
 __all__ = ["ENSEMBLE", "check_members", "make_ensemble", "probability_path"]
 
-# Its name in the tables, and the name of its folder.
+# Name of the ensemble in the tables, and of its folder.
 ENSEMBLE = "ensemble"
-# What nnU-Net's ensembling needs for each case besides the label map.
+# Files that nnU-Net's ensembling needs for each case in addition to the label map.
 ENDINGS = (".npz", ".pkl")
-# Its descriptions of the data set and of the network, beside the predictions or in the trainer's folder.
+# nnU-Net's descriptions of the data set and the network, beside the predictions or in the trainer's folder.
 DESCRIPTIONS = ("dataset.json", "plans.json")
 
 
 def probability_path(prediction: Path, file_ending: str) -> Path:
-    """Where nnU-Net writes the probabilities of a predicted label map."""
+    """The path to which nnU-Net writes the probabilities of a predicted label map."""
     return prediction.with_name(prediction.name.removesuffix(file_ending) + ".npz")
 
 
 def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
-    """What is missing for an ensemble of all models, one sentence each; nothing where it can be made."""
+    """The files missing for an ensemble of all models, one sentence each; empty if it can be made."""
     problems = []
     for case in cases:
         for model, path in case.predictions.items():
             if path is None:
-                problems.append(f"{model}: no ensemble without a prediction for case {case.name}. Got: no such file")
+                problems.append(f"{model}: the ensemble needs a prediction for case {case.name}. Got: no such file")
                 continue
             for ending in ENDINGS:
                 wanted = probability_path(path, file_ending).with_suffix(ending)
                 if not wanted.is_file():
                     problems.append(
-                        f"{model}: no ensemble without the probabilities of case {case.name} (--save_probabilities, "
+                        f"{model}: the ensemble needs the probabilities of case {case.name} (--save_probabilities, "
                         f"--npz). Expected: {wanted}. Got: no such file"
                     )
     first = next((path for path in cases[0].predictions.values() if path is not None), None)
     if first is not None:
         problems += [
-            f"no ensemble without nnU-Net's {name}. Expected: {first.parent / name}, or further up. Got: no such file"
+            f"the ensemble needs nnU-Net's {name}. Expected: {first.parent / name}, or above. Got: no such file"
             for name in DESCRIPTIONS
             if find_above(first, name) is None
         ]
@@ -58,18 +58,22 @@ def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
 
 
 def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, processes: int) -> dict[str, Path]:
-    """The mean of all models' probabilities, by nnU-Net's ``merge_files`` (``nnUNetv2_ensemble``).
+    """Average the probabilities of all models with nnU-Net's ``merge_files``, as ``nnUNetv2_ensemble`` does.
 
-    nnU-Net adds arrays by index. So probabilities whose axes differ from those of the first model are turned.
+    nnU-Net averages arrays by index and ignores their orientation. Probabilities whose axes differ from those of the
+    first model are therefore turned beforehand.
 
     Args:
-        cases: with a prediction of each model, for which :func:`check_members` found nothing missing.
-        target: folder of the result, label maps and probabilities; made here.
+        cases: cases for which :func:`check_members` found nothing missing.
+        target: folder for the ensemble's label maps and probabilities; created here.
         file_ending: file ending of the label maps.
         processes: number of processes.
 
     Returns:
-        The ensemble's label map of each case.
+        The path of the ensemble's label map for each case.
+
+    Raises:
+        FileExistsError: if the target exists.
     """
     target.mkdir(parents=True)
     first = next(iter(cases[0].predictions.values()))
@@ -101,7 +105,7 @@ def _merge(case: Case, target: Path, file_ending: str) -> None:
 
 
 def _like_first(own: Path, first: Path, file_ending: str, folder: Path) -> Path:
-    """The probabilities beside a label map; a turned copy where their axes differ from the first model's."""
+    """The path of a label map's probabilities, or of a turned copy if their axes differ from the first model's."""
     path = probability_path(own, file_ending)
     own_grid, first_grid = (probability_grid(read_label_map(one)) for one in (own, first))
     turn = turn_between(own_grid, first_grid, "the first model")

@@ -1,4 +1,4 @@
-"""``nnunet_ici evaluate``: compare models by their lesions, on the same cases."""
+"""``nnunet_ici evaluate``: lesion-wise comparison of models on the same cases."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="[NAME=]DIR",
-        help="a model's name in the tables (default: the folder's), and the folder of its predictions; with nnU-Net's "
-        "probabilities (.npz) beside them there are PR-AUC and FROC too. Other models are compared with the first one",
+        help="folder of a model's predictions, and the model's name in the tables (default: the folder's name). If "
+        "nnU-Net's probabilities (.npz) are beside the predictions, PR-AUC and FROC are computed too. All other models "
+        "are compared with the first one",
     )
     parser.add_argument(
         "-o", type=Path, required=True, metavar="OUT", help="output folder; files in it are overwritten"
@@ -41,34 +42,43 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(FAMILIES),
         default=list(DEFAULT_FAMILIES),
         metavar="FAMILY",
-        help=f"families of metrics: {', '.join(FAMILIES)} (default: all but brats, which takes longer)",
+        help=f"metric families: {', '.join(FAMILIES)} (default: all but brats, which takes longer)",
     )
-    folds = parser.add_argument_group("a cross-validation, from nnUNet_results, instead of -pred or beside it")
+    folds = parser.add_argument_group("cross-validations in nnUNet_results, instead of -pred or in addition to it")
     folds.add_argument(
-        "-tr", nargs="+", action="extend", default=[], metavar="[NAME=]TRAINER", help="such as nnUNetTrainerICI"
+        "-tr",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]TRAINER",
+        help="trainers, such as nnUNetTrainerICI, and their names in the tables (default: the trainer's name)",
     )
-    folds.add_argument("-d", metavar="ID", help="data set; -gt is then its labelsTr")
-    folds.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="default: 3d_fullres")
-    folds.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default: nnUNetPlans")
+    folds.add_argument("-d", metavar="ID", help="data set; its labelsTr is the default for -gt")
+    folds.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="configuration (default: 3d_fullres)")
+    folds.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans (default: nnUNetPlans)")
     folds.add_argument(
-        "-f", type=_fold, nargs="+", metavar="FOLD", help="numbers, or all (default: the numbers that any trainer has)"
+        "-f",
+        type=_fold,
+        nargs="+",
+        metavar="FOLD",
+        help="numbers of the folds, or all for nnU-Net's fold all (default: every fold that any trainer has validated)",
     )
-    brats = parser.add_argument_group("the family brats")
+    brats = parser.add_argument_group("parameters of the family brats")
     brats.add_argument(
         "--brats",
         choices=list(CHALLENGES),
         default="met",
-        help="challenge that sets dilation and smallest volume: metastases, meningioma, glioma, glioma in Sub-Saharan "
-        "Africa, paediatric (default: met)",
+        help="challenge that sets the dilation and the smallest volume: metastases, meningioma, glioma, glioma in "
+        "Sub-Saharan Africa, paediatric (default: met)",
     )
-    brats.add_argument("--brats-dilation", type=int, metavar="N", help="number of dilations instead of the challenge's")
+    brats.add_argument("--brats-dilation", type=int, metavar="N", help="override the challenge's number of dilations")
     brats.add_argument(
-        "--brats-smallest", type=float, metavar="MM3", help="smallest volume instead of the challenge's (0: none)"
+        "--brats-smallest", type=float, metavar="MM3", help="override the challenge's smallest volume (0: none)"
     )
     parser.add_argument(
         "--ensemble",
         action="store_true",
-        help="add the ensemble of all models, made by nnU-Net from their probabilities into OUT/ensemble",
+        help="also evaluate the ensemble of all models, which nnU-Net computes from their probabilities (OUT/ensemble)",
     )
     parser.add_argument(
         "--sizes",
@@ -76,29 +86,29 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=list(SIZES),
         metavar="EDGE",
-        help="edges between the sizes of lesions, in mm3 (2D: mm2; default: 10 100 1000 10000)",
+        help="limits between the lesion size ranges, in mm3 (2D: mm2; default: 10 100 1000 10000)",
     )
-    parser.add_argument("--voxels", action="store_true", help="sizes in voxels; always so for PNG, BMP and TIFF")
+    parser.add_argument("--voxels", action="store_true", help="give sizes in voxels; always set for PNG, BMP and TIFF")
     parser.add_argument(
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="says what the label values mean (classes, regions, ignore label); default: dataset.json beside the -gt "
-        "folder, else in a -pred folder, else every value above 0 is one class, named foreground",
+        help="file that defines the label values (classes, regions, ignore label). Default: dataset.json beside the "
+        "-gt folder or in a -pred folder; without one, all values above 0 form one class named foreground",
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     parser.add_argument("--allow-missing", action="store_true", help="count a missing prediction as an empty one")
 
 
 def _run(args: argparse.Namespace) -> None:
-    from nnunet_ici.evaluation.evaluate_run import evaluate  # SimpleITK and SciPy only where they are needed
+    from nnunet_ici.evaluation.evaluate_run import evaluate  # imported here to keep the command's help fast
 
     evaluate(args)
 
 
 main = Command(
-    "Compare the predictions of one or several models with the ground truth, lesion by lesion. Writes cases.csv, "
-    "instances.csv, summary.json and tables.md, .csv and .tex, and prints the tables.",
+    "Compare the predictions of one or more models with the ground truth, lesion by lesion. Writes cases.csv, "
+    "instances.csv, summary.json, and the tables as tables.md, tables.csv and tables.tex. Prints the tables.",
     _arguments,
     _run,
     epilog=CONVENTIONS,

@@ -1,4 +1,4 @@
-"""The work of ``nnunet_ici evaluate``, from its arguments to the files and the tables."""
+"""The run of ``nnunet_ici evaluate``, from its arguments to the files and the tables."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def evaluate(args: argparse.Namespace) -> None:
     """Run the command.
 
     Raises:
-        InputError: with all problems: those of the arguments before any file is read, else those of the folders before
-            any image is read, else those of the images.
+        InputError: with all problems of one stage. The arguments are checked before any file is read, the folders
+            before any image is read, and the images last.
     """
     problems = Problems(check_arguments(args))
     challenge = CHALLENGES[args.brats]
@@ -61,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(turned_note(evaluated.turned), file=sys.stderr)
     Problems(evaluated.problems).raise_any()
     with replace_files(args.o) as folder:
-        if args.ensemble:  # by now all its parts have been read and are good
+        if args.ensemble:  # all its inputs have been read and are valid
             _add_ensemble(args, folder, gathered, settings, evaluated)
         tables = write_outputs(folder, args, gathered, settings, evaluated)
     print_tables(tables)
@@ -71,7 +71,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def _add_ensemble(
     args: argparse.Namespace, folder: Path, gathered: Gathered, settings: Settings, evaluated: Evaluated
 ) -> None:
-    """Make the ensemble, and add it to the models and to the results."""
+    """Make the ensemble, evaluate it, and add it to the cases and the results."""
     made = make_ensemble(gathered.cases, folder / ENSEMBLE, gathered.file_ending, args.np)
     alone = [replace(case, predictions={ENSEMBLE: made.get(case.name)}) for case in gathered.cases]
     result = evaluate_all(alone, replace(settings, with_probabilities=(ENSEMBLE,)), args.np)

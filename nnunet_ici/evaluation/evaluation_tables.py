@@ -1,4 +1,4 @@
-"""The tables of an evaluation: an overview, one for each family, one by size, and one of differences."""
+"""The tables of an evaluation: an overview, one per metric family, detection by size, and differences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Column:
         title: title of the column.
         metric: name of the metric.
         statistic: "mean", "total" or "cases_with" of :func:`~nnunet_ici.evaluation.summary.summarise`.
-        better: whether a higher or a lower value is better; "" where neither is.
+        better: whether higher or lower values are better; "" if neither.
     """
 
     title: str
@@ -44,7 +44,7 @@ PAPER_COLUMNS = (
     Column("cases with false", "paper.false_instances", "cases_with", "lower"),
     Column("cases with neither", "paper.no_mistake", "total", "higher"),
 )
-# For each column, the first metric of these that was computed.
+# For each column the candidate metrics; the first one that was computed is used.
 OVERVIEW_COLUMNS = (
     [Column("Dice", name, "mean", "higher") for name in ("isles.dice", "paper.dsc", "atlas22.dsc")],
     [Column("lesion F1", name, "mean", "higher") for name in ("isles.lesion_f1", "atlas22.lesion_f1")],
@@ -62,11 +62,12 @@ TITLES = {
 }
 FULL = "Lesions are connected through faces, edges and corners (26 neighbours, 8 in 2D)."
 NOTES = {
-    "atlas22": "Lesions are connected through faces only (6 neighbours, 4 in 2D), so there can be more than elsewhere.",
+    "atlas22": "Lesions are connected through faces only (6 neighbours, 4 in 2D), so there can be more of them than in "
+    "other families.",
     "isles": FULL,
     "paper": FULL,
     "detection": FULL,
-    "brats": "Lesions are joined where their dilations touch, so there can be fewer than elsewhere.",
+    "brats": "Lesions whose dilations touch are merged, so there can be fewer of them than in other families.",
 }
 OVER_CASES = "Mean over the cases"
 
@@ -80,16 +81,21 @@ def evaluation_tables(
     unit: str,
     brats_rule: BratsRule,
 ) -> list[Table]:
-    """The tables of an evaluation: one per family, then the sizes, then the differences to the first model.
+    """The tables of an evaluation: one per family, detection by size, and differences from the first model.
 
     Args:
         rows: rows of all models, cases and classes.
         metrics: metrics that were computed.
         families: names of the families.
-        sizes: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class; empty for no such table.
-        curves: results of :func:`~nnunet_ici.evaluation.detection.froc` by model and class; some may be missing.
+        sizes: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class; empty for no table by
+            size.
+        curves: results of :func:`~nnunet_ici.evaluation.detection.froc` by model and class, only for models with
+            probabilities.
         unit: unit of the sizes.
-        brats_rule: dilation and smallest volume of the family brats, for the note of its table.
+        brats_rule: dilation and smallest volume of the family brats, quoted in the note of its table.
+
+    Returns:
+        The tables. With a single model there is no table of differences.
     """
     scores = {key: froc_score(curve) for key, curve in curves.items()}
     tables = [
@@ -106,7 +112,7 @@ def evaluation_tables(
 
 
 def overview_table(summary: Summary) -> Table:
-    """One line for each model (and class) with the most telling of the metrics that were computed, without ranks."""
+    """The main metrics that were computed, one row per model (and class), without ranks."""
     computed = next(iter(next(iter(summary.values())).values()))
     columns = [found[0] for options in OVERVIEW_COLUMNS if (found := [c for c in options if c.metric in computed])]
     values = {key: [statistics[c.metric][c.statistic] for c in columns] for key, statistics in _by_key(summary).items()}
@@ -120,13 +126,13 @@ def _by_key(summary: Summary) -> dict[tuple[str, str], dict[str, dict[str, float
 def family_table(
     family: str, rows: Sequence[Row], metrics: Sequence[Metric], froc: Mapping[tuple[str, str], float]
 ) -> Table:
-    """The table of a family.
+    """The table of one metric family.
 
     Args:
         family: name of the family.
         rows: rows of all models, cases and classes.
         metrics: metrics of the family that were computed.
-        froc: FROC score by model and class, a column of the detection family; empty without probabilities.
+        froc: FROC scores by model and class, an extra column of the family detection; empty without probabilities.
     """
     columns = [Column(metric.title, metric.name, "mean", metric.better) for metric in metrics]
     if family == "paper":
@@ -140,23 +146,25 @@ def family_table(
     }
     titles = [(c.title, c.better) for c in columns]
     notes = [NOTES[family]]
-    over = "Dice: mean over the cases; everything else: totals" if family == "paper" else OVER_CASES
+    over = "Dice: mean over the cases; all other columns: totals" if family == "paper" else OVER_CASES
     if family == "detection" and froc:
         titles.append(("FROC", "higher"))
         for key, of_key in values.items():
             of_key.append(froc.get(key, math.nan))
             without[key].append(frozenset())
         notes.append(FROC_NOTE)
-        over += "; FROC: all lesions together"
+        over += "; FROC: pooled over all lesions"
     cases = len({row["case"] for row in rows})
     table = ranked_table(family, TITLES[family], titles, values, without=without, cases=cases)
     if any(any(of_key) for of_key in without.values()):
         notes.append(
-            "n: the number of cases in which the metric has a value, where it is not all of them. Models whose means "
-            "are over different cases are not ranked."
+            "n: number of cases in which the metric has a value, given if it is not all of them. Models whose means "
+            "cover different cases are not ranked."
         )
     if table.head[-1] == MEAN_RANK and cases < FEWEST_CASES:
-        notes.append(f"Nothing is bold: with {cases} cases, fewer than {FEWEST_CASES}, the best value may be chance.")
+        notes.append(
+            f"Nothing is bold with fewer than {FEWEST_CASES} cases (here {cases}): the best value may be due to chance."
+        )
     return replace(table, note=" ".join(notes), over=over)
 
 
@@ -165,7 +173,7 @@ def _is_nan(value: str | float) -> bool:
 
 
 def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], unit: str) -> Table:
-    """Recall, precision and F1 by size: a row for each model (and class) and range.
+    """Recall, precision and F1 by size, one row per model (and class) and size range.
 
     Args:
         groups: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class.
@@ -176,7 +184,7 @@ def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], 
     numbers = ["instances", "found", "missed", "false", "recall", "precision", "F1"]
     ways = [*([""] * len(names)), "", "", "lower", "lower", "higher", "higher", "higher"]
     head, note = [*names, *numbers], f"{FULL} {SIZE_NOTE}"
-    table = Table("sizes", "Detection by size", len(names), head, note=note, over="All cases together", better=ways)
+    table = Table("sizes", "Detection by size", len(names), head, note=note, over="Pooled over all cases", better=ways)
     for (model, of_class), ranges in groups.items():
         for group in ranges:
             size = (
@@ -189,12 +197,14 @@ def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], 
 
 
 def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | None:
-    """Differences of each model to the first one, in each metric for which higher or lower is better; None for one
-    model.
+    """Differences between each model and the first one, in each metric that has a better direction.
 
     Args:
         rows: rows of all models, each with the same cases.
         metrics: metrics that were computed.
+
+    Returns:
+        The table, or None for a single model.
     """
     groups = group_rows(rows)
     (first, reference), *others = groups.items()
@@ -203,10 +213,10 @@ def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | 
     several_classes = len(reference) > 1
     head = ["model", *(["class"] if several_classes else []), "metric", f"difference to {first}", "95 % interval", "p"]
     note = (
-        "Only cases in which both models have a value. Interval over 9,999 resamplings of cases (percentiles), p by "
-        "Wilcoxon's signed-rank test, not corrected for the number of tests. Bold: the interval does not hold 0."
+        "Only cases in which both models have a value. Interval: percentile bootstrap, 9,999 resamples of the cases. "
+        "p: Wilcoxon signed-rank test, not corrected for multiple testing. Bold: the interval excludes 0."
     )
-    over = "Mean over the cases of the difference"
+    over = "Mean difference over the cases"
     table = Table("differences", f"Differences to {first}", 2 + several_classes, [*head, "cases"], over=over)
     fewest = math.inf
     for model, classes in others:
@@ -233,5 +243,5 @@ def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | 
                 names = [Cell(model), *([Cell(of_class)] if several_classes else []), Cell(metric.name)]
                 table.rows.append([*names, *numbers])
     if fewest < FEWEST_CASES:
-        note += f" Nothing is bold below {FEWEST_CASES} cases, because an interval over so few is too narrow."
+        note += f" Nothing is bold below {FEWEST_CASES} cases, because bootstrap intervals of so few are too narrow."
     return replace(table, note=note)

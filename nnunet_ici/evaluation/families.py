@@ -1,21 +1,21 @@
-"""The metrics by family: how each is computed for a case, and whether higher or lower is better.
+"""The metric families: how each metric is computed for one case, and whether higher or lower values are better.
 
 ``atlas22``
-    Dice, volume difference, lesion count difference ("simple lesion count" there) and lesion F1 as the evaluation
-    container of the ATLAS challenge (ISLES 2022) counts them, each case on its own: volumes in voxels, whatever the
-    spacing, and lesions connected through faces. (The container's function for single images subtracts the prediction
-    from itself; its function for batches, which the challenge ran, does not.)
+    Dice, volume difference, lesion count difference (there called "simple lesion count") and lesion F1 per case, as in
+    the evaluation container of the ATLAS challenge (ISLES 2022). Volumes are in voxels regardless of the spacing, and
+    lesions are connected through faces. (The container's function for single images subtracts the prediction from
+    itself. The challenge ran its function for batches, which is correct.)
 ``isles``
-    Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbours (8 in 2D), and
-    the area under the precision-recall curve where there are probabilities.
+    Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbours (8 in 2D). With
+    probabilities, also the area under the precision-recall curve.
 ``paper``
-    What Tables 1 and 3 of Rachmadi et al. (MIDL 2023) count: Dice, missed and false instances.
+    The quantities of Tables 1 and 3 of Rachmadi et al. (MIDL 2023): Dice, missed and false instances.
 ``detection``
-    Recall, precision, lesion-wise Dice and panoptic quality; recall, precision and F1 by size and FROC are in
-    :mod:`~nnunet_ici.evaluation.detection`, because they are computed over all cases together.
+    Recall, precision, lesion-wise Dice and panoptic quality. FROC, and recall, precision and F1 by size, are pooled
+    over all cases and are in :mod:`~nnunet_ici.evaluation.detection`.
 ``brats``
     Lesion-wise Dice and HD95 as in the BraTS challenges since 2023 (:mod:`~nnunet_ici.evaluation.brats`), and the
-    lesions they are made of.
+    numbers of found, missed and false lesions.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
 __all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
 
 CONVENTIONS = """\
-A lesion is a connected component (8 neighbours in 2D, 26 in 3D; in the family atlas22 4 and 6). It is found where a
-prediction shares a voxel with it, else missed; a predicted component that shares no voxel with the label is false. The
-family brats dilates the label first. Two empty masks score 1, one empty mask 0 (a distance: 0, and 374 mm); a metric
-without a value in a case (recall without lesions, PR-AUC of an empty label) leaves the case out of its mean.
+A lesion is a connected component (8 neighbours in 2D, 26 in 3D; 4 and 6 in the family atlas22). A lesion is found if
+the prediction overlaps it by at least one voxel, and missed otherwise. A predicted component that overlaps no lesion is
+false. The family brats dilates the label first. Two empty masks score 1, one empty mask scores 0; as distances, 0 and
+374 mm. A metric that is undefined in a case (recall without lesions, PR-AUC of an empty label) omits it from its mean.
 """
 
 Better = Literal["higher", "lower", ""]
@@ -46,12 +46,12 @@ Better = Literal["higher", "lower", ""]
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The masks of one class in a label and in a prediction.
+    """The label and the prediction of one case and class.
 
     Attributes:
         label: bool, (H, W) or (D, H, W).
         prediction: bool, the same shape.
-        spacing_mm: edge lengths of a voxel, one for each axis.
+        spacing_mm: voxel spacing, one value per array axis.
         probability: float32, the same shape; None without probabilities.
         brats_rule: dilation and smallest volume of the family brats.
     """
@@ -64,22 +64,22 @@ class Pair:
 
     @cached_property
     def matching(self) -> Matching:
-        """Instances with full connectivity."""
+        """The matching of instances with 8 neighbours in 2D, 26 in 3D."""
         return match_instances(self.label, self.prediction)
 
     @cached_property
     def face_matching(self) -> Matching:
-        """Instances connected through faces."""
+        """The matching of instances with 4 neighbours in 2D, 6 in 3D."""
         return match_instances(self.label, self.prediction, faces=True)
 
     @cached_property
     def brats(self) -> BratsScores:
-        """Lesions joined by their dilation."""
+        """The scores of the family brats."""
         return brats_scores(self.label, self.prediction, self.spacing_mm, self.brats_rule)
 
     @property
     def voxel_mm(self) -> float:
-        """Volume of a voxel in mm3, in 2D its area in mm2."""
+        """Volume of a voxel in mm3; in 2D, its area in mm2."""
         return float(np.prod(self.spacing_mm))
 
 
@@ -90,10 +90,10 @@ class Metric:
     Attributes:
         name: family and metric, joined by a dot.
         title: title of its column in tables.
-        better: whether a higher or a lower value is better; "" where neither is.
-        compute: function that computes its value for a case.
-        counts: whether it is a count, so that its sum over cases has a meaning.
-        needs_probability: whether it needs probabilities.
+        better: whether higher or lower values are better; "" if neither.
+        compute: function that computes the value for a case.
+        counts: whether the metric is a count whose sum over cases is reported.
+        needs_probability: whether the metric needs probabilities.
     """
 
     name: str
@@ -182,12 +182,12 @@ FAMILIES: dict[str, tuple[Metric, ...]] = {
 }
 
 
-# Surface distances take three times as long as everything else together, so brats is computed on demand.
+# Surface distances take three times as long as all other metrics together, so brats is computed on request only.
 DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name != "brats")
 
 
 def metrics_of(families: Sequence[str], with_probability: bool = True) -> list[Metric]:
-    """The metrics of some families, in order; without probabilities those that need them are left out."""
+    """The metrics of the given families, in order; without probabilities, the metrics that need them are omitted."""
     return [
         metric for name in families for metric in FAMILIES[name] if with_probability or not metric.needs_probability
     ]
@@ -201,22 +201,25 @@ def evaluate_case(
     families: Sequence[str] = ("atlas22", "isles", "paper"),
     brats_rule: BratsRule = CHALLENGES["met"],
 ) -> dict[str, float]:
-    """All metrics of one case and one class.
+    """Compute the metrics of one case and one class.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        spacing_mm: edges of a voxel; 1 mm by default. In 2D a slice is taken as 1 mm thick for ml.
-        probability: float32, the same shape, of the class; without it there is no ``isles.pr_auc``.
+        spacing_mm: voxel spacing, one value per array axis; 1 mm by default. For volumes in ml, a 2D slice is assumed
+            to be 1 mm thick.
+        probability: float32, the same shape, probability of the class; without it ``isles.pr_auc`` is omitted.
         families: names in :data:`FAMILIES`.
-        brats_rule: dilation and smallest volume of the family brats; by default those of metastases.
+        brats_rule: dilation and smallest volume of the family brats; by default those for metastases.
 
     Returns:
-        A value for each metric, by name: int for counts, else float; the empty cases are those of
-        :mod:`~nnunet_ici.evaluation.metrics`.
+        The value of each metric by name, int for counts and float otherwise. For empty masks see
+        :mod:`~nnunet_ici.evaluation.metrics` and :mod:`~nnunet_ici.evaluation.brats`.
 
     Raises:
-        TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
+        KeyError: if there is no such family.
+        TypeError: if a mask is neither bool nor integer.
+        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""Folders of label maps as nnU-Net lays them out: which files they hold, paired by case."""
+"""Folders of label maps in nnU-Net's layout, and the pairing of their files by case."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = [
     "pair_cases",
 ]
 
-# The endings nnU-Net's readers know. No name ends in two of them.
+# File endings that nnU-Net reads. No file name ends in two of them.
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".tif", ".tiff")
 
 
 def find_file_ending(folder: Path, declared: str | None) -> str:
-    """The file ending of a folder's label maps: the declared one, else the one of :data:`FILE_ENDINGS` in use.
+    """The file ending of a folder's label maps: the declared one, or the single one of :data:`FILE_ENDINGS` in use.
 
     Raises:
-        ValueError: if nothing is declared and the files, hidden ones aside, do not agree.
+        ValueError: if no ending is declared and the folder's visible files have none of these endings, or several.
     """
     if declared is not None:
         return declared
@@ -34,27 +34,35 @@ def find_file_ending(folder: Path, declared: str | None) -> str:
     endings = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
     if len(endings) != 1:
         raise ValueError(
-            f"{folder}: the file ending of the label maps is not clear. Expected: one of {', '.join(FILE_ENDINGS)}. "
+            f"{folder}: the file ending of the label maps is ambiguous. Expected: one of {', '.join(FILE_ENDINGS)}. "
             f"Got: {', '.join(endings) or 'no such file'}"
         )
     return endings[0]
 
 
 def find_above(prediction: Path, name: str) -> Path | None:
-    """nnU-Net's file with this name beside a prediction, or in the trainer's folder above a fold's; None without
-    one."""
+    """The file of this name in a prediction's folder or up to two folders above; None if there is none.
+
+    For a prediction in ``fold_X/validation``, the trainer's folder is two folders above.
+    """
     folders = (prediction.parent, *prediction.parent.parents[:2])
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def list_cases(folder: Path, file_ending: str) -> dict[str, Path]:
-    """The files of a folder by case, the name without its ending, sorted; hidden files are left out."""
+    """The visible files of a folder with this ending, sorted, by case name (the file name without the ending)."""
     return {file.name[: -len(file_ending)]: file for file in visible(folder, f"*{file_ending}")}
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: the ground truth, and each model's prediction, None where there is none."""
+    """The files of one case.
+
+    Attributes:
+        name: name of the case.
+        label: path of the ground truth.
+        predictions: path of each model's prediction; None for a missing one.
+    """
 
     name: str
     label: Path
@@ -66,8 +74,8 @@ class Predictions:
     """The predictions of one model.
 
     Attributes:
-        files: the label map of each case.
-        where: folder in which a missing one is expected, for messages.
+        files: path of the label map of each case.
+        where: folder in which missing label maps are expected, for messages.
     """
 
     files: dict[str, Path]
@@ -77,16 +85,16 @@ class Predictions:
 def find_cases(
     label_folder: Path, prediction_folders: dict[str, Path], file_ending: str, allow_missing: bool = False
 ) -> tuple[list[Case], list[str]]:
-    """Pair the files of the ground truth with those of each model's folder, by name.
+    """Pair the ground truth with the predictions in each model's folder, by file name.
 
     Args:
-        label_folder: the ground truth; each file in it is a case.
+        label_folder: folder of the ground truth; each of its files is a case.
         prediction_folders: folder of each model.
-        file_ending: ending of the files to read; others are ignored.
-        allow_missing: whether a missing prediction is no problem.
+        file_ending: ending of the files to read; other files are ignored.
+        allow_missing: whether missing predictions are allowed.
 
     Returns:
-        The cases by name, each with its predictions as far as they exist, and the problems, one sentence each.
+        The cases, sorted by name, and the problems, one sentence each.
     """
     problems = []
     files: dict[Path, dict[str, Path]] = {}
@@ -110,14 +118,14 @@ def pair_cases(
     """Pair the files of the ground truth with those of each model, by case.
 
     Args:
-        labels: the ground truth by case.
-        models: the predictions by model; a model without any file is ignored.
-        label_folder: where the ground truth is, for messages.
+        labels: path of the ground truth of each case.
+        models: predictions of each model; a model without any file causes no problem here.
+        label_folder: folder of the ground truth, for messages.
         file_ending: ending of all files, for messages.
-        allow_missing: whether a missing prediction is no problem.
+        allow_missing: whether missing predictions are allowed.
 
     Returns:
-        The cases, each with its predictions as far as they exist, and the problems, one sentence each.
+        The cases in the order of ``labels``, and the problems, one sentence each.
     """
     problems = []
     for model, predictions in models.items():

@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX, CSV and aligned text."""
+"""Export of tables to Markdown, LaTeX, CSV and aligned text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LATEX = {
 
 
 def remarks(table: Table) -> str:
-    """What the values are averaged over, and the note, as sentences."""
+    """What the values are averaged over, followed by the table's note."""
     return " ".join(f"{text.rstrip('.')}." for text in (table.over, table.note) if text)
 
 
 def to_markdown(table: Table) -> str:
-    """The table as Markdown, without its title; names are aligned left, numbers right.
+    """The table as Markdown, without its title; names are left-aligned, numbers right-aligned.
 
     Example:
         >>> table = Table("x", "X", 1, ["model", "Dice"], [[Cell("a"), Cell("0.5", 0.5, 1, best=True)]])
@@ -43,7 +43,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""The table as LaTeX with the package booktabs: a ``table`` with caption and label.
+    r"""The table as a LaTeX ``table`` with caption and label; needs the package booktabs.
 
     Example:
         >>> table = Table("x", "X", 1, ["model", "Dice"], [[Cell("a_1"), Cell("0.5", 0.5, 1, best=True)]])
@@ -78,7 +78,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_text(table: Table) -> str:
-    """The table for a terminal, in aligned columns, without its title; a star where other formats are bold.
+    """The table as aligned columns for a terminal, without its title; a star replaces bold type.
 
     Example:
         >>> rows = [[Cell("a"), Cell("0.5", 0.5, 1, best=True)], [Cell("long"), Cell("-")]]
@@ -94,7 +94,11 @@ def to_text(table: Table) -> str:
 
 
 def to_csv(tables: Iterable[Table]) -> str:
-    """All tables as one CSV: table, row (the names joined by " / "), column, value in full precision, text, rank."""
+    """All tables as one CSV with a line per cell.
+
+    The columns are ``table``, ``row`` (the names in the row, joined by " / "), ``column``, ``value`` (in full
+    precision, empty for NaN), ``text`` (as printed) and ``rank``.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["table", "row", "column", "value", "text", "rank"])

@@ -1,7 +1,7 @@
-"""Reading predictions, their probabilities and the image onto the grid of a ground truth.
+"""Predictions, probabilities and images read onto the grid of the ground truth.
 
-nnU-Net's readers ``...WithReorient``, which native-space data sets such as ATLAS R3.0 need, turn every image to RAS.
-They turn the predicted label map back when they write it, but not the probabilities.
+nnU-Net's readers ``...WithReorient``, which native-space data sets such as ATLAS R3.0 need, reorient every image to
+RAS. They restore the original orientation of the predicted label map, but not that of the probabilities.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Prediction:
     """A prediction on the grid of its ground truth.
 
     Attributes:
-        array: the label map, of the ground truth's shape.
-        probabilities: float32 (C, *shape); None where there are none.
-        turned: whether the file has flipped or permuted axes.
+        array: integers, the label map, of the ground truth's shape.
+        probabilities: float32 (C, *shape); None if none were read.
+        turned: whether the axes of the file were flipped or permuted.
     """
 
     array: npt.NDArray[np.generic]
@@ -55,16 +55,16 @@ class Prediction:
 def read_prediction(
     path: Path, label: LabelMap, scheme: LabelScheme | None = None, probabilities_path: Path | None = None
 ) -> Prediction:
-    """Read a predicted label map, and turn it to the grid of its ground truth where only axes differ.
+    """Read a predicted label map, and turn it to the grid of its ground truth if only the axes differ.
 
     Args:
-        path: the predicted label map.
+        path: path of the predicted label map.
         label: the ground truth.
-        scheme: the classes; None takes any whole numbers, and one class for probabilities.
-        probabilities_path: the probabilities beside it, CASE.npz; None for none.
+        scheme: the classes; None accepts any whole numbers, and reads probabilities as those of a single class.
+        probabilities_path: path of its probabilities, CASE.npz; None to read none.
 
     Raises:
-        ValueError: if a file cannot be read, or the prediction has another shape, spacing, direction or origin.
+        ValueError: if a file cannot be read, or shape, spacing, direction or origin differ from the ground truth's.
     """
     own = read_label_map(path, scheme)
     turn = turn_between(own.grid, label.grid, "its ground truth")
@@ -81,13 +81,13 @@ def read_probabilities_for(
 
     Args:
         label: the ground truth.
-        path: CASE.npz.
+        path: path of the probabilities, CASE.npz.
         scheme: the classes.
-        beside: the predicted label map beside the probabilities, which says how they lie; None where there is none,
-            and they are taken to lie as the ground truth does.
+        beside: path of the predicted label map beside the probabilities, which defines their orientation; None if there
+            is no label map, and the probabilities are assumed to be on the ground truth's grid.
 
     Returns:
-        float32 (C, *shape of the ground truth), in [0, 1]; and whether they were turned with their label map.
+        float32 (C, *shape of the ground truth), in [0, 1]; and whether the axes of the label map had to be turned.
 
     Raises:
         ValueError: as :func:`read_prediction`.
@@ -100,17 +100,18 @@ def read_probabilities_for(
 
 
 def read_background(path: Path, grid: Grid | None) -> npt.NDArray[np.generic]:
-    """Read the image behind a ground truth, turned to its grid where only axes differ; NaN and infinity become 0.
+    """Read the image of a case, turned to the grid of its ground truth if only the axes differ.
 
     Args:
-        path: the image.
-        grid: grid of the ground truth; None if it is not known, then nothing is compared.
+        path: path of the image.
+        grid: grid of the ground truth; None if it is unknown, which skips the comparison.
 
     Returns:
-        (H, W) or (D, H, W), with a last axis for colours.
+        (H, W) or (D, H, W), any real dtype, with an additional last axis for colours. NaN and infinity become 0.
 
     Raises:
-        ValueError: if it cannot be read, or has another shape, spacing, direction or origin.
+        ValueError: if the image cannot be read, is neither 2D nor 3D, or differs in shape, spacing, direction or
+            origin.
     """
     image = read_image(path)
     if image.GetDimension() not in (2, 3):
@@ -123,7 +124,7 @@ def read_background(path: Path, grid: Grid | None) -> npt.NDArray[np.generic]:
 
 
 def turned_note(paths: Sequence[Path]) -> str:
-    """One sentence on the files that were turned; empty without any."""
+    """A sentence about the files whose axes were turned; empty if there are none."""
     if not paths:
         return ""
     files = "1 file was" if len(paths) == 1 else f"{len(paths)} files were"
@@ -135,11 +136,11 @@ def turned_note(paths: Sequence[Path]) -> str:
 def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatArray:
     """Read the probabilities beside a predicted label map.
 
-    The plans.json beside the prediction, or in the trainer's folder above it, says which reader nnU-Net used. Without
-    one, the orientation is taken that fits the label map better.
+    The plans.json beside the prediction, or in the trainer's folder above it, names nnU-Net's reader and thereby the
+    orientation of the probabilities. Without a plans.json, the orientation that fits the label map better is used.
 
     Args:
-        path: CASE.npz.
+        path: path of the probabilities, CASE.npz.
         scheme: the classes.
         label_map: the predicted label map.
 
@@ -147,8 +148,9 @@ def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatA
         float32 (C, *shape of the label map), in [0, 1].
 
     Raises:
-        ValueError: as :func:`~nnunet_ici.evaluation.probabilities.read_probabilities`; and if less than half of the
-            label map's foreground is foreground in the probabilities. Postprocessing removes voxels, and adds none.
+        ValueError: as :func:`~nnunet_ici.evaluation.probabilities.read_probabilities`, or if less than half of the
+            label map's foreground is foreground according to the probabilities. (Postprocessing only removes voxels, so
+            all of it should be.)
     """
     shape = label_map.array.shape
     orientation = _orientation(label_map.grid)
@@ -178,18 +180,18 @@ def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatA
 
 
 def from_ras(probabilities: FloatArray, orientation: npt.NDArray[np.float64]) -> FloatArray:
-    """Turn (C, D, H, W) from RAS to an orientation of nibabel's ``io_orientation``; a copy, contiguous."""
+    """Reorient (C, D, H, W) from RAS to an orientation in the format of nibabel's ``io_orientation``; contiguous."""
     return reorient(probabilities, nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), orientation))
 
 
 def probability_grid(label_map: LabelMap) -> Grid:
-    """The grid of the probabilities beside a predicted label map, where a plans.json says which reader nnU-Net used."""
+    """The grid of the probabilities beside a predicted label map, given the reader in nnU-Net's plans.json."""
     orientation = _orientation(label_map.grid) if reorients(label_map.grid.path) else None
     return label_map.grid if orientation is None else label_map.grid.turned(orientation)
 
 
 def reorients(prediction: Path) -> bool | None:
-    """Whether nnU-Net's reader turned the image to RAS; None where no plans.json says so."""
+    """Whether nnU-Net's reader reoriented the image to RAS; None if no plans.json names the reader."""
     path = find_above(prediction, "plans.json")
     try:
         reader = json.loads(path.read_text(encoding="utf-8"))["image_reader_writer"] if path else None
@@ -199,7 +201,7 @@ def reorients(prediction: Path) -> bool | None:
 
 
 def _orientation(grid: Grid) -> npt.NDArray[np.float64] | None:
-    """The orientation of a volume's axes; None where it is RAS already, in 2D, and for formats without millimetres."""
+    """The orientation of a volume's axes; None if it is already RAS, in 2D, and for formats without millimetres."""
     if len(grid.size) != 3 or not grid.in_mm or np.array_equal(grid.orientation, nib.orientations.axcodes2ornt("RAS")):
         return None
     return grid.orientation

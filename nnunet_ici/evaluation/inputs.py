@@ -1,4 +1,4 @@
-"""From the arguments of ``nnunet_ici evaluate`` to cases: which files, which classes, which models."""
+"""The inputs of ``nnunet_ici evaluate``: the cases, classes and models that its arguments specify."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["Gathered", "check_arguments", "gather", "parse_predictions"]
 
 @dataclass
 class Gathered:
-    """What is to be evaluated.
+    """The inputs of an evaluation.
 
     Attributes:
-        cases: cases with their files.
+        cases: the cases with their files.
         label_folder: folder of the ground truth.
-        models: folder of the predictions of each model, by name.
-        scheme: the meaning of the label maps.
-        source: where this meaning comes from.
+        models: folder of each model's predictions.
+        scheme: meaning of the label values.
+        source: origin of the scheme, in words.
         file_ending: file ending of the label maps.
-        problems: one sentence each; if there are any, the rest may be wrong.
+        problems: problems, one sentence each; if there are any, the other attributes may be incomplete.
     """
 
     cases: list[Case] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Gathered:
 
 
 def parse_predictions(arguments: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
-    """Turn NAME=DIR arguments, or DIR alone, into folders by model, and say what is wrong with them."""
+    """Parse [NAME=]DIR arguments; returns the folder of each model, and the problems, one sentence each."""
     folders: dict[str, Path] = {}
     problems = []
     for argument in arguments:
@@ -59,7 +59,7 @@ def parse_predictions(arguments: Iterable[str]) -> tuple[dict[str, Path], list[s
             problems.append(f"-pred is malformed. Expected: NAME=DIR or DIR. Got: {argument}")
         elif name in folders:
             problems.append(
-                "-pred has two folders with one name. Expected: each name once. "
+                "-pred has two folders with the same name. Expected: each name once. "
                 f"Got: {name}={folders[name]} and {argument}"
             )
         else:
@@ -68,25 +68,25 @@ def parse_predictions(arguments: Iterable[str]) -> tuple[dict[str, Path], list[s
 
 
 def _parse_trainers(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Turn [NAME=]TRAINER arguments into trainers by model, and say what is wrong with them."""
+    """Parse [NAME=]TRAINER arguments; returns the trainer of each model, and the problems, one sentence each."""
     trainers: dict[str, str] = {}
     problems = []
     for argument in arguments:
         name, _, trainer = argument.rpartition("=")
         model = name or trainer
         if model in trainers:
-            problems.append(f"-tr has two models with one name. Expected: each name once. Got: {model}")
+            problems.append(f"-tr has two models with the same name. Expected: each name once. Got: {model}")
         trainers[model] = trainer
     return trainers, problems
 
 
 def check_arguments(args: argparse.Namespace) -> list[str]:
-    """What is wrong with the arguments alone, one sentence each; :func:`gather` looks at the folders they name."""
+    """Problems with the arguments alone, one sentence each; :func:`gather` then reads the folders they name."""
     folders, problems = parse_predictions(args.pred)
     trainers, found = _parse_trainers(args.tr)
     problems += found
     problems += [
-        f"-tr and -pred have models with one name. Expected: each name once. Got: {model}"
+        f"-tr and -pred have models with the same name. Expected: each name once. Got: {model}"
         for model in folders
         if model in trainers
     ]
@@ -101,19 +101,19 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
         problems.append(f"--sizes cannot be used. Expected: ascending numbers above 0. Got: {args.sizes}")
     if args.f and "all" in args.f and len(args.f) > 1:
-        problems.append(f"-f all is a fold with all cases. Expected: no other fold beside it. Got: {' '.join(args.f)}")
+        problems.append(f"-f all is a fold with all cases. Expected: no other fold with it. Got: {' '.join(args.f)}")
     given = [] if args.dataset_json is None else [args.dataset_json]
     problems += missing_inputs(given, folders=[*([] if args.gt is None else [args.gt]), *folders.values()])
     models = [*trainers, *folders]
     if args.ensemble and len(models) < 2:
         problems.append(f"--ensemble needs two models. Got: {', '.join(models) or 'none'}")
     if args.ensemble and ENSEMBLE in models:
-        problems.append(f"--ensemble makes a model with this name. Expected: no other model with it. Got: {ENSEMBLE}")
+        problems.append(f"--ensemble adds a model with this name. Expected: no other model with it. Got: {ENSEMBLE}")
     return problems
 
 
 def gather(args: argparse.Namespace) -> Gathered:
-    """Find the files that the arguments name, in which :func:`check_arguments` found nothing wrong."""
+    """Find the files specified by arguments that passed :func:`check_arguments`."""
     folders, _ = parse_predictions(args.pred)
     gathered = Gathered(label_folder=args.gt or Path(), models=folders)
     problems = Problems()
@@ -131,7 +131,7 @@ def gather(args: argparse.Namespace) -> Gathered:
 
 
 def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: Gathered) -> None:
-    """The validation predictions of trainers; -pred folders may stand beside them.
+    """Add the validation predictions of the -tr trainers, and those in the -pred folders, to ``gathered``.
 
     Raises:
         ValueError: if nnU-Net's folders do not hold the predictions.
@@ -147,7 +147,7 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
 
     models: dict[str, Predictions] = {}
     trainers, _ = _parse_trainers(args.tr)
-    # Without -f every trainer has to have the folds that any of them has.
+    # Without -f, every trainer must have all folds that any of them has.
     folds = args.f or sorted(
         {fold for trainer in trainers.values() for fold in folds_with_predictions(results, trainer, args.p, args.c)},
         key=int,
@@ -164,11 +164,11 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
     labels = list_cases(label_folder, gathered.file_ending)
     preprocessed = os.environ.get("nnUNet_preprocessed")
     splits = Path(preprocessed) / results.name / "splits_final.json" if preprocessed else Path()
-    if "all" in folds:  # nnU-Net trains this fold on all cases, and validates it on them
+    if "all" in folds:  # nnU-Net trains and validates this fold on all cases
         expected: set[str] | None = set(labels)
     else:
         expected = validation_cases(splits, folds) if preprocessed else None
-    if expected is None:  # nothing says which cases there should be: take those that any model has
+    if expected is None:  # without splits_final.json, expect the cases that any model has
         expected = {case for predictions in models.values() for case in predictions.files}
     labels = {name: path for name, path in labels.items() if name in expected}
     gathered.cases, found = pair_cases(labels, models, label_folder, gathered.file_ending, args.allow_missing)

@@ -1,4 +1,4 @@
-"""Label maps, read from their files."""
+"""Label maps and their files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SHOWN_VALUES = 8
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """A label map and where it lies.
+    """A label map and its grid.
 
     Attributes:
-        array: (H, W) or (D, H, W), some integer dtype; axes in SimpleITK's order, slices first.
+        array: (H, W) or (D, H, W), any integer dtype; axes in SimpleITK's array order, slices first.
         grid: grid of the file.
     """
 
@@ -32,7 +32,7 @@ class LabelMap:
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Edge lengths of a voxel in mm, in the order of the array's axes; 1 for formats without millimetres."""
+        """Voxel spacing in mm, one value per array axis; 1 for formats without millimetres."""
         return self.grid.spacing_mm[::-1]
 
 
@@ -40,12 +40,12 @@ def read_label_map(path: Path, scheme: LabelScheme | None = None) -> LabelMap:
     """Read a label map.
 
     Args:
-        path: the file.
-        scheme: the classes; None takes any whole numbers.
+        path: path of the file.
+        scheme: the classes; None accepts any whole numbers.
 
     Raises:
-        ValueError: if it cannot be read, has several channels, is not made of whole numbers (NaN included), or holds a
-            value that belongs to no class.
+        ValueError: if the file cannot be read, has several channels, is neither 2D nor 3D, holds NaN or numbers that
+            are not whole, or holds a value that belongs to no class.
     """
     image = read_image(path)
     channels, dim = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
@@ -67,8 +67,8 @@ def _to_integers(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.g
     if np.issubdtype(array.dtype, np.complexfloating):
         raise ValueError(f"{path} is not a label map. Expected: whole numbers. Got: {array.dtype}")
     if not np.issubdtype(array.dtype, np.floating):
-        return array.copy()  # the view ends with the image
-    with np.errstate(invalid="ignore"):  # NaN and numbers beyond int32 change here, and are named below
+        return array.copy()  # a view is only valid while its image exists
+    with np.errstate(invalid="ignore"):  # NaN and values outside int32 do not survive the cast and are reported below
         whole = array.astype(np.int32)
         wrong = np.not_equal(whole, array)
         if wrong.any():

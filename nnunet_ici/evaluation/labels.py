@@ -1,4 +1,4 @@
-"""What the values of a label map mean: classes, regions and the ignore label, as in nnU-Net's dataset.json."""
+"""The meaning of label values: classes, regions and the ignore label, as declared in nnU-Net's dataset.json."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """What the values of a label map mean.
+    """The meaning of the values in a label map.
 
     Attributes:
-        classes: the values of each class; several values make a region, and regions may overlap. A class without
-            values stands for every value above 0.
-        ignore: value of the voxels of the ground truth that are ignored, in the label and in the prediction.
-        file_ending: file ending of the label maps, such as ".nii.gz"; None if it is not known.
+        classes: values of each class. A class with several values is a region, and regions may overlap. A class
+            without values stands for all values above 0.
+        ignore: ignore label. Voxels with this value in the ground truth are excluded from label and prediction. None if
+            there is none.
+        file_ending: file ending of the label maps, such as ".nii.gz"; None if it is unknown.
     """
 
     classes: dict[str, tuple[int, ...]]
@@ -33,7 +34,11 @@ class LabelScheme:
     file_ending: str | None = None
 
     def masks(self, name: str, label: Array, prediction: Array) -> tuple[BoolArray, BoolArray]:
-        """The masks of one class, bool, in the ground truth and in the prediction; both label maps have one shape."""
+        """The masks of one class in two label maps of the same shape, without ignored voxels.
+
+        Returns:
+            Two bool arrays of that shape, for the ground truth and for the prediction.
+        """
         label_mask, prediction_mask = self._mask(name, label), self._mask(name, prediction)
         if self.ignore is not None:
             counts = label != self.ignore
@@ -42,7 +47,7 @@ class LabelScheme:
         return label_mask, prediction_mask
 
     def counted(self, label: Array, probability: FloatArray | None) -> FloatArray | None:
-        """The probability with 0 where the ground truth is ignored; None stays None."""
+        """The probability, set to 0 where the ground truth is ignored; None stays None."""
         if probability is None or self.ignore is None:
             return probability
         return np.where(label == self.ignore, np.float32(0), probability)
@@ -56,7 +61,7 @@ class LabelScheme:
         return np.isin(label_map, values)
 
     def undeclared(self, label_map: Array) -> list[int]:
-        """The values of a label map that belong to no class, sorted."""
+        """The values of a label map that are neither background, a class nor the ignore label, sorted."""
         if not all(self.classes.values()):
             unknown = np.less(label_map, 0)
         else:
@@ -71,15 +76,15 @@ class LabelScheme:
         return ", ".join(parts) + ("" if self.ignore is None else f", ignored: {self.ignore}")
 
 
-# Without a dataset.json every value above 0 is one class.
+# The scheme without a dataset.json: all values above 0 form one class.
 FOREGROUND = LabelScheme({"foreground": ()})
 
 
 def read_label_scheme(path: Path) -> LabelScheme:
-    """Read the classes, the ignore label and the file ending from a dataset.json of nnU-Net.
+    """Read the classes, the ignore label and the file ending from nnU-Net's dataset.json.
 
     Raises:
-        ValueError: if it cannot be read, or holds no labels in the format of nnU-Net v2.
+        ValueError: if the file cannot be read, or has no foreground label in the format of nnU-Net v2.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -108,10 +113,11 @@ def read_label_scheme(path: Path) -> LabelScheme:
 
 
 def find_label_scheme(folders: Iterable[Path], given: Path | None) -> tuple[LabelScheme, Path | None, str]:
-    """The meaning of label maps, from the given dataset.json or else the first one found in some folders.
+    """The label scheme of the given dataset.json, or of the first one found in the folders.
 
     Returns:
-        The classes, the file they come from, and its name in words; :data:`FOREGROUND` and None without a file.
+        The scheme, the path of its file, and a description of its origin. Without a file: :data:`FOREGROUND`, None, and
+        a description.
 
     Raises:
         ValueError: if the dataset.json cannot be used.
@@ -119,5 +125,5 @@ def find_label_scheme(folders: Iterable[Path], given: Path | None) -> tuple[Labe
     candidates = (folder / "dataset.json" for folder in folders)
     path = given or next((path for path in candidates if path.is_file()), None)
     if path is None:
-        return FOREGROUND, None, "no dataset.json found, every value above 0 is one class"
+        return FOREGROUND, None, "no dataset.json found, all values above 0 form one class"
     return read_label_scheme(path), path, str(path)

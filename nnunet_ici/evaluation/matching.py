@@ -1,4 +1,4 @@
-"""Which lesions of a label a prediction touches, and which predicted lesions touch none."""
+"""Matching of instances: the lesions that a prediction overlaps, and the predicted components that overlap none."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """The instances (connected components) of a label and of a prediction, and which of them touch.
+    """The instances (connected components) of a label and of a prediction, and their overlaps.
 
-    Two instances touch where they share at least one voxel. The ids are kept inside ``box`` only, the bounding box
-    of both masks, outside of which there is only background.
+    Two instances touch if they share at least one voxel. Ids are stored only inside ``box``, the bounding box of both
+    masks. Entry i of the arrays per instance belongs to id i + 1.
 
     Attributes:
         shape: shape of both masks.
-        box: one slice per axis.
-        label_ids: int32, shape of the box, 0 = background, 1..n = the label's instances.
-        predicted_ids: int32, shape of the box, 0 = background, 1..m = the prediction's instances.
-        pairs: int64 (k, 2), the label id and the predicted id of each pair that touches, each pair once, sorted.
-        shared_voxels: int64 (k,), how many voxels each pair shares.
-        label_voxels: int64 (n,), the size of each of the label's instances; entry i belongs to id i + 1.
-        predicted_voxels: int64 (m,), the same for the predicted instances.
-        label_found: bool (n,), True where a prediction touches the instance; entry i belongs to id i + 1.
-        predicted_true: bool (m,), True where the predicted instance touches a label.
+        box: slice of each axis.
+        label_ids: int32, shape of the box, 0 = background, 1..n = instances of the label.
+        predicted_ids: int32, shape of the box, 0 = background, 1..m = instances of the prediction.
+        pairs: int64 (k, 2), label id and predicted id of each pair of instances that touch, sorted.
+        shared_voxels: int64 (k,), number of voxels that each pair shares.
+        label_voxels: int64 (n,), number of voxels of each label instance.
+        predicted_voxels: int64 (m,), number of voxels of each predicted instance.
+        label_found: bool (n,), True if a predicted instance touches the label instance.
+        predicted_true: bool (m,), True if the predicted instance touches a label instance.
     """
 
     shape: tuple[int, ...]
@@ -53,12 +53,12 @@ class Matching:
 
     @property
     def found_instances(self) -> int:
-        """Number of the label's instances that a prediction touches."""
+        """Number of label instances that a predicted instance touches."""
         return int(np.count_nonzero(self.label_found))
 
     @property
     def missed_instances(self) -> int:
-        """Number of the label's instances that no prediction touches."""
+        """Number of label instances that no predicted instance touches."""
         return self.label_instances - self.found_instances
 
     @property
@@ -68,19 +68,19 @@ class Matching:
 
     @property
     def false_instances(self) -> int:
-        """Number of the prediction's instances that touch no label."""
+        """Number of predicted instances that touch no label instance."""
         return self.predicted_instances - int(np.count_nonzero(self.predicted_true))
 
     def missed_mask(self) -> BoolArray:
-        """The voxels of the label's missed instances, bool, shape of the masks."""
+        """The voxels of the missed label instances, bool, shape of the masks."""
         return self._select(self.label_ids, ~self.label_found)
 
     def found_mask(self) -> BoolArray:
-        """The voxels of the predicted instances that touch a label, bool, shape of the masks."""
+        """The voxels of the predicted instances that touch a label instance, bool, shape of the masks."""
         return self._select(self.predicted_ids, self.predicted_true)
 
     def false_mask(self) -> BoolArray:
-        """The voxels of the predicted instances that touch no label, bool, shape of the masks."""
+        """The voxels of the predicted instances that touch no label instance, bool, shape of the masks."""
         return self._select(self.predicted_ids, ~self.predicted_true)
 
     def _select(self, ids: npt.NDArray[np.int32], chosen: BoolArray) -> BoolArray:
@@ -90,15 +90,18 @@ class Matching:
 
 
 def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
-    """Return a binary array as bool.
+    """Convert a binary array to bool.
 
     Args:
-        array: bool, or integers that are all 0 or 1, any shape.
-        name: its name in the error message.
+        array: any shape, bool or integers 0 and 1.
+        name: name of the array in error messages.
+
+    Returns:
+        bool, the same shape; a view of an array that is already bool.
 
     Raises:
-        TypeError: if it is neither bool nor integer.
-        ValueError: if it holds an integer other than 0 and 1.
+        TypeError: if the dtype is neither bool nor integer.
+        ValueError: if the array holds other values than 0 and 1.
     """
     if array.dtype == np.bool_:
         return array.view(np.bool_)
@@ -114,20 +117,21 @@ def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
 def match_instances(
     label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic], faces: bool = False
 ) -> Matching:
-    """Label the instances of both masks and find out which touch.
+    """Label the instances of both masks and find the pairs that touch.
 
-    Instances are connected with full connectivity: 8 neighbours in 2D, 26 in 3D. An empty mask has no instance.
+    By default voxels are connected to 8 neighbours in 2D and 26 in 3D. An empty mask has no instances.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        faces: whether only voxels that share a face are connected: 4 neighbours in 2D, 6 in 3D.
+        faces: whether to connect voxels through faces only: 4 neighbours in 2D, 6 in 3D.
 
     Raises:
-        TypeError, ValueError: if one is not a mask, the shapes differ, or they are neither 2D nor 3D.
+        TypeError: if a mask is neither bool nor integer.
+        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
 
     Example:
-        One prediction covers two lesions, a third lesion is missed, and another prediction is false:
+        One predicted component covers two lesions, a third lesion is missed, and another component is false:
 
         >>> import numpy as np
         >>> label      = np.array([[1, 0, 1, 0, 1, 0, 0]])
@@ -179,7 +183,12 @@ def _sizes(ids: npt.NDArray[np.int32], count: int) -> IntArray:
 
 
 def bounding_box(mask: BoolArray) -> tuple[slice, ...]:
-    """The smallest box around the foreground of a mask of any shape; empty slices where there is none."""
+    """The smallest box around the foreground of a mask of any shape, a slice per axis; empty slices without foreground.
+
+    Example:
+        >>> bounding_box(np.array([[False, True, True], [False, False, False]]))
+        (slice(0, 1, None), slice(1, 3, None))
+    """
     box = []
     for axis in range(mask.ndim):
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))

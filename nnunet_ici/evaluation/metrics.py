@@ -1,6 +1,6 @@
 """Metrics of one case and one class: pure functions of two masks, or of their matching.
 
-Each states its empty case. Where a metric has no value (a recall without lesions) it is NaN, which summaries leave out.
+A metric that is undefined in a case, such as recall without lesions, is NaN. Summaries omit NaN.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def dice(label: Array, prediction: Array) -> float:
         A number in [0, 1]. Two empty masks: 1, by convention. One empty mask: 0.
 
     Raises:
-        TypeError, ValueError: if one is not a mask, or the shapes differ.
+        TypeError: if a mask is neither bool nor integer.
+        ValueError: if a mask holds other values than 0 and 1, or the shapes differ.
 
     Example:
         >>> import numpy as np
@@ -63,7 +64,15 @@ def dice(label: Array, prediction: Array) -> float:
 
 
 def dice_of_counts(shared: int, label: int, predicted: int) -> float:
-    """Dice from the numbers of voxels in both masks, in the label and in the prediction; 1 for two empty masks.
+    """Dice similarity coefficient computed from voxel counts.
+
+    Args:
+        shared: number of voxels in both masks.
+        label: number of voxels in the label.
+        predicted: number of voxels in the prediction.
+
+    Returns:
+        A number in [0, 1]; 1 for two empty masks.
 
     Example:
         >>> dice_of_counts(shared=1, label=2, predicted=1)
@@ -73,15 +82,19 @@ def dice_of_counts(shared: int, label: int, predicted: int) -> float:
 
 
 def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0) -> float:
-    """Absolute difference of the two volumes; where they lie does not matter.
+    """Absolute difference between the volumes of the two masks, regardless of their overlap.
 
     Args:
         label: any shape, bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        voxel_volume: volume of one voxel, in the unit of the result; 1 counts voxels.
+        voxel_volume: volume of a voxel in the unit of the result; 1 counts voxels.
 
     Returns:
         0 or more; 0 for two empty masks.
+
+    Raises:
+        TypeError: if a mask is neither bool nor integer.
+        ValueError: if a mask holds other values than 0 and 1, or the shapes differ.
 
     Example:
         >>> import numpy as np
@@ -94,17 +107,21 @@ def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0
 
 
 def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> float:
-    """Area under the precision-recall curve over voxels, as scikit-learn's average precision: no interpolation.
+    """Area under the voxel-wise precision-recall curve: scikit-learn's average precision, without interpolation.
 
-    Recall changes at the probabilities of lesion voxels only. The other voxels are passed on as counts between these.
-    The result is the same, without sorting millions of voxels.
+    Recall changes only at the probabilities of lesion voxels. All other voxels are passed to scikit-learn as counts
+    between these thresholds. The result is the same, without sorting millions of voxels.
 
     Args:
         label: any shape, bool or integers 0 and 1.
-        probability: the same shape, floating point.
+        probability: the same shape, any floating-point dtype.
 
     Returns:
-        A number in (0, 1]; NaN for an empty label, which has no recall.
+        A number in (0, 1]; NaN for an empty label, whose recall is undefined.
+
+    Raises:
+        TypeError: if the label is neither bool nor integer.
+        ValueError: if the label holds other values than 0 and 1, or the shapes differ.
 
     Example:
         >>> import numpy as np
@@ -133,7 +150,7 @@ def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> fl
 
 
 def lesion_count_difference(matching: Matching) -> int:
-    """Absolute difference of the numbers of instances; where they lie does not matter. 0 for two empty masks.
+    """Absolute difference between the numbers of instances, regardless of their overlap; 0 for two empty masks.
 
     Example:
         >>> import numpy as np
@@ -147,11 +164,12 @@ def lesion_count_difference(matching: Matching) -> int:
 def lesion_f1(matching: Matching) -> float:
     """Lesion-wise F1, as in ISLES: 2 TP / (2 TP + FP + FN), counted in instances.
 
-    TP are the label's instances that a prediction touches, FN those that none touches, FP the predicted instances that
-    touch no label. A prediction over two lesions finds both; two predictions on one lesion are one TP and no FP.
+    TP are the found label instances, FN the missed label instances, and FP the predicted instances that touch no label
+    instance. A predicted instance that touches two lesions finds both. Two predicted instances on one lesion count as
+    one TP and no FP.
 
     Returns:
-        A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
+        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
 
     Example:
         >>> import numpy as np
@@ -166,8 +184,8 @@ def f1_of_counts(found: int, missed: int, false: int, empty: float = 1.0) -> flo
     """F1 from the numbers of found, missed and false instances: 2 TP / (2 TP + FN + FP).
 
     Args:
-        found, missed, false: TP, FN and FP.
-        empty: the value where all three are 0.
+        found, missed, false: numbers of instances, TP, FN and FP.
+        empty: value returned if all three are 0.
 
     Example:
         >>> f1_of_counts(found=1, missed=1, false=0)
@@ -178,7 +196,7 @@ def f1_of_counts(found: int, missed: int, false: int, empty: float = 1.0) -> flo
 
 
 def lesion_recall(matching: Matching) -> float:
-    """Share of the label's instances that a prediction touches; NaN where the label has none.
+    """Fraction of the label instances that a predicted instance touches; NaN if there are no label instances.
 
     Example:
         >>> import numpy as np
@@ -190,7 +208,7 @@ def lesion_recall(matching: Matching) -> float:
 
 
 def lesion_precision(matching: Matching) -> float:
-    """Share of the predicted instances that touch a label; NaN where nothing is predicted.
+    """Fraction of the predicted instances that touch a label instance; NaN if there are no predicted instances.
 
     Example:
         >>> import numpy as np
@@ -203,21 +221,21 @@ def lesion_precision(matching: Matching) -> float:
 
 
 def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> npt.NDArray[np.float64]:
-    """The Dice of each of the label's instances with all predicted instances that touch it, whole.
+    """The Dice of each label instance with the union of all predicted instances that touch it.
 
-    That is Eq. 3 of Rachmadi et al. (MIDL 2023) on a binary prediction, without its eps.
+    This is Eq. 3 of Rachmadi et al. (MIDL 2023) applied to a binary prediction, without its eps.
 
     Args:
         matching: matching of one case and class.
-        exclude_other_instances: whether to leave out the voxels in other instances of the label, as Eq. 5 does.
+        exclude_other_instances: whether to exclude the voxels inside other label instances, as Eq. 5 does.
 
     Returns:
-        float64 (n,), entry i for id i + 1; 0 for a missed instance, no entry for an empty label.
+        float64 (n,), entry i for id i + 1, in [0, 1]; 0 for a missed instance. Shape (0,) for an empty label.
 
     Example:
         >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> instance_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[0, 1, 1, 0]])))  # 2 / (2 + 2), missed
+        >>> instance_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[0, 1, 1, 0]])))  # 2 / (2 + 2), 0
         array([0.5, 0. ])
     """
     label, predicted = (matching.pairs - 1).T
@@ -232,17 +250,17 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
 
 
 def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> float:
-    """Lesion-wise Dice: the sum of :func:`instance_dice` over the number of label instances plus false predictions.
+    """Lesion-wise Dice: the sum of :func:`instance_dice`, divided by TP + FN + FP.
 
-    A missed lesion and a false one count 0, as in the BraTS challenges since 2023, but without their dilation and their
-    smallest volume (:mod:`~nnunet_ici.evaluation.brats`).
+    Missed lesions and false predicted instances contribute 0. BraTS has used this definition since 2023, with a
+    dilation of the label and a smallest volume in addition (:mod:`~nnunet_ici.evaluation.brats`).
 
     Args:
         matching: matching of one case and class.
-        exclude_other_instances: as in :func:`instance_dice`; BraTS does not.
+        exclude_other_instances: passed to :func:`instance_dice`; False in BraTS.
 
     Returns:
-        A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
+        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
 
     Example:
         >>> import numpy as np
@@ -255,14 +273,15 @@ def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> fl
 
 
 def panoptic_quality(matching: Matching) -> float:
-    """Panoptic quality: the sum of the IoU of matched pairs over (TP + FP / 2 + FN / 2).
+    """Panoptic quality: the sum of the IoU of all matched pairs, divided by (TP + FP / 2 + FN / 2).
 
-    A label instance and a predicted one match at an IoU of 0.5 or more. No instance can match two others: both would
-    have an IoU of exactly 0.5 and fill it between them, and then they would touch and be one instance. Source: Kirillov
-    et al., CVPR 2019, with the threshold included as in panoptica (Kofler et al., 2023).
+    A label instance and a predicted instance match if their IoU is 0.5 or more. No instance A can match two others.
+    Both would need an IoU of exactly 0.5 and fill A completely between them, but then they would be connected and thus
+    a single instance. Source: Kirillov et al., CVPR 2019. The threshold is inclusive, as in panoptica (Kofler et al.,
+    2023).
 
     Returns:
-        A number in [0, 1]. No instance in either mask: 1, by convention. None in one of them: 0.
+        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
 
     Example:
         >>> import numpy as np

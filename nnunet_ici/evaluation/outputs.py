@@ -1,4 +1,4 @@
-"""The output of ``nnunet_ici evaluate``: the numbers of cases and instances, their summary, and the tables."""
+"""The output files of ``nnunet_ici evaluate``: results per case and per instance, their summary, and the tables."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = ["print_tables", "write_outputs"]
 def write_outputs(
     folder: Path, args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated
 ) -> list[Table]:
-    """Write everything into a folder.
+    """Write all files into a folder.
 
     Args:
         folder: an existing folder.
         args: arguments of the command.
-        gathered: the cases, ensemble included.
+        gathered: inputs of the evaluation, including the ensemble.
         settings: settings of the evaluation.
-        evaluated: its results, without problems.
+        evaluated: results of the evaluation, without problems.
 
     Returns:
-        The tables; the first one is the overview, which is in no file.
+        The tables, first the overview, which is printed but not written to a file.
     """
     metrics = settings.metrics
     summary = summarise(evaluated.rows, metrics)
@@ -83,7 +83,7 @@ def write_outputs(
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Print tables in aligned columns, each with its title and its remarks."""
+    """Print the tables as aligned columns, each with its title and remarks."""
     width = shutil.get_terminal_size().columns - 1
     for table in tables:
         print(f"\n{table.title}", to_text(table), sep="\n")
@@ -109,7 +109,7 @@ def _nested(by_key: dict) -> dict[str, dict]:
 
 
 def _without_nan(value: object) -> object:
-    """NaN and infinity as null, because JSON has neither."""
+    """Replace NaN and infinity by None, because JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

@@ -1,8 +1,9 @@
-"""The probabilities nnU-Net writes beside its predictions, with ``--save_probabilities``, ``--npz`` or ``--save_npz``.
+"""The probabilities that nnU-Net writes with ``--save_probabilities``, ``--npz`` or ``--save_npz``.
 
-CASE.npz holds one array, ``probabilities``, (C, D, H, W), float32 or float16, on the grid of the label map; a 2D image
-is (C, 1, H, W). Label training ends in a softmax: C labels, the background first. Region training ends in sigmoids: C
-regions, in the order of dataset.json, without a background. The ignore label has no channel.
+CASE.npz holds one array ``probabilities``, (C, D, H, W) or (C, 1, H, W) for a 2D image, float32 or float16, on the
+grid of the label map. Models trained with labels have a softmax over C labels, background first. Models trained with
+regions have a sigmoid for each of C regions, in the order of dataset.json, without background. The ignore label has no
+channel.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 KEY = "probabilities"
-# Rounding, in means over an ensemble and in half precision, may leave [0, 1] slightly.
+# Averaging an ensemble, or half precision, can round values to slightly outside [0, 1].
 ROUNDING = 1e-3
 SUM_ROUNDING = 0.02
 
 
 def has_regions(scheme: LabelScheme) -> bool:
-    """Whether nnU-Net trains with regions, which it does where any class has several values."""
+    """Whether nnU-Net trains with regions, which it does if any class has several values."""
     return any(len(values) > 1 for values in scheme.classes.values())
 
 
 def label_values(scheme: LabelScheme, channels: int) -> list[int]:
-    """The value of each channel of label training; without declared classes, as many as there are channels.
+    """The label value of each channel in training with labels; without declared classes, 0 to ``channels`` - 1.
 
     Example:
         >>> label_values(LabelScheme({"edema": (2,), "core": (1,)}), 3)
@@ -54,17 +55,17 @@ def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]
     """Read the probabilities of one case.
 
     Args:
-        path: CASE.npz.
+        path: path of CASE.npz.
         scheme: the classes, which determine the number of channels.
-        shapes: accepted shapes of the label map, (H, W) or (D, H, W). An additional first axis of length 1 in the file
-            is dropped.
+        shapes: accepted shapes of the label map, (H, W) or (D, H, W). An additional spatial axis of length 1 in the
+            file is dropped.
 
     Returns:
         float32 (C, *shape), in [0, 1].
 
     Raises:
-        ValueError: if the file is missing, damaged, or not such an npz; if it has another number of channels or another
-            shape; if a value is NaN or outside [0, 1]; if the channels of labels do not add up to 1.
+        ValueError: if the file is missing, damaged or in another format; if the number of channels or the shape does
+            not fit; if a value is NaN or outside [0, 1]; or if the softmax channels do not add up to 1.
     """
     array = _load(path)
     expected = " or ".join(f"(C, *{shape})" for shape in shapes)
@@ -79,7 +80,7 @@ def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]
     if not array.size:
         return array.astype(np.float32).reshape(len(array), *shape)
     low, high = float(array.min()), float(array.max())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN too
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # True for NaN
         count = np.count_nonzero(np.isnan(array))
         got = f"{count} NaN" if count else f"{low:g} to {high:g}"
         raise ValueError(f"{path} holds no probabilities. Expected: values in [0, 1]. Got: {got}")
@@ -87,8 +88,8 @@ def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]
         sums = array.sum(axis=0, dtype=np.float32)
         if np.abs(sums - 1).max() > SUM_ROUNDING:
             raise ValueError(
-                f"{path} holds no probabilities of labels. Expected: channels that add up to 1 (those of regions need "
-                f"not, but dataset.json has to name the regions). Got: sums from {sums.min():g} to {sums.max():g}"
+                f"{path} holds no label probabilities. Expected: channels that add up to 1 (for region probabilities, "
+                f"dataset.json must declare the regions). Got: sums from {sums.min():g} to {sums.max():g}"
             )
     probabilities = array.astype(np.float32, copy=False).reshape(len(array), *shape)
     return np.clip(probabilities, 0, 1, out=probabilities)
@@ -106,36 +107,35 @@ def _load(path: Path) -> npt.NDArray[np.generic]:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.args[0] if isinstance(error, KeyError) else f"{error}".strip() or type(error).__name__
         raise ValueError(
-            f"{path} cannot be read. Expected: an npz of nnU-Net with the key {KEY}. Got: {reason}"
+            f"{path} cannot be read. Expected: an npz file of nnU-Net with the key {KEY}. Got: {reason}"
         ) from error
     return array
 
 
 def _check_channels(path: Path, scheme: LabelScheme, channels: int) -> None:
     if not all(scheme.classes.values()):
-        expected, enough = "2 or more, the background first", channels >= 2
+        expected, fits = "2 or more, the background first", channels >= 2
     elif has_regions(scheme):
-        expected, enough = f"{len(scheme.classes)}, one for each region", channels == len(scheme.classes)
+        expected, fits = f"{len(scheme.classes)}, one per region", channels == len(scheme.classes)
     else:
         values = label_values(scheme, channels)
-        expected, enough = f"{len(values)}, one for each label and the background", channels == len(values)
-    if not enough:
+        expected, fits = f"{len(values)}, one per label including the background", channels == len(values)
+    if not fits:
         raise ValueError(
             f"{path} has channels that do not match the classes. Expected: {expected}, for {scheme}. Got: {channels}"
         )
 
 
 def probability_of(probabilities: FloatArray, scheme: LabelScheme, name: str) -> FloatArray:
-    """The probability of one class: the channel of its region or value, or the sum of all channels but the
-    background's.
+    """The probability of one class: the channel of its region or label value, or the sum of all foreground channels.
 
     Args:
-        probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.
+        probabilities: float32 (C, *spatial), as returned by :func:`read_probabilities`.
         scheme: the classes.
-        name: the class; a class without values stands for everything but the background.
+        name: name of the class; a class without values stands for the whole foreground.
 
     Returns:
-        float32, the spatial shape; a view where it is a single channel.
+        float32, the spatial shape; a view if it is a single channel.
 
     Example:
         >>> softmax = np.array([[0.5, 0.1], [0.25, 0.2], [0.25, 0.7]], np.float32)  # 3 labels, 2 voxels
@@ -153,14 +153,14 @@ def probability_of(probabilities: FloatArray, scheme: LabelScheme, name: str) ->
 
 
 def plain_masks(probabilities: FloatArray, scheme: LabelScheme) -> dict[str, BoolArray]:
-    """The masks of the classes as nnU-Net makes them: the label with the highest probability, or regions above 0.5.
+    """The masks of all classes by nnU-Net's own rule: the label of the highest probability, or regions above 0.5.
 
     Args:
-        probabilities: float32 (C, *spatial), as :func:`read_probabilities` returns.
+        probabilities: float32 (C, *spatial), as returned by :func:`read_probabilities`.
         scheme: the classes.
 
     Returns:
-        For each class bool, the spatial shape. Of equal probabilities the lower label wins.
+        A bool array of the spatial shape for each class. At equal probabilities the lower label wins.
 
     Example:
         >>> softmax = np.array([[0.4, 0.1], [0.3, 0.2], [0.3, 0.7]], np.float32)

@@ -1,4 +1,4 @@
-"""Summaries of the metrics of all cases, for each model and class."""
+"""Summary statistics of the metrics over all cases, per model and class."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nnunet_ici.evaluation.families import Metric
 
 __all__ = ["Row", "Summary", "group_rows", "read_rows", "summarise", "write_rows"]
 
-# One line of cases.csv: model, case, class, and the metrics; NaN where a metric has no value.
+# A line of cases.csv: model, case, class, and the metrics; NaN if a metric is undefined.
 Row = dict[str, "str | float"]
-# model: class: metric: statistic: value. Beside the metrics, "cases" holds {"total": number of cases}.
+# model: class: metric: statistic: value. In addition to the metrics, "cases" holds {"total": number of cases}.
 Summary = dict[str, dict[str, dict[str, dict[str, float]]]]
 
 KEYS = ("model", "case", "class")
 
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """Write one line for each row as CSV: model, case, class, then the columns; floats in full precision, NaN empty."""
+    """Write rows as CSV: model, case, class, then the columns; floats in full precision, NaN as an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*KEYS, *columns])
@@ -32,10 +32,14 @@ def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
 
 
 def read_rows(path: Path, text: Sequence[str] = KEYS) -> list[Row]:
-    """Read a file of :func:`write_rows`: columns in ``text`` as text, all others as numbers, NaN where empty.
+    """Read a file written by :func:`write_rows`.
+
+    Args:
+        path: path of the file.
+        text: names of the columns that hold text. All others hold numbers; empty cells become NaN.
 
     Raises:
-        ValueError: if it cannot be read; with the path.
+        ValueError: if the file cannot be read; the message gives the path.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -54,7 +58,7 @@ def _number(text: str) -> float:
 
 
 def group_rows(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
-    """The rows by model and class, in the order they come in."""
+    """Group rows by model and class, in order of first appearance."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         groups.setdefault(str(row["model"]), {}).setdefault(str(row["class"]), []).append(row)
@@ -62,16 +66,21 @@ def group_rows(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
 
 
 def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
-    """Summarise the cases of each model and class, in the order they come in.
+    """Summarise the cases of each model and class.
 
     Args:
-        rows: rows with a value for each metric; NaN is left out.
+        rows: rows with a value for each metric; NaN is omitted.
         metrics: metrics to summarise.
 
     Returns:
-        For each model and class: the number of cases; for each metric ``cases`` (with a value), ``mean``, ``median``
-        and ``sd`` over them (NaN without any; sd over n - 1, NaN for one case), and for counts ``total`` and
-        ``cases_with``, the number of cases that are not 0. Without rows the summary is empty.
+        For each model and class, the number of cases and the statistics of each metric:
+
+        - ``cases``: number of cases with a value.
+        - ``mean``, ``median``: NaN without a case.
+        - ``sd``: sample standard deviation (n - 1); NaN for fewer than two cases.
+        - ``total``, ``cases_with`` (counts only): sum over the cases, and number of cases with a nonzero count.
+
+        Without rows the summary is empty.
 
     Example:
         >>> from nnunet_ici.evaluation.families import FAMILIES

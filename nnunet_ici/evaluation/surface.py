@@ -1,8 +1,8 @@
-"""The 95th percentile Hausdorff distance between two surfaces, with surface elements weighted by their area.
+"""The 95th percentile Hausdorff distance (HD95) with surface elements weighted by their area.
 
-This is the definition of DeepMind's ``surface-distance``, which the BraTS challenges use. Its release on PyPI (0.1)
-does not run with NumPy 2. MONAI's port is optional here, loads torch, and keeps areas in float32, where exact ties of
-the percentile are lost.
+The definition is that of DeepMind's ``surface-distance``, which the BraTS challenges use. Its release on PyPI (0.1)
+does not run with NumPy 2. MONAI, which has a port, is an optional dependency, needs torch, and stores areas in
+float32, which breaks exact ties at the percentile.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def hausdorff95_mm(label: BoolArray, prediction: BoolArray, spacing_mm: Sequence[float]) -> float:
-    """Robust Hausdorff distance: the larger of the two directed 95th percentiles.
+    """Robust Hausdorff distance: the larger of the two directed 95th percentiles of the surface distance.
 
-    A surface element sits at every corner between voxels of which some are foreground and some are not. Its distance is
-    that to the nearest element of the other surface, its weight its area (in 2D its length) by marching cubes.
+    A surface element lies at every voxel corner whose adjacent voxels include both foreground and background. Its
+    distance is that to the nearest element of the other surface. Its weight is its area (its length in 2D) according to
+    marching cubes.
 
     Args:
-        label: (H, W) or (D, H, W).
-        prediction: the same shape.
-        spacing_mm: edge lengths of a voxel, one for each axis.
+        label: bool, (H, W) or (D, H, W).
+        prediction: bool, the same shape.
+        spacing_mm: voxel spacing, one value per array axis.
 
     Returns:
-        mm, 0 or more; 0 for two empty masks, inf where one of them is empty.
+        The distance in mm, 0 or more; 0 for two empty masks, inf if exactly one of them is empty.
 
     Example:
         >>> import numpy as np
@@ -45,7 +46,7 @@ def hausdorff95_mm(label: BoolArray, prediction: BoolArray, spacing_mm: Sequence
         >>> hausdorff95_mm(label, prediction, (1.0, 2.0))  # three voxels of 2 mm
         6.0
     """
-    from scipy import ndimage  # here, so that the help of evaluate does not wait for it
+    from scipy import ndimage  # imported here to keep the command's help fast
 
     if not label.any() or not prediction.any():
         return math.inf if label.any() or prediction.any() else 0.0
@@ -61,14 +62,14 @@ def hausdorff95_mm(label: BoolArray, prediction: BoolArray, spacing_mm: Sequence
 
 
 def _percentile95(distances: FloatArray, areas: FloatArray) -> float:
-    """The distance below which 95 % of the area lie."""
+    """The smallest distance within which 95 % of the area lies."""
     order = np.lexsort((areas, distances))
     shares = np.cumsum(areas[order]) / np.sum(areas[order])
     return float(distances[order][min(int(np.searchsorted(shares, 0.95)), shares.size - 1)])
 
 
 def _corner_codes(mask: BoolArray) -> npt.NDArray[np.uint8]:
-    """Which of the voxels around each corner are foreground, a bit each; one corner more than voxels on every axis."""
+    """Bits, uint8, of the foreground voxels around each voxel corner; each axis has one more corner than voxels."""
     padded = np.pad(mask, 1).astype(np.uint8)
     code = np.zeros([length + 1 for length in mask.shape], np.uint8)
     for bit, corner in enumerate(itertools.product((0, 1), repeat=mask.ndim)):
@@ -79,10 +80,10 @@ def _corner_codes(mask: BoolArray) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def _element_areas(spacing_mm: tuple[float, ...]) -> FloatArray:
-    """The area in mm2 (2D: the length in mm) of the surface element of each code of :func:`_corner_codes`.
+    """The area in mm2 (length in mm in 2D) of the surface element for each code of :func:`_corner_codes`.
 
-    Marching cubes (Lorensen & Cline, 1987) on the eight voxels around a corner. Of a block and its complement the one
-    with fewer voxels is taken, so that both have one area.
+    The area comes from marching cubes (Lorensen & Cline, 1987) on the eight voxels around a corner. A block with more
+    than four foreground voxels is replaced by its complement, so that both have the same area.
     """
     from skimage.measure import marching_cubes
 

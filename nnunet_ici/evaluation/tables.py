@@ -1,4 +1,4 @@
-"""Tables of several models, ranked column by column."""
+"""Tables that compare models, with ranks in each column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 __all__ = ["FEWEST_CASES", "MEAN_RANK", "Cell", "Table", "format_value", "ranked_table"]
 
-# With fewer cases no value is bold.
+# Minimum number of cases for values in bold.
 FEWEST_CASES = 10
 MEAN_RANK = "mean rank"
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
@@ -17,13 +17,13 @@ ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell.
+    """A table cell.
 
     Attributes:
-        text: what is printed, without the rank.
-        value: the number behind it, if there is one.
-        rank: rank among the models, 1 = best; None without a ranking.
-        best: whether it is printed in bold.
+        text: printed text, without the rank.
+        value: number in full precision; None for text.
+        rank: rank among the models, 1 = best; None if unranked.
+        best: whether the cell is printed in bold.
     """
 
     text: str
@@ -34,17 +34,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table of results.
 
     Attributes:
-        name: short name for files: the family.
+        name: short name for files and LaTeX labels, such as the metric family.
         title: title for readers.
-        names: how many of the first columns hold names (the model, the class, ...).
+        names: number of leading columns that hold names (model, class, ...).
         head: titles of the columns, without arrows.
-        rows: as many cells each.
+        rows: cells of each row, one per column.
         note: definitions and caveats.
-        over: what the values are averaged over, such as the cases.
-        better: "higher", "lower" or "" for each column; may be shorter.
+        over: what the values are averaged over, in words.
+        better: "higher", "lower" or "" for each column; missing entries count as "".
     """
 
     name: str
@@ -58,7 +58,7 @@ class Table:
 
     @property
     def titles(self) -> list[str]:
-        """The titles of the columns, with an arrow up or down for what is better."""
+        """The titles of the columns, with an arrow up or down if higher or lower values are better."""
         ways = itertools.zip_longest(self.head, self.better, fillvalue="")
         return [title + ARROWS[way] for title, way in ways]
 
@@ -73,18 +73,18 @@ def ranked_table(
     without: Mapping[tuple[str, str], Sequence[frozenset[str]]] | None = None,
     cases: int | None = None,
 ) -> Table:
-    """A line for each model, or for each class and model, with ranks and the mean rank where there are several models.
+    """A table with one row per model, or per class and model; several models are ranked and get a mean rank.
 
-    Models that print the same value share the better rank. A column is ranked only if every model has a value, over the
-    same cases. The best of each ranked column is bold, unless there are fewer than ten cases.
+    Models with the same printed value share the better rank. A column is ranked only if every model has a value, over
+    the same cases. The best value of each ranked column is bold, unless there are fewer than ten cases.
 
     Args:
         name, title: name and title of the table.
-        columns: title, and "higher" or "lower" for what is better; "" for a column without ranks.
-        values: one value for each column, by model and class; NaN is printed as "-".
+        columns: title of each column, and "higher" or "lower" if such values are better; "" for no ranks.
+        values: one value per column, by model and class; NaN is printed as "-".
         ranked: whether to rank at all.
-        without: the cases without a value, for each column, by model and class; by default there are none.
-        cases: number of cases; None for enough.
+        without: names of the cases without a value, one set per column, by model and class; None if there are none.
+        cases: number of cases; None if it is unknown, which allows bold values.
 
     Example:
         >>> table = ranked_table("x", "X", [("Dice", "higher")], {("a", "lesion"): [0.5], ("b", "lesion"): [0.75]})
@@ -130,7 +130,7 @@ def _ranked(values: Sequence[float], better: str, counts: Sequence[int | None]) 
 
 
 def _mean_ranks(lines: Sequence[Sequence[Cell]]) -> list[Cell]:
-    """The cell of each line with the mean of its ranks; the lowest is the best."""
+    """A cell with the mean rank of each line; the lowest mean rank is bold."""
     ranks = [[cell.rank for cell in line if cell.rank is not None] for line in lines]
     if not all(ranks):
         return [Cell("-") for _ in lines]
@@ -140,7 +140,7 @@ def _mean_ranks(lines: Sequence[Sequence[Cell]]) -> list[Cell]:
 
 
 def format_value(value: float) -> str:
-    """A number as tables print it: integers for counts, else three decimals, or one from 100 on; "-" for NaN.
+    """Format a number for a table: int as it is, float with three decimals, or one from 100 on; "-" for NaN.
 
     Example:
         >>> format_value(7), format_value(0.12345), format_value(1234.56), format_value(float("nan"))
