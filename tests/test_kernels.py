@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -142,25 +144,79 @@ def out_of_resources():
     return OutOfResources(300_000, 232_448, "shared memory")
 
 
-def test_a_kernel_that_raises_in_the_check(small_check, expected, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_sums
+KERNELS = [
+    ("_triton_outputs", "classify_kernel"),
+    ("_triton_sums", "measure_kernel"),
+    ("_triton_sums", "sums_kernel"),
+    ("_triton_cubes", "draw_kernel"),
+    ("_triton_cubes", "count_kernel"),
+    ("_triton_outputs", "gradient_kernel"),
+]
 
-    monkeypatch.setattr(_triton_sums, "measure_kernel", Broken(None, error=out_of_resources()))
-    with pytest.warns(RuntimeWarning, match="OutOfResources: out of resource: shared memory.*supports this GPU"):
+
+@pytest.fixture(params=KERNELS, ids=lambda where: where[1])
+def fail(request, monkeypatch):
+    """A function that makes one kernel fail from now on."""
+    module, name = request.param
+
+    def break_it():
+        for path in (f"nnunet_ici.instances.{module}", "nnunet_ici.instances._triton_find"):
+            if hasattr(importlib.import_module(path), name):
+                monkeypatch.setattr(f"{path}.{name}", Broken(None, error=out_of_resources()))
+
+    return break_it
+
+
+def test_a_kernel_that_raises_in_the_check(fail, small_check, expected, cuda):
+    fail()
+    with pytest.warns(
+        RuntimeWarning, match="OutOfResources: out of resource: shared memory.*supports this GPU"
+    ) as told:
         assert weights_after_a_step() == expected
+    assert len(told) == 1 and not kernel_status("cpu").runs
 
 
-def test_a_kernel_that_raises_later(small_check, expected, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_sums
-
+def test_a_kernel_that_raises_later(fail, small_check, expected, cuda):
     assert kernel_status("cpu").runs
-    monkeypatch.setattr(_triton_sums, "measure_kernel", Broken(None, error=out_of_resources()))
-    with pytest.warns(RuntimeWarning, match="OutOfResources"):
+    fail()
+    with pytest.warns(RuntimeWarning, match="OutOfResources") as told:
         assert weights_after_a_step() == expected
-    assert not kernel_status("cpu").runs
+    assert len(told) == 1 and not kernel_status("cpu").runs
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         assert weights_after_a_step() == expected  # told once
+
+
+def sums_and_gradient(found):
+    """The sums of another map by part, and the gradient of the weighted sums of the probability and that map."""
+    prob, squares = found.prob, found.sums(found.source.prob.square())
+    parts = [*vars(prob).values(), *vars(squares).values()]
+    weights = torch.Generator().manual_seed(0)
+    total = sum((part * torch.rand(part.shape, generator=weights)).sum() for part in parts)
+    return [part.detach() for part in parts], torch.autograd.grad(total, found.source.x)[0]
+
+
+@pytest.mark.parametrize("classes", [None, 1, 2])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_what_is_left_of_a_step_is_computed_with_the_ids_of_the_kernels(axes, classes, cuda, monkeypatch):
+    from nnunet_ici.instances import _triton_find, _triton_sums, self_check
+    from nnunet_ici.instances.table import TableInstances
+
+    generator = torch.Generator().manual_seed(2)
+    source = self_check._make_source(axes, torch.float32, classes, generator, torch.device("cpu"))
+    found = _triton_find.TritonInstances(source, self_check.THRESHOLD)
+    parts, gradient = sums_and_gradient(found)
+    again = _triton_find.TritonInstances(replace(source), self_check.THRESHOLD)
+    for module, name in ((_triton_sums, "sums_kernel"), (_triton_find, "gradient_kernel")):
+        monkeypatch.setattr(module, name, Broken(None, error=out_of_resources()))
+    with pytest.warns(RuntimeWarning, match="OutOfResources"):
+        parts_in_torch, gradient_in_torch = sums_and_gradient(again)
+    assert sum(len(part) for part in parts) > 100
+    for part, in_torch in zip(parts, parts_in_torch, strict=True):
+        torch.testing.assert_close(in_torch, part, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient_in_torch, gradient, rtol=1e-5, atol=1e-6)
+    total = TableInstances(replace(source), self_check.THRESHOLD).prob.overlap.sum()
+    assert parts_in_torch[1].sum().item() == pytest.approx(total.item())
 
 
 def test_out_of_memory_is_not_the_kernels_fault(small_check, cuda, monkeypatch):

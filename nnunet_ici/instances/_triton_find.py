@@ -29,9 +29,11 @@ from nnunet_ici.instances import _triton_label as labelling
 from nnunet_ici.instances import _triton_sums as sums
 from nnunet_ici.instances._triton_grid import BLOCK, Grid
 from nnunet_ici.instances._triton_outputs import MODES, classify_kernel, gradient_kernel
+from nnunet_ici.instances._triton_rest import sum_parts
 from nnunet_ici.instances.cubes import rounded_mean
+from nnunet_ici.instances.kernels import or_in_torch
 from nnunet_ici.instances.parts import Instances, PartSums
-from nnunet_ici.instances.source import Source
+from nnunet_ici.instances.source import Source, activate
 
 __all__ = ["TritonInstances"]
 
@@ -65,6 +67,10 @@ class _Labelled:
         label, pred = self.bits.new_zeros(rows * sum(counts), dtype=torch.int64).split([rows * n for n in counts])
         return label.reshape(rows, -1), pred.reshape(rows, -1)
 
+    def sum_parts(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Sums of a voxel map (B, F, *spatial) in plain torch, for when a kernel fails after the labelling."""
+        return sum_parts(values, self.bits, self.parent, self.labels, self.preds)
+
 
 class TritonInstances(Instances):
     """The instances of a source on CUDA.
@@ -81,8 +87,7 @@ class TritonInstances(Instances):
         with torch.cuda.device_of(source.x), torch.no_grad():
             end, nan, candidates = self._label(threshold, block)
             self._measure(end, candidates)
-        found, mode = self._labelled, MODES[source.activation]
-        *parts, self.zero = _Sums.apply(source.x, found, mode, PROB_UNIT, nan)
+        *parts, self.zero = _Sums.apply(source.x, self._labelled, source.activation, PROB_UNIT, nan)
         self.prob = PartSums(*parts)
 
     def _label(self, threshold: float, block: int) -> tuple[Tensor, Tensor, int]:
@@ -159,7 +164,7 @@ class TritonInstances(Instances):
 
     def sums(self, values: Tensor) -> PartSums:
         nan = torch.zeros(1, dtype=torch.int32, device=values.device)
-        return PartSums(*_Sums.apply(values, self._labelled, MODES["none"], MAP_UNIT, nan)[:4])
+        return PartSums(*_Sums.apply(values, self._labelled, "none", MAP_UNIT, nan)[:4])
 
     @cached_property
     def label_center(self) -> Tensor:
@@ -177,62 +182,84 @@ class TritonInstances(Instances):
     def cover_counts(self, order: Tensor, halves: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         if prod(2 * half + 1 for half in halves) > cubes.LARGEST_CUBE:
             return super().cover_counts(order, halves)
-        with torch.cuda.device_of(order):
-            return cubes.cover_counts(self.source.images, self.label_cubes, self.pred_cubes, order, halves)
+
+        def by_kernels() -> tuple[Tensor, Tensor, Tensor]:
+            with torch.cuda.device_of(order):
+                return cubes.cover_counts(self.source.images, self.label_cubes, self.pred_cubes, order, halves)
+
+        return or_in_torch(order.device, by_kernels, lambda: super(TritonInstances, self).cover_counts(order, halves))
 
 
 class _Sums(torch.autograd.Function):
     """Sums of x in the order of :class:`PartSums`, float64; and a scalar that is NaN if ``nan`` is set, else 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, found: _Labelled, mode: int, unit: float, nan: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, found: _Labelled, activation: str, unit: float, nan: Tensor) -> tuple[Tensor, ...]:
         x = x.contiguous()
         ctx.save_for_backward(x)
-        ctx.found, ctx.mode = found, mode
-        label, pred = found.table(2)
-        if found.labels + found.preds:
-            with torch.cuda.device_of(x):
-                sums.sums_kernel[(found.grid.images * found.grid.tiles,)](
-                    x,
-                    found.bits,
-                    found.parent,
-                    label,
-                    pred,
-                    found.labels,
-                    found.preds,
-                    found.grid.images,
-                    **found.grid.options,
-                    MODE=mode,
-                    CLASSES=found.classes,
-                    UNIT=unit,
-                )
-        of_label, of_pred = (table[:, 1:].double() / unit for table in (label, pred))
-        zero = torch.where(nan[0] > 0, torch.nan, 0.0).double()
-        return of_label[0], of_label[1], of_pred[0], of_pred[1], zero
+        ctx.found, ctx.activation = found, activation
+        parts = or_in_torch(
+            x.device, lambda: _sum_parts(x, found, activation, unit), lambda: found.sum_parts(activate(x, activation))
+        )
+        return *parts, torch.where(nan[0] > 0, torch.nan, 0.0).double()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (x,), found = ctx.saved_tensors, ctx.found
-        if found.labels + found.preds == 0:
-            return torch.zeros_like(x), None, None, None, None
-        by_label, by_pred = (
-            torch.nn.functional.pad(torch.stack(pair).float(), (1, 0)) for pair in (grads[:2], grads[2:4])
-        )
-        grad = torch.empty_like(x)
+        (x,), found, activation = ctx.saved_tensors, ctx.found, ctx.activation
+
+        def in_torch() -> Tensor:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                (grad,) = torch.autograd.grad(found.sum_parts(activate(leaf, activation)), leaf, grads[:4])
+            return grad
+
+        grad = or_in_torch(x.device, lambda: _gradient(x, found, activation, grads), in_torch)
+        return grad, None, None, None, None
+
+
+def _sum_parts(x: Tensor, found: _Labelled, activation: str, unit: float) -> tuple[Tensor, ...]:
+    label, pred = found.table(2)
+    if found.labels + found.preds:
         with torch.cuda.device_of(x):
-            gradient_kernel[(len(x) * found.grid.tiles,)](
+            sums.sums_kernel[(found.grid.images * found.grid.tiles,)](
                 x,
                 found.bits,
                 found.parent,
-                by_label,
-                by_pred,
-                grad,
+                label,
+                pred,
                 found.labels,
                 found.preds,
                 found.grid.images,
                 **found.grid.options,
-                MODE=ctx.mode,
+                MODE=MODES[activation],
                 CLASSES=found.classes,
+                UNIT=unit,
             )
-        return grad, None, None, None, None
+    of_label, of_pred = (table[:, 1:].double() / unit for table in (label, pred))
+    return of_label[0], of_label[1], of_pred[0], of_pred[1]
+
+
+def _gradient(x: Tensor, found: _Labelled, activation: str, grads: Sequence[Tensor]) -> Tensor:
+    if found.labels + found.preds == 0:
+        return torch.zeros_like(x)
+    by_label, by_pred = (
+        torch.nn.functional.pad(torch.stack(list(pair)).float(), (1, 0)) for pair in (grads[:2], grads[2:4])
+    )
+    grad = torch.empty_like(x)
+    with torch.cuda.device_of(x):
+        gradient_kernel[(len(x) * found.grid.tiles,)](
+            x,
+            found.bits,
+            found.parent,
+            by_label,
+            by_pred,
+            grad,
+            found.labels,
+            found.preds,
+            found.grid.images,
+            **found.grid.options,
+            MODE=MODES[activation],
+            CLASSES=found.classes,
+        )
+    return grad

@@ -54,6 +54,7 @@ class KernelStatus:
         return f"{'Triton kernels' if self.runs else 'plain torch'} ({self.reason}){remedy}"
 
 
+BEING_CHECKED = KernelStatus(False, "being checked")
 _statuses: dict[str, KernelStatus] = {}
 
 
@@ -76,7 +77,7 @@ def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelSta
         device = torch.device("cuda", torch.cuda.current_device())
     key = str(device)
     if afresh or key not in _statuses:
-        _statuses[key] = KernelStatus(False, "being checked")  # so that the reference runs in plain torch
+        _statuses[key] = BEING_CHECKED  # so that the reference runs in plain torch
         try:
             _settle(key, _decide(device, afresh))
         except BaseException:
@@ -91,12 +92,15 @@ def or_in_torch(device: torch.device, by_kernels: Callable[[], Result], in_torch
     Raises:
         RuntimeError: if the kernels fail and NNUNET_ICI_KERNELS is ``on``.
         torch.OutOfMemoryError: if the kernels run out of memory.
+        Exception: any other error of the kernels, during their self-check.
     """
     try:
         return by_kernels()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
+        if _statuses.get(str(device)) is BEING_CHECKED:
+            raise
         _settle(str(device), _failure(error), error)
         return in_torch()
 

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from nnunet_ici.checks import check_case, check_network_output
 
-__all__ = ["Source"]
+__all__ = ["Source", "activate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +86,7 @@ class Source:
     def prob(self) -> Tensor:
         """Probability of each class, (B, F, *spatial), differentiable; float32, or float64 for float64 ``x``."""
         with torch.enable_grad():  # the cached value needs its graph even if the first access is under no_grad
-            x = self.x if self.x.dtype in (torch.float32, torch.float64) else self.x.float()
-            if self.activation == "none":
-                return x
-            if self.activation == "sigmoid":
-                return torch.sigmoid(x)
-            prob: Tensor = _BinarySoftmax.apply(x) if self.classes == 1 else torch.softmax(x, 1)[:, 1:]
-            return prob
+            return activate(self.x, self.activation)
 
     @cached_property
     def counted(self) -> Tensor | None:
@@ -115,6 +109,17 @@ class Source:
                 -1, *[1] * (self.target.ndim - 2)
             )
         return label if self.counted is None else label & self.counted
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """The probabilities of a :class:`Source` with these outputs: float32, or float64 for float64 ``x``."""
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    if activation == "none":
+        return x
+    if activation == "sigmoid":
+        return torch.sigmoid(x)
+    prob: Tensor = _BinarySoftmax.apply(x) if x.shape[1] == 2 else torch.softmax(x, 1)[:, 1:]
+    return prob
 
 
 class _BinarySoftmax(torch.autograd.Function):
