@@ -192,7 +192,7 @@ def test_global_losses(make_trainer, kind):
         trainer.run_training()
         assert float(assert_trained(trainer)[0]["train_global"]) > 0
     if kind != "BCE":
-        with pytest.raises(NotImplementedError, match=r"MONAI's, which knows no ignore label\. Got: 3"):
+        with pytest.raises(NotImplementedError, match=r"uses MONAI, which has no ignore label\. Got: 3"):
             make_trainer(cls, labels=IGNORE)._build_loss()
 
 

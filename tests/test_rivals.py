@@ -272,7 +272,7 @@ def test_errors_name_what_was_got():
         BlobLoss(None)
     with pytest.raises(ValueError, match=r"radius must be an integer, 0 or more\. Got: -1"):
         DilatedBalancedCELoss(radius=-1)
-    with pytest.raises(TypeError, match=r"label must be of torch\.int64\. Got: torch\.int32"):
+    with pytest.raises(TypeError, match=r"label must have dtype torch\.int64\. Got: torch\.int32"):
         inverse_weighting_loss(torch.rand(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int32))
     with pytest.raises(ValueError, match=r"mask has the wrong shape\. Expected: \(1, 4, 4\)\. Got: \(1, 4, 5\)"):
         losses.region_wise_loss(

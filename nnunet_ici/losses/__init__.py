@@ -1,6 +1,7 @@
-"""Instance-aware losses and the losses they are compared with.
+"""Instance-aware losses, and the losses that they are compared with.
 
-One loss in each file: a function on probabilities or logits, and a module on what nnU-Net hands to a loss.
+Each file defines one loss, as a function of probabilities or logits and as a module. The compound losses take the
+network output and target that nnU-Net passes to a loss.
 """
 
 from nnunet_ici.losses.blob import BlobLoss, blob_loss

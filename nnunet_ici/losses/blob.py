@@ -1,4 +1,4 @@
-"""Blob loss: a Dice over the whole image for every label instance, the others masked out."""
+"""Blob loss: for every label instance, a Dice loss over the whole image with the other instances masked out."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nnunet_ici.settings import LOSSES, TermSettings, term_settings
 __all__ = ["BlobLoss", "blob_loss", "blob_losses"]
 
 WEIGHTS = LOSSES["nnUNetTrainerBlob"].weights
-NO_PREDICTIONS = 2.0  # a threshold that nothing reaches: only label instances are wanted
+NO_PREDICTIONS = 2.0  # threshold above every probability: only label instances are needed
 
 
 def blob_losses(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """(Z,): the inner loss of each label instance over its image without the other label instances."""
+    """(Z,): inner loss of each label instance, over its image without the other label instances."""
     instances = found.instances
     source = instances.source
     counted = ~source.label if source.counted is None else ~source.label & source.counted
     background = counted.flatten(0, 1)
 
     def over_background(values: Tensor) -> Tensor:
-        """(Z,): the sum over the background of the image that each label instance lies in."""
+        """(Z,): for each label instance, the sum over the background of its image."""
         of_image = torch.where(background, values.flatten(0, 1), 0).flatten(1).sum(1, dtype=instances.zero.dtype)
         return take(of_image, instances.label_image)
 
@@ -46,7 +46,7 @@ def blob_losses(found: FoundInstances, settings: TermSettings) -> Tensor:
 
 
 def _blob_term(source: Source, settings: TermSettings, over_ranks: bool = False) -> Tensor:
-    """:func:`blob_loss` of a source."""
+    """:func:`blob_loss` for a source."""
     found = find(source, NO_PREDICTIONS, over_ranks)
     image, images = found.instances.label_image, source.images[0]
     of_image = segment_sum(torch.ones_like(image), image, images)
@@ -61,23 +61,24 @@ def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settin
 
     .. math:: L_n = 1 - \frac{2 I_n + \epsilon}{I_n + \sum_{y = 0} p + |G_n| + \epsilon}
 
-    with I_n the sum of p over G_n. The mean runs over the instances of an image, then over the images of the mini-batch
-    that have one, for each class; classes are averaged.
+    where I_n is the sum of p over G_n. The mean runs over the instances of an image, then over the images of the
+    mini-batch that contain an instance. Each class is treated separately, then the classes are averaged.
 
-    Source: Kofler et al., blob loss, 2022. Every false voxel counts against every instance, wherever it lies.
+    Source: Kofler et al., blob loss, 2022. Every false-positive voxel of an image counts against each of its instances.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
-        **settings: ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`. The cross-entropy of an
-            inner loss is a mean over the same voxels.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
+        **settings: ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`. A cross-entropy as inner
+            loss is averaged over the same voxels.
 
     Returns:
-        A scalar, in [0, 1] for the Dice; without label instances 0, with a live graph.
+        A scalar, in [0, 1] for Dice. Without label instances it is 0 and stays attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or setting.
+        TypeError: if a dtype is wrong, or a setting unknown.
+        ValueError: if a shape or a setting is invalid.
 
     Example:
         >>> import torch
@@ -95,19 +96,19 @@ def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settin
 
 
 class BlobLoss(CompoundLoss):
-    r"""Blob loss on top of a global loss.
+    r"""A global loss plus :func:`blob_loss`.
 
     .. math:: L = \alpha L_{global} + \beta L_{blob}
 
-    Source: Kofler et al., 2022, with their alpha = 2, beta = 1.
+    Source: Kofler et al., 2022, with the paper's alpha = 2 and beta = 1.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
         global_weight: alpha.
         term_weight: beta.
-        inner: the loss of one instance, as for :func:`blob_loss`.
+        inner: loss of one instance, as for :func:`blob_loss`.
         smooth: eps.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Boundary loss: wrong probability costs its distance to the border of the class."""
+"""Boundary loss: the cost of probability outside a class grows with the distance to its border."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["BoundaryLoss", "boundary_loss", "signed_distance_map"]
 
 @torch.no_grad()
 def signed_distance_map(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
-    """The signed distance to the border of each class: below 0 inside, above 0 outside.
+    """Signed distance to the border of each class: negative inside, positive outside.
 
     Args:
-        label: int64 (B, *spatial).
-        mask: bool (B, *spatial), True = counts; other voxels lie outside of every class.
-        classes: C.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels, which lie outside every class.
+        classes: number of classes C, with the background.
 
     Returns:
-        float32 (B, C, *spatial), in voxels. Outside: the distance to the nearest voxel of the class. Inside: 1 minus
-        the distance to the nearest voxel outside, so that a voxel at the border has 0. A class that is absent from its
-        image, or fills it, has no border: 0 everywhere.
+        float32 (B, C, *spatial), in voxels. Outside: distance to the nearest voxel of the class. Inside: 1 minus the
+        distance to the nearest voxel outside, which is 0 for a voxel at the border. The map of a class that is absent
+        from its image, or fills it, is 0 everywhere.
     """
     masks = class_masks(label, mask, classes)
     to_class = distance_to(masks.flatten(0, 1)).reshape(masks.shape)
@@ -44,21 +44,22 @@ def boundary_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> 
 
     .. math:: L = \mathrm{mean}_{v, c}\; \mathrm{softmax}_c(v)\, \phi_c(v)
 
-    with :math:`\phi_c` the signed Euclidean distance, in voxels, to the border of class c in its image, below 0 inside.
-    All classes count, background included, as for the region-wise loss.
+    where :math:`\phi_c` is the signed Euclidean distance, in voxels, to the border of class c in the image, negative
+    inside. The mean includes the background class, as in the region-wise loss.
 
     Source: Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019.
 
     Args:
-        logits: (B, C, *spatial), 2D or 3D, for a softmax.
-        label: int64 (B, *spatial), 0..C - 1.
-        mask: bool (B, *spatial), True = counts.
+        logits: softmax logits, floating point (B, C, *spatial), 2D or 3D.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels.
 
     Returns:
-        A scalar, of any sign; 0 where no class has a border.
+        A scalar of either sign; 0 if no class has a border in its image.
 
     Raises:
-        TypeError, ValueError: a wrong dtype or shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
 
     Example:
         >>> import torch
@@ -74,15 +75,15 @@ def boundary_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> 
 
 
 class BoundaryLoss(OverClassesLoss):
-    r"""Boundary loss with a falling weight of the global loss.
+    r"""Boundary loss, with a global loss whose weight decreases during training.
 
     .. math:: L = \alpha L_{global} + (1 - \alpha) L_{boundary}
 
-    alpha begins at 1 and falls in proportion to the training's progress, to 0.01: the schedule of Kervadec et al.
+    alpha decreases linearly from 1 to 0.01 over the training, the schedule of Kervadec et al.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
     """
 
     LOWEST = 0.01
@@ -95,10 +96,10 @@ class BoundaryLoss(OverClassesLoss):
         self.set_progress(min(epoch / max(epochs - 1, 1), 1))
 
     def set_progress(self, progress: float) -> None:
-        """Set alpha from the share of the training that is done, 0 to 1.
+        """Set alpha from the fraction of the training that is completed, in [0, 1].
 
         Raises:
-            ValueError: a share outside of this range.
+            ValueError: if the fraction is outside this range.
         """
         if not 0 <= progress <= 1:
             raise ValueError(f"progress must lie in [0, 1]. Got: {progress}")
@@ -107,4 +108,4 @@ class BoundaryLoss(OverClassesLoss):
 
     @property
     def has_terms(self) -> bool:
-        return True  # also at the start, where its weight is 0: it is logged all the same
+        return True  # the term is logged even at the start, when its weight is 0

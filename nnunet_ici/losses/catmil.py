@@ -1,4 +1,4 @@
-"""CATMIL: a Tversky loss with voxels weighted by the size of their lesion, and the best voxel of every lesion."""
+"""CATMIL: a Tversky loss weighted by lesion size, and a loss on the most probable voxel of every lesion."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from nnunet_ici.settings import LOSSES, SMOOTH
 __all__ = ["CATMILLoss", "cat_loss", "mil_loss"]
 
 WEIGHTS = LOSSES["nnUNetTrainerCATMIL"].weights
-FALSE_COST, MISSED_COST = 0.3, 0.7  # in the Tversky index
+FALSE_COST, MISSED_COST = 0.3, 0.7  # weights of false and missed voxels in the Tversky index
 SIZE_OFFSET, BACKGROUND_WEIGHT = 5, 0.01  # voxel weights are 1 / (|G_n| + 5) in a lesion
 LOWEST_PROB = 1e-6
-WARM_UP = 50  # epochs over which the weight of the Tversky loss rises
+WARM_UP = 50  # epochs over which the weight of the Tversky loss increases
 
 
 class _Lesions:
     """The face-connected lesions of a source.
 
     Attributes:
-        at: int64 (K,), flat indices of the lesions' voxels in images (N, *spatial).
-        lesion: int64 (K,), the lesion 0..L - 1 of each of these voxels.
-        image: int64 (L,), the image of each lesion.
+        at: int64 (K,), flat indices of the lesion voxels in images (N, *spatial).
+        lesion: int64 (K,), lesion 0..L - 1 of each of these voxels.
+        image: int64 (L,), index of the image that contains each lesion.
+        has_lesion: (N,), dtype of the probabilities, 1 for an image with a lesion, else 0.
     """
 
     def __init__(self, source: Source) -> None:
@@ -43,12 +44,12 @@ class _Lesions:
 
 
 def _mean(per_image: Tensor, source: Source) -> Tensor:
-    """The mean over the images, with a graph that a NaN reaches."""
+    """Mean over the images; stays attached to the graph and propagates a NaN from any voxel."""
     return per_image.mean() + 0 * source.prob.sum() if per_image.numel() else 0 * source.prob.sum()
 
 
 def _cat_term(source: Source, lesions: _Lesions) -> Tensor:
-    """:func:`cat_loss` of a source."""
+    """:func:`cat_loss` for a source."""
     prob, label = source.prob.flatten(0, 1).flatten(1), source.label.flatten(0, 1).flatten(1)
     with torch.no_grad():
         size = segment_sum(torch.ones_like(lesions.lesion), lesions.lesion, len(lesions.image))
@@ -64,7 +65,7 @@ def _cat_term(source: Source, lesions: _Lesions) -> Tensor:
 
 
 def _mil_term(source: Source, lesions: _Lesions) -> Tensor:
-    """:func:`mil_loss` of a source."""
+    """:func:`mil_loss` for a source."""
     best = source.prob.new_zeros(len(lesions.image))
     best = best.scatter_reduce(0, lesions.lesion, take(source.prob.reshape(-1), lesions.at), "amax")
     costs = -best.clamp(min=LOWEST_PROB).log()
@@ -74,27 +75,30 @@ def _mil_term(source: Source, lesions: _Lesions) -> Tensor:
 
 @torch.compiler.disable
 def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Tversky loss with voxels weighted by the size of their lesion.
+    r"""Tversky loss with voxel weights that depend on lesion size.
 
     .. math::
         L = 1 - \frac{TP + \epsilon}{TP + 0.3\, FP + 0.7\, FN + \epsilon}, \quad TP = \sum_v w\, p\, y,\quad
         FP = \sum_v w\, p\, (1 - y),\quad FN = \sum_v w\, (1 - p)\, y
 
-    with w = 1 / (\|G_n\| + 5) in lesion G_n and 0.01 outside. Lesions are face-connected: 4 neighbours in 2D, 6 in 3D.
+    where w = 1 / (\|G_n\| + 5) in lesion G_n and 0.01 outside all lesions, and eps = 1e-5. Lesions are face-connected:
+    4-connected in 2D, 6-connected in 3D.
 
-    Source: Luu, CATMIL, 2026 (arXiv 2604.08015); weights from the trainers that its authors published. Their
-    loss is binary; here each class counts on its own.
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015); weights from the trainers published with the paper. That loss is
+    binary; here each class is treated separately.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
 
     Returns:
-        A scalar in [0, 1]: the mean over images and classes. An image without a lesion counts as 0, with a live graph.
+        A scalar in [0, 1]: the mean over images and classes. An image without a lesion counts as 0. Without any lesion
+        the loss is 0 and stays attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype or shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
     """
     source = Source.of_prob(prob, target, mask)
     return _cat_term(source, _Lesions(source))
@@ -102,17 +106,20 @@ def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
 
 @torch.compiler.disable
 def mil_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Cross-entropy of the best voxel of each lesion.
+    r"""Cross-entropy of the most probable voxel of each lesion (multiple-instance learning).
 
     .. math:: L = \mathrm{mean}_n \left[ -\log \max_{v \in G_n} p \right]
 
-    over the face-connected lesions of an image, with p not below 1e-6. Source and arguments as of :func:`cat_loss`.
+    The mean runs over the face-connected lesions of an image, and p is clamped to at least 1e-6. Source and arguments
+    are those of :func:`cat_loss`.
 
     Returns:
-        A scalar: the mean over images and classes. An image without a lesion counts as 0, with a live graph.
+        A scalar: the mean over images and classes. An image without a lesion counts as 0. Without any lesion the loss
+        is 0 and stays attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype or shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
 
     Example:
         >>> import torch
@@ -128,22 +135,22 @@ def mil_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
 
 
 class CATMILLoss(CompoundLoss):
-    r"""CATMIL on top of a global loss, at the finest scale only.
+    r"""A global loss plus :func:`cat_loss` and :func:`mil_loss`.
 
     .. math:: L = L_{global} + \lambda(t) L_{cat} + 0.2 L_{mil}
 
-    lambda rises linearly from 0 to 0.1 over the first 50 epochs.
+    lambda increases linearly from 0 to 0.1 over the first 50 epochs. It is set by :meth:`start_epoch`; before the first
+    call it equals ``cat_weight``.
 
-    Source: Luu, CATMIL, 2026 (arXiv 2604.08015).
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015). There the terms are computed at the finest scale only:
+    ``finest_only=True``.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
         global_weight: weight of the global loss.
         cat_weight: weight of :func:`cat_loss` from epoch 50 on.
         mil_weight: weight of :func:`mil_loss`.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-
-    ``start_epoch`` sets lambda; before its first call it is ``cat_weight``.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""CC-DiceCE: Dice and cross-entropy in the Voronoi region of every label instance."""
+"""CC-DiceCE: Dice and cross-entropy in the Voronoi region of each label instance."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ WEIGHTS = LOSSES["nnUNetTrainerCCDiceCE"].weights
 
 
 def _cc_dice_ce_term(source: Source, smooth: float, over_ranks: bool = False) -> Tensor:
-    """:func:`cc_dice_ce_loss` of a source."""
+    """:func:`cc_dice_ce_loss` for a source."""
     prob, label, counted = source.prob, source.label, source.counted
     with torch.no_grad():
         ids, counts = label_components(label.flatten(0, 1))
         region = nearest_instance(ids)
-        # Numbered through all images; an image without an instance stays 0 everywhere.
+        # Regions are numbered over all images; an image without an instance stays 0 everywhere.
         first = torch.where(counts > 0, counts.cumsum(0) - counts, 0).to(torch.int32)
         region += first.reshape(-1, *[1] * (ids.ndim - 1))
         if counted is not None:
@@ -49,31 +49,32 @@ def _cc_dice_ce_term(source: Source, smooth: float, over_ranks: bool = False) ->
 
 @torch.compiler.disable
 def cc_dice_ce_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, *, smooth: float = SMOOTH) -> Tensor:
-    r"""Dice + cross-entropy in each region R_n of the image, averaged.
+    r"""Sum of Dice loss and cross-entropy in the Voronoi region R_n of each label instance, averaged.
 
     .. math::
         L_n = 1 - \frac{2 \sum_{R_n} p y + \epsilon}{\sum_{R_n} p + \sum_{R_n} y + \epsilon}
               + \mathrm{mean}_{R_n} CE(p, y)
 
-    R_n holds the voxels that are nearer to label instance G_n than to any other: a Voronoi region, exactly, by
-    Euclidean distance in voxels. The mean runs over the regions of the mini-batch, for each class; classes are
-    averaged.
+    R_n contains the voxels that are nearer to label instance G_n than to any other instance, by exact Euclidean
+    distance in voxels. The mean runs over the regions of the mini-batch. Each class is treated separately, then the
+    classes are averaged.
 
-    Source: Bouteille et al., CC-DiceCE, 2025 (arXiv 2511.17146). Each class counts on its own, so the cross-entropy is
-    the binary one of its probability. For a softmax over two classes this equals theirs. An image without an instance
-    has no region and adds nothing here; it is left to the global loss.
+    Source: Bouteille et al., CC-DiceCE, 2025 (arXiv 2511.17146). Here the cross-entropy is binary for each class; for a
+    two-class softmax it equals the paper's. An image without an instance has no region and contributes to the global
+    loss only.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
         smooth: eps.
 
     Returns:
-        A scalar; without label instances 0, with a live graph.
+        A scalar. Without label instances it is 0 and stays attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype or shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
 
     Example:
         >>> import torch
@@ -89,16 +90,16 @@ def cc_dice_ce_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, *,
 
 
 class CCDiceCELoss(CompoundLoss):
-    """CC-DiceCE on top of a global loss, which sees the images without lesions.
+    """A global loss plus :func:`cc_dice_ce_loss`.
 
-    Source: Bouteille et al., 2025; the sum with weights (1, 1) is our setting.
+    Source: Bouteille et al., 2025. The weights (1, 1) are our choice.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
         global_weight: weight of the global loss.
         term_weight: weight of :func:`cc_dice_ce_loss`.
         smooth: eps.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
     """
 
     def __init__(

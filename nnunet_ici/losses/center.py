@@ -1,4 +1,4 @@
-"""The center term of the ICI loss: a Dice between maps of cubes at the centers of mass."""
+"""The center term of the ICI loss: a Dice loss between maps of cubes at the centers of mass of the instances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CenterLoss", "center_loss", "center_term", "values_of_cubes"]
 
 
 def center_term(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """:func:`center_loss` on instances already found."""
+    """:func:`center_loss`, for instances that were found before."""
     instances = found.instances
     images, *spatial = instances.source.images
     value, order = values_of_cubes(found)
@@ -32,11 +32,12 @@ def center_term(found: FoundInstances, settings: TermSettings) -> Tensor:
 
 
 def values_of_cubes(found: FoundInstances) -> tuple[Tensor, Tensor]:
-    """The value that each cube gives to the map O, and the order of the cubes by this value, ascending.
+    """Value of each cube in the map O, and the order of the cubes by ascending value.
 
     Returns:
-        (Z + M,), first the label instances, then the predicted ones: the mean probability of a missed or false one, 0
-        for a hit label instance, and 1 for a predicted instance that touches a label; and int64 (Z + M,).
+        Values (Z + M,), label instances first: the mean probability of a missed or false instance, 0 for a label
+        instance that is hit, 1 for a predicted instance that touches a label. And the order of the cubes, int64
+        (Z + M,).
     """
     instances = found.instances
     label_mean = instances.prob.label / instances.voxels.label
@@ -44,7 +45,7 @@ def values_of_cubes(found: FoundInstances) -> tuple[Tensor, Tensor]:
     live = torch.cat([label_mean, pred_mean])
     hit = torch.cat([instances.label_is_hit, instances.pred_is_hit])
     fixed = torch.cat([torch.zeros_like(label_mean), torch.ones_like(pred_mean)]).detach()
-    # The fixed values come before and after all others.
+    # Fixed values of 0 and 1 rank below and above all others.
     order = torch.where(hit, 3 * fixed - 1, live.detach()).argsort(stable=True)
     return torch.where(hit, fixed, live), order
 
@@ -53,34 +54,39 @@ def values_of_cubes(found: FoundInstances) -> tuple[Tensor, Tensor]:
 def center_loss(
     prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
 ) -> Tensor:
-    r"""Dice loss between maps of the centers of label and predicted instances.
+    r"""Dice loss between two maps of the centers of the label and predicted instances.
 
-    Each instance becomes a cube around ``floor(mean + 0.5)`` of its coordinates, clipped at the border. L is 1 on the
-    cubes of the label instances. O is the maximum over the cubes of all predicted instances, of the mean probability of
-    a false one and of 1 for one that touches a label, and over the cubes of the missed label instances, of the mean
-    probability inside them.
+    Each instance is drawn as a cube (a square in 2D) around ``floor(mean + 0.5)`` of its voxel coordinates, clipped at
+    the image border. The map L is 1 on the cubes of the label instances. The map O takes the maximum of these values
+    over the cubes that contain a voxel:
+
+    - 1 for a predicted instance that touches a label,
+    - its mean probability for a false predicted instance,
+    - its mean probability for a missed label instance.
 
     .. math::
         L_{center} = \mathrm{mean}_{images} \frac{\sum O (1 - L) + \sum (1 - O) L}{\sum O_{bin} + \sum L + \epsilon}
 
-    with O_bin = 1 on the cubes of the predicted instances.
+    where O_bin is 1 on the cubes of the predicted instances.
 
-    Source: Rachmadi et al., MIDL 2023, Eq. 4 and Algorithm 2; size 7 is the best of their Table 5, and the half widths
-    on unequal axes are those of the authors' code. On binary predictions this is the paper's 1 - Dice. On probabilities
-    the published map is constant, so the network learns nothing from it; the values in O are ours.
+    Source: Rachmadi et al., MIDL 2023, Eq. 4 and Algorithm 2. Size 7 is the best in their Table 5; the half widths on
+    axes of different lengths follow the authors' code. On binary predictions this equals the paper's 1 - Dice. On
+    probabilities, the map in the published code is constant and gives no gradient; the values in O are ours.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts; cubes of instances inside may reach beyond its edge.
-        threshold: predicted instances are the components of ``prob >= threshold``.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels; cubes may extend into them.
+        threshold: threshold of the predicted instances, the components of ``prob >= threshold``.
         **settings: ``size``, ``reference_shape`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
 
     Returns:
-        A scalar in [0, 1]; an image without any instance counts as 0, with a live graph.
+        A scalar in [0, 1]. An image without any instance counts as 0. Without any instance the loss is 0 and stays
+        attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or setting.
+        TypeError: if a dtype is wrong, or a setting unknown.
+        ValueError: if a shape or a setting is invalid.
 
     Example:
         >>> import torch
@@ -98,7 +104,7 @@ def center_loss(
 
 
 class CenterLoss(InstanceTerm):
-    """The module of :func:`center_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+    """Module form of :func:`center_loss`; same arguments as :class:`~nnunet_ici.losses.term.InstanceTerm`."""
 
     name = "center"
     term = staticmethod(center_term)

@@ -1,4 +1,4 @@
-"""The base of every loss of this package: a global loss plus terms, called as nnU-Net calls a loss."""
+"""Base class of the compound losses: a global loss plus terms, with nnU-Net's calling convention."""
 
 from __future__ import annotations
 
@@ -24,17 +24,24 @@ class CompoundLoss(nn.Module):
     Subclasses define :meth:`compute_terms`.
 
     Args:
-        global_loss: called as ``global_loss(net_output, target)``, such as what ``nnUNetTrainer._build_loss()`` makes.
-            None with a weight of 0.
+        global_loss: called as ``global_loss(net_output, target)``, such as the loss from
+            ``nnUNetTrainer._build_loss()``; None if its weight is 0.
         global_weight: weight of the global loss.
         weights: weights of the terms, by name; a term of weight 0 is not computed.
-        ignore_label: label of ignored voxels in label targets. Region targets mark them in one additional channel.
-        reference_shape: the full-resolution spatial shape. Coarser outputs are those of deep supervision.
-        finest_only: compute the terms only for outputs of the ``reference_shape``, the global loss for all.
-        over_ranks: count instances over all ranks of a distributed training; every rank has to call then.
+        ignore_label: label of ignored voxels in label maps, or None. Region targets mark them in an additional channel.
+        reference_shape: full-resolution spatial shape. Network outputs of another shape are the coarser scales of deep
+            supervision. None if there is a single scale.
+        finest_only: whether to compute the terms only for network outputs of ``reference_shape``. The global loss is
+            always computed.
+        over_ranks: whether instances are counted over all ranks of a distributed training. Every rank must then call
+            the loss.
 
     Attributes:
-        record: means of the terms and counts of instances since they were last taken, at the finest scale.
+        record: record of the terms and instance counts at the finest scale.
+
+    Raises:
+        ValueError: if a weight is negative or not finite, all weights are 0, ``global_weight`` is not 0 without a
+            global loss, or ``finest_only`` is set without a ``reference_shape``.
     """
 
     def __init__(
@@ -69,14 +76,15 @@ class CompoundLoss(nn.Module):
         """The weighted sum, a scalar.
 
         Args:
-            net_output: logits (B, C, *spatial), 2D or 3D, of any floating-point dtype; the terms are computed in
-                float32, also under autocast.
-            target: labels (B, 1, *spatial), of any integer or floating-point dtype with whole numbers, where C > 1 is
-                the number of classes with the background (softmax); or regions (B, C, *spatial), bool or 0/1 (sigmoid),
-                with the ignored voxels, if any, as channel C + 1.
+            net_output: logits (B, C, *spatial), 2D or 3D, of any floating-point dtype. The terms are computed in
+                float32, even under autocast, or in float64 for float64 logits.
+            target: label map (B, 1, *spatial) with integer values, of any integer or floating-point dtype, for a
+                softmax over C > 1 classes including background; or regions (B, C, *spatial), bool or 0/1, for
+                sigmoids, with an additional last channel if there are ignored voxels.
 
         Raises:
-            TypeError, ValueError: a target of neither form.
+            TypeError: if ``net_output`` is not floating-point.
+            ValueError: if ``net_output`` is neither 2D nor 3D, or the target has neither form.
         """
         finest = self.reference_shape is None or tuple(net_output.shape[2:]) == self.reference_shape
         values: dict[str, Tensor] = {}
@@ -98,7 +106,7 @@ class CompoundLoss(nn.Module):
 
     @property
     def draws(self) -> int:
-        """How many random thresholds were drawn; a loss without them draws none."""
+        """Number of random thresholds drawn so far; 0 for a loss without them."""
         return 0
 
     @draws.setter
@@ -106,11 +114,11 @@ class CompoundLoss(nn.Module):
         pass
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Prepare for an epoch of training, 0..epochs - 1: losses whose weights change override this."""
+        """Prepare for training epoch 0..epochs - 1. Losses with a weight schedule override this method."""
 
-    @torch.compiler.disable  # the number of instances changes from call to call, and each would compile another graph
+    @torch.compiler.disable  # the number of instances changes at every call and would trigger recompilation
     def _terms(self, source: Source, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
-        """:meth:`compute_terms` in full precision; in validation instances are counted for every loss."""
+        """:meth:`compute_terms` in full precision; in evaluation mode, instances are counted for every loss."""
         with _full_precision(source.x.device):
             values, counts = self.compute_terms(source)
             if counts is None and finest and not self.training:
@@ -119,10 +127,14 @@ class CompoundLoss(nn.Module):
         return values, counts
 
     def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The value of each term with weight, and the int64 (4,) counts of instances where they are known.
+        """Compute the terms.
 
         Args:
-            source: outputs and target, as nnU-Net hands them to a loss.
+            source: network output and target.
+
+        Returns:
+            Value of each term with a nonzero weight, a scalar, by name; and the numbers of instances, int64 (4,), in
+            the order of :data:`~nnunet_ici.losses.record.COUNTS`, or None.
         """
         raise NotImplementedError
 
@@ -137,5 +149,5 @@ class CompoundLoss(nn.Module):
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast switched off. nnU-Net never switches it on for MPS, where older versions of torch have none."""
+    """Disable autocast. On MPS nnU-Net never enables it, and older versions of torch do not support it."""
     return nullcontext() if device.type == "mps" else torch.autocast(device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""Dilated balanced cross-entropy: a class is weighed together with its surroundings."""
+"""Dilated balanced cross-entropy: classes are balanced by the size of their dilated masks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["DilatedBalancedCELoss", "dilated_balanced_ce_loss", "dilated_weights
 
 @torch.no_grad()
 def dilated_weights(label: Tensor, mask: Tensor | None, classes: int, radius: int = DILATION_RADIUS) -> Tensor:
-    """The weight of every voxel: the largest of V / (C |D_c|) over the dilated classes D_c of its image that it lies
-    in.
+    """Weight of every voxel: the maximum of V / (C |D_c|) over the dilated classes D_c that contain it.
 
     Args:
-        label: int64 (B, *spatial).
-        mask: bool (B, *spatial), True = counts.
-        classes: C.
-        radius: radius in voxels of the ball that dilates the classes.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels.
+        classes: number of classes C, with the background.
+        radius: radius of the dilation in voxels.
 
     Returns:
-        float32 (B, *spatial), 0 for ignored voxels. V and |D_c| count no ignored voxels; an absent class has no D_c.
+        float32 (B, *spatial), 0 for ignored voxels. V and |D_c|, the numbers of voxels of the image and of D_c, exclude
+        ignored voxels. A class that is absent from its image does not contribute.
     """
     masks = class_masks(label, mask, classes)
     dilated = dilate(masks.flatten(0, 1), radius).reshape(masks.shape)
@@ -50,23 +50,25 @@ def dilated_balanced_ce_loss(
     .. math::
         L = \frac{\sum_v w(v)\, CE(v)}{\sum_v w(v)}, \quad w(v) = \max_{c:\, v \in D_c} \frac{V}{C |D_c|}
 
-    with D_c the voxels within ``radius`` of class c in their image.
+    where V is the number of voxels of the image, C the number of classes, and D_c the set of voxels within ``radius``
+    of class c in the same image.
 
-    Source: Hosseini & Baghshah, dilated balanced cross-entropy, 2024. Only the abstract was available: inverse
-    frequency of the dilated area, for the class together with its surroundings. The maximum where dilated classes
-    overlap, the normalisation and the default radius are our reading.
+    Source: Hosseini & Baghshah, dilated balanced cross-entropy, 2024. Only the abstract was available. It describes a
+    weight by the inverse frequency of the dilated area, assigned to the class together with its surroundings. The
+    maximum where dilated classes overlap, the normalization and the default radius are our interpretation.
 
     Args:
-        logits: (B, C, *spatial), 2D or 3D, for a softmax.
-        label: int64 (B, *spatial), 0..C - 1.
-        mask: bool (B, *spatial), True = counts.
+        logits: softmax logits, floating point (B, C, *spatial), 2D or 3D.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels.
         radius: radius of the dilation in voxels, 0 or more.
 
     Returns:
-        A scalar; 0 where nothing counts.
+        A scalar; 0 if every voxel is ignored.
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or radius.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape or the radius is invalid.
 
     Example:
         >>> import torch
@@ -84,15 +86,15 @@ def dilated_balanced_ce_loss(
 
 
 class DilatedBalancedCELoss(OverClassesLoss):
-    """:func:`dilated_balanced_ce_loss`, alone unless a global loss, such as Dice, is given a weight.
+    """Module form of :func:`dilated_balanced_ce_loss`, with an optional global loss such as Dice.
 
     Args:
         *weighted: global loss and weights, as for :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`.
         radius: radius of the dilation in voxels, 0 or more.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
 
     Raises:
-        ValueError: a wrong radius or weight.
+        ValueError: if the radius or a weight is invalid.
     """
 
     name, function = "dbce", staticmethod(dilated_balanced_ce_loss)

@@ -16,21 +16,25 @@ __all__ = ["make_global_loss"]
 
 
 def make_global_loss(name: str, host_loss: nn.Module, *, regions: bool, ignore_label: int | None) -> GlobalLoss:
-    """A global loss by name, called as ``loss(net_output, target)``.
+    """A global loss by name.
+
+    Source: Rachmadi et al., 2023, Appendix J, for all but "nnunet".
 
     Args:
-        name: "nnunet": ``host_loss`` itself. "dice": the Dice of ``host_loss`` alone. "bce": cross-entropy of a
-            softmax, or binary cross-entropy of regions. "focal", "dice_focal", "gdice_focal": MONAI's focal loss (gamma
-            2), and its sums with Dice and with generalised Dice, without the background class. Source: Rachmadi et al.,
-            2023, Appendix J.
+        name: "nnunet" for ``host_loss`` itself; "dice" for its Dice only; "bce" for the softmax cross-entropy, or for
+            regions the binary cross-entropy; "focal", "dice_focal" or "gdice_focal" for MONAI's focal loss (gamma 2),
+            or its sum with Dice or generalized Dice, all without the background class.
         host_loss: nnU-Net's DC_and_CE_loss or DC_and_BCE_loss.
-        regions: whether targets are regions.
-        ignore_label: ignore label of the data set, or None.
+        regions: whether targets are regions instead of label maps.
+        ignore_label: ignore label of the dataset, or None.
+
+    Returns:
+        The loss, called as ``loss(net_output, target)``.
 
     Raises:
-        ValueError: an unknown name.
-        ImportError: a loss of MONAI without MONAI.
-        NotImplementedError: a loss of MONAI with an ignore label, which MONAI does not support.
+        ValueError: if the name is unknown.
+        ImportError: if the loss needs MONAI and MONAI is not installed.
+        NotImplementedError: if the loss is MONAI's and there is an ignore label.
     """
     if name not in GLOBAL_LOSSES:
         raise ValueError(f"global_loss must be one of {', '.join(GLOBAL_LOSSES)}. Got: {name!r}")
@@ -43,7 +47,7 @@ def make_global_loss(name: str, host_loss: nn.Module, *, regions: bool, ignore_l
     if name == "bce":
         return _CrossEntropy(regions, ignore_label)
     if ignore_label is not None:
-        raise NotImplementedError(f"global_loss {name!r} is MONAI's, which knows no ignore label. Got: {ignore_label}")
+        raise NotImplementedError(f"global_loss {name!r} uses MONAI, which has no ignore label. Got: {ignore_label}")
     return _Monai(name, regions)
 
 

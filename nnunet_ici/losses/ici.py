@@ -1,4 +1,4 @@
-"""The ICI and DICI losses: a global loss plus terms over the instances of label and prediction."""
+"""The ICI, DICI and Dual losses: a global loss plus terms over the instances of label and prediction."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from nnunet_ici.settings import LOSSES
 
 __all__ = ["DICILoss", "ICILoss"]
 
-WEIGHTS = LOSSES["nnUNetTrainerDICI"].weights  # those of ICI are the same, without the predicted term
+WEIGHTS = LOSSES["nnUNetTrainerDICI"].weights  # ICI has the same weights, without the predicted term
 
 
 class DICILoss(InstanceCompoundLoss):
-    r"""The DICI loss: the ICI loss with the dual term over predicted instances.
+    r"""The DICI loss: the ICI loss with an additional term over predicted instances.
 
     .. math:: L = g L_{global} + i L_{instance} + p L_{predicted} + c L_{center}
 
-    Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. With ``center_weight=0`` it is the Dual loss, which is ours
-    and not the paper's. The terms are :func:`~nnunet_ici.losses.instance_loss`,
-    :func:`~nnunet_ici.losses.predicted_instance_loss` and :func:`~nnunet_ici.losses.center_loss`; the random threshold
-    is ours, the paper has 0.5.
+    The terms are :func:`~nnunet_ici.losses.instance_loss`, :func:`~nnunet_ici.losses.predicted_instance_loss` and
+    :func:`~nnunet_ici.losses.center_loss`.
+
+    Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. The random threshold is ours; the paper uses 0.5. With
+    ``center_weight=0`` this is the Dual loss, which is ours, not the paper's.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
@@ -32,9 +33,9 @@ class DICILoss(InstanceCompoundLoss):
         instance_weight: i.
         predicted_weight: p.
         center_weight: c.
-        **options: ``threshold``, ``seed`` and further options of
-            :class:`~nnunet_ici.losses.instance_compound.InstanceCompoundLoss`; ``size``, ``exclude_other_instances``,
-            ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
+        **options: further arguments of :class:`~nnunet_ici.losses.instance_compound.InstanceCompoundLoss`, such as
+            ``threshold`` and ``seed``; and ``size``, ``exclude_other_instances``, ``inner`` and ``smooth`` of
+            :class:`~nnunet_ici.settings.TermSettings`.
 
     Example:
         >>> import torch
@@ -68,14 +69,14 @@ class ICILoss(InstanceCompoundLoss):
 
     .. math:: L = g L_{global} + i L_{instance} + c L_{center}
 
-    Source: Rachmadi et al., MIDL 2023, Eq. 1, with g = i = c = 1; the paper's other setting is (1/4, 1/2, 1/4).
+    Source: Rachmadi et al., MIDL 2023, Eq. 1, with g = i = c = 1. The paper also uses (g, i, c) = (1/4, 1/2, 1/4).
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
         global_weight: g.
         instance_weight: i.
         center_weight: c.
-        **options: those of :class:`DICILoss`.
+        **options: further arguments of :class:`DICILoss`.
     """
 
     TERMS = (InstanceLoss, CenterLoss)

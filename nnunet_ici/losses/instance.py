@@ -1,4 +1,4 @@
-"""The instance term of the ICI loss: a Dice for every label instance."""
+"""The instance term of the ICI loss: one Dice loss per label instance."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["InstanceLoss", "instance_loss", "instance_term", "losses_of_labels"]
 
 
 def instance_term(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """:func:`instance_loss` on instances already found."""
+    """:func:`instance_loss`, for instances that were found before."""
     return found.mean_over_labels(losses_of_labels(found, settings))
 
 
 def losses_of_labels(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """(Z,): the inner loss of each label instance and the predicted instances that touch it."""
+    """(Z,): inner loss of each label instance against the predicted instances that touch it."""
     instances = found.instances
     loss = torch.zeros_like(instances.prob.label)
     if settings.has_dice:
@@ -48,31 +48,32 @@ def instance_loss(
     .. math::
         L = \frac{1}{Z} \sum_n \left[ 1 - \frac{2 I_n + \epsilon}{I_n + FP_n + |G_n| + \epsilon} \right]
 
-    with I_n the sum of p over G_n, and FP_n the sum of p over the voxels of the touching P_m outside of the label
-    (Eq. 5; the default) or outside of G_n (Eq. 3). Z counts the instances of the mini-batch, for each class; classes
-    are averaged.
+    where I_n is the sum of p over G_n. FP_n is the sum of p over the voxels of the touching P_m that lie outside the
+    label (Eq. 5, the default) or outside G_n (Eq. 3). Z is the number of label instances in the mini-batch. Each class
+    is treated separately, then the classes are averaged.
 
     Source: Rachmadi et al., MIDL 2023 (PMLR 227:286-300), Eq. 3, Eq. 5 and Algorithm 1. On binary predictions the
-    values are the paper's. On probabilities the published code sums p only inside of predicted instances, so that a
-    missed instance gets no gradient, or binarises p, so that nothing gets one. Here I_n runs over all of G_n.
-    Components are labelled to convergence.
+    values equal the paper's. On probabilities, the published code either sums p only inside predicted instances, so
+    that missed instances get no gradient, or binarizes p, so that there is no gradient at all. Here I_n includes all
+    voxels of G_n, and components are labelled until convergence.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
-        threshold: P_m are the components of ``prob >= threshold``.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
+        threshold: threshold of the predicted instances P_m, the components of ``prob >= threshold``.
         **settings: ``exclude_other_instances``, ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`.
-            The cross-entropy of an inner loss is a mean over the same voxels: G_n, and the touching P_m
-            outside of the label (Appendix J).
+            A cross-entropy as inner loss is averaged over the same voxels: G_n, and the touching P_m outside the label
+            (Appendix J).
 
     Returns:
-        A scalar, in [0, 1] for the Dice; without label instances 0, with a live graph (the authors' code adds a Dice
-        against an empty label there; Eq. 3 does not).
+        A scalar, in [0, 1] for Dice. Without label instances it is 0 and stays attached to the graph. (The authors'
+        code adds a Dice against an empty label in this case; Eq. 3 does not.)
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or setting.
-        NotImplementedError: Eq. 3 with another inner loss than Dice.
+        TypeError: if a dtype is wrong, or a setting unknown.
+        ValueError: if a shape or a setting is invalid.
+        NotImplementedError: if Eq. 3 is combined with an inner loss other than Dice.
 
     Example:
         >>> import torch
@@ -88,7 +89,7 @@ def instance_loss(
 
 
 class InstanceLoss(InstanceTerm):
-    """The module of :func:`instance_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+    """Module form of :func:`instance_loss`; same arguments as :class:`~nnunet_ici.losses.term.InstanceTerm`."""
 
     name = "instance"
     term = staticmethod(instance_term)

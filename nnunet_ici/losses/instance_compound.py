@@ -1,4 +1,4 @@
-"""Compounds whose terms are computed from the instances of label and prediction, which are found once for all."""
+"""Compound losses whose terms share the instances of label and prediction."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ class InstanceCompoundLoss(CompoundLoss):
     """A global loss plus terms over the instances of label and prediction.
 
     Args:
-        global_loss, global_weight: as for :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-        weights: weight of each term, by name; a term of weight 0 is not computed.
-        threshold: where predicted instances are cut out: a number, or a (low, high) range that each call in training
-            mode draws from; 0.5 in evaluation mode.
-        seed: seed of the random thresholds.
-        ignore_label, reference_shape, finest_only, over_ranks: as for
+        global_loss, global_weight, weights: see :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+        threshold, seed: see :class:`~nnunet_ici.losses.term.InstanceTerm`.
+        ignore_label, reference_shape, finest_only, over_ranks: see
             :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-        **settings: those settings of :class:`~nnunet_ici.settings.TermSettings` that the terms read.
+        **settings: settings of :class:`~nnunet_ici.settings.TermSettings` that the terms use.
 
     Attributes:
-        TERMS: the terms that the loss may have.
+        TERMS: terms of the loss; those of weight 0 are not computed.
+
+    Raises:
+        TypeError: if a setting is unknown.
+        ValueError: if a weight, the threshold or a setting is invalid.
+        NotImplementedError: if Eq. 3 is combined with an inner loss other than Dice.
     """
 
     TERMS: ClassVar[tuple[type[InstanceTerm], ...]]

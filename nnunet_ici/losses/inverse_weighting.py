@@ -1,4 +1,4 @@
-"""Inverse weighting: every component of the label weighs the same in the cross-entropy, whatever its size."""
+"""Inverse weighting: every connected component of the label has the same total weight in the cross-entropy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ __all__ = ["InverseWeightingLoss", "inverse_weighting_loss", "inverse_weights"]
 
 @torch.no_grad()
 def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
-    """The weight of every voxel: V / ((K + 1) |L_k|) for the component L_k it lies in.
+    """Weight of every voxel: V / ((K + 1) |L_k|) for the component L_k that contains it.
 
     Args:
-        label: int64 (B, *spatial).
-        mask: bool (B, *spatial), True = counts.
-        classes: C.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels.
+        classes: number of classes C, with the background.
 
     Returns:
-        float32 (B, *spatial), 0 for ignored voxels. K is the number of components of all foreground classes of
-        the image; the background counts as one more. V is the number of voxels that count.
+        float32 (B, *spatial), 0 for ignored voxels. K is the number of components of all foreground classes in the
+        image; the background counts as one more. V is the number of voxels of the image that are not ignored.
     """
     masks = class_masks(label, mask, classes)
     ids, counts = label_components(masks[:, 1:].flatten(0, 1))
     batch, size = len(label), label[:1].numel()
     counted = masks.any(1)
     voxels = counted.flatten(1).sum(1)
-    share = voxels / (counts.reshape(batch, classes - 1).sum(1) + 1)  # of each part of an image
+    share = voxels / (counts.reshape(batch, classes - 1).sum(1) + 1)  # total weight of each part of an image
     background = masks[:, 0].flatten(1).sum(1).clamp(min=1)
     weight = (share / background).to(torch.float32)[:, None].expand(batch, size) * counted.flatten(1)
 
-    # Components, numbered through all images, at the foreground voxels only.
+    # The component of each foreground voxel, numbered over all images.
     at = flat_nonzero(ids > 0)
     channel = torch.div(at, size, rounding_mode="floor")
     component = ids.reshape(-1)[at] - 1 + (counts.cumsum(0) - counts)[channel]
@@ -47,24 +47,26 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
 
 @torch.compiler.disable
 def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Cross-entropy weighted by the inverse size of the components of the label.
+    r"""Cross-entropy weighted by the inverse size of the label components.
 
     .. math:: L = \frac{\sum_v w(v)\, CE(v)}{\sum_v w(v)}, \quad w(v) = \frac{\sum_k |L_k|}{(K + 1)\, |L_{k(v)}|}
 
-    over the K components of the foreground of an image and its background, so that each of these K + 1 weighs the same.
+    where k runs over the K foreground components of an image and its background. Each of these K + 1 parts has the same
+    total weight.
 
     Source: Shirokikh et al., Universal loss reweighting to balance lesion size inequality, MICCAI 2020.
 
     Args:
-        logits: (B, C, *spatial), 2D or 3D, for a softmax.
-        label: int64 (B, *spatial), 0..C - 1.
-        mask: bool (B, *spatial), True = counts.
+        logits: softmax logits, floating point (B, C, *spatial), 2D or 3D.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels.
 
     Returns:
-        A scalar; 0 where nothing counts.
+        A scalar; 0 if every voxel is ignored.
 
     Raises:
-        TypeError, ValueError: a wrong dtype or shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
 
     Example:
         >>> import torch
@@ -80,7 +82,9 @@ def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = 
 
 
 class InverseWeightingLoss(OverClassesLoss):
-    """:func:`inverse_weighting_loss`, alone unless a global loss is given a weight; arguments as of
-    :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`."""
+    """Module form of :func:`inverse_weighting_loss`.
+
+    The arguments are those of :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`.
+    """
 
     name, function = "inverse_weighting", staticmethod(inverse_weighting_loss)

@@ -1,4 +1,4 @@
-"""Two losses in which every lesion counts once: the lesion-wise Dice and a panoptic quality."""
+"""Two losses in which every lesion counts once: lesion-wise Dice and panoptic quality."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ __all__ = [
     "pq_parts",
 ]
 
-WEIGHTS = LOSSES["nnUNetTrainerLesionWise"].weights  # those of PQ are the same
+WEIGHTS = LOSSES["nnUNetTrainerLesionWise"].weights  # PQ has the same weights
 
 
 def _false_losses(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor]:
-    """(M,): the loss of each predicted instance, 0 where it touches a label; and 1 where it touches none, else 0."""
+    """Loss of each predicted instance, 0 if it touches a label, and whether it touches none, 1 or 0; both (M,)."""
     losses = losses_of_preds(found, settings)
     is_false = (~found.instances.pred_is_hit).to(losses.dtype)
     return is_false * losses, is_false
 
 
 def lesionwise_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """The parts of the lesion-wise loss: the loss of each label instance (Z,); the weighted loss of each predicted
-    instance (M,), 0 where it touches a label; and what their sum is divided by, for each class (C,)."""
+    """Numerators and denominator of the lesion-wise loss.
+
+    Returns:
+        Loss of each label instance, (Z,); weighted loss of each predicted instance, (M,), 0 if it touches a label; and
+        the divisor of their sum for each class, (C,), 0 for a class without instances.
+    """
     instances = found.instances
     of_labels = losses_of_labels(found, settings)
     of_false, is_false = _false_losses(found, settings)
@@ -49,7 +53,7 @@ def lesionwise_parts(found: FoundInstances, settings: TermSettings) -> tuple[Ten
 
 
 def lesionwise_term(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """:func:`lesionwise_loss` on instances already found."""
+    """:func:`lesionwise_loss`, for instances that were found before."""
     of_labels, of_false, lesions = lesionwise_parts(found, settings)
     total = found.total_by_class(of_labels, found.instances.label_image)
     total = total + found.total_by_class(of_false, found.instances.pred_image)
@@ -57,10 +61,13 @@ def lesionwise_term(found: FoundInstances, settings: TermSettings) -> Tensor:
 
 
 def pq_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """The parts of the PQ loss: the cost of each label instance (Z,), 1 + 1 where it is hit - 2 Dice; the cost of each
-    predicted instance (M,), 0 where it touches a label; and what their sum is divided by, for each class (C,).
+    """Numerators and denominator of the PQ loss.
 
-    That quotient is the loss, as 1 - (a + eps) / (b + eps) = (b - a) / (b + eps).
+    The loss is written as a quotient with 1 - (a + eps) / (b + eps) = (b - a) / (b + eps).
+
+    Returns:
+        Cost of each label instance, (Z,): 2 - 2 Dice if it is hit, 1 - 2 Dice if it is missed; cost of each predicted
+        instance, (M,), 0 if it touches a label; and the divisor of their sum for each class, (C,).
     """
     instances = found.instances
     lesions = 1 + instances.label_is_hit.to(instances.prob.label.dtype)
@@ -75,7 +82,7 @@ def pq_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Ten
             (of_false, instances.pred_image),
         )
     )
-    # Without lesions: the mean over the false instances.
+    # For a class without label instances, the loss is the mean over its false instances.
     alone = of_label == 0
     weight = torch.full_like(whole, settings.false_weight).masked_fill(alone, 1)
     whole = torch.where(alone, false.clamp(min=1), whole + settings.false_weight * of_pred + settings.smooth)
@@ -84,7 +91,7 @@ def pq_parts(found: FoundInstances, settings: TermSettings) -> tuple[Tensor, Ten
 
 
 def pq_term(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """:func:`pq_loss` on instances already found."""
+    """:func:`pq_loss`, for instances that were found before."""
     of_labels, of_false, whole = pq_parts(found, settings)
     total = found.total_by_class(of_labels, found.instances.label_image)
     total = total + found.total_by_class(of_false, found.instances.pred_image)
@@ -95,36 +102,38 @@ def pq_term(found: FoundInstances, settings: TermSettings) -> Tensor:
 def lesionwise_loss(
     prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
 ) -> Tensor:
-    r"""One minus the lesion-wise Dice: every missed, false and found lesion counts once, whatever its size.
+    r"""One minus the lesion-wise Dice: every found, missed and false lesion counts once, whatever its size.
 
     .. math::
         L = \frac{\sum_n (1 - D_n) + f \sum_{m\ false} s_m}{Z + f F}
 
-    with D_n the Dice of label instance G_n, one minus its part in :func:`~nnunet_ici.losses.instance_loss`; s_m the
-    mean probability of a predicted instance P_m that touches no label; Z the number of label instances and F that of
-    false predicted ones in the mini-batch, for each class; classes are averaged. f is ``false_weight``.
+    where D_n is the Dice of label instance G_n (one minus its loss in :func:`~nnunet_ici.losses.instance_loss`), s_m is
+    the mean probability of a false instance, a predicted instance P_m that touches no label, and f is ``false_weight``.
+    Z and F are the numbers of label and false instances in the mini-batch. Each class is treated separately, then the
+    classes are averaged.
 
-    Source: ours. On binary predictions, with f = 1, this is one minus
-    :func:`~nnunet_ici.evaluation.brats.lesion_wise_dice`, up to eps. With Eq. 3 that is the lesion-wise Dice of the
-    BraTS challenges since 2023 (the Dice of the lesions, summed over TP + FN + FP) without their dilation and smallest
-    volume. With Eq. 5, the default, a predicted instance that covers several lesions is not punished for the voxels of
-    the others, which BraTS does.
+    Source: this package. On binary predictions, with f = 1, this is one minus
+    :func:`~nnunet_ici.evaluation.brats.lesion_wise_dice`, up to eps. With Eq. 3 of Rachmadi et al., this is the
+    lesion-wise Dice of the BraTS challenges since 2023 (the sum of the lesions' Dice divided by TP + FN + FP), without
+    their dilation and minimum volume. With Eq. 5, the default, a predicted instance that covers several lesions is not
+    penalized, in the Dice of one lesion, for the voxels of the others.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
-        threshold: P_m are the components of ``prob >= threshold``.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
+        threshold: threshold of the predicted instances P_m, the components of ``prob >= threshold``.
         **settings: ``exclude_other_instances``, ``inner``, ``false_weight`` and ``smooth`` of
-            :class:`~nnunet_ici.settings.TermSettings`. With another inner loss than Dice, 1 - D_n is that loss of G_n,
-            and s_m that of P_m.
+            :class:`~nnunet_ici.settings.TermSettings`. An inner loss other than Dice replaces 1 - D_n for G_n, and s_m
+            for P_m.
 
     Returns:
-        A scalar, in [0, 1] for the Dice; without any instance 0, with a live graph.
+        A scalar, in [0, 1] for Dice. Without any instance it is 0 and stays attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or setting.
-        NotImplementedError: Eq. 3 with another inner loss than Dice.
+        TypeError: if a dtype is wrong, or a setting unknown.
+        ValueError: if a shape or a setting is invalid.
+        NotImplementedError: if Eq. 3 is combined with an inner loss other than Dice.
 
     Example:
         >>> import torch
@@ -148,34 +157,34 @@ def lesionwise_loss(
 def pq_loss(
     prob: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = FIXED_THRESHOLD, **settings: Any
 ) -> Tensor:
-    r"""One minus a panoptic quality with the Dice: lesions counted as an F1 counts them.
+    r"""One minus a panoptic quality with Dice: lesions are counted as in the F1 score.
 
     .. math::
         L = 1 - \frac{2 \sum_n D_n + \epsilon}{Z + H + f \sum_{m\ false} s_m + \epsilon}
         \quad\text{or, where } Z = 0,\quad L = \mathrm{mean}_m\, s_m
 
-    with D_n, s_m, Z and f as in :func:`lesionwise_loss`, and H the number of label instances that a predicted one
-    touches, a count without gradient. A false lesion weighs (1 - L) / 2 of a missed one, as in the F1. Sums run over
-    the mini-batch, for each class; classes are averaged.
+    where D_n, s_m, Z and f are defined in :func:`lesionwise_loss`. H is the number of label instances that a predicted
+    instance touches; it has no gradient. A false lesion weighs (1 - L) / 2 times as much as a missed one, as in the F1
+    score. Sums run over the mini-batch. Each class is treated separately, then the classes are averaged.
 
-    Source: ours, after the panoptic quality of Kirillov et al., CVPR 2019, with the Dice instead of the IoU.
+    Source: this package, after the panoptic quality of Kirillov et al., CVPR 2019, with Dice instead of IoU.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
-        threshold: P_m are the components of ``prob >= threshold``.
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
+        threshold: threshold of the predicted instances P_m, the components of ``prob >= threshold``.
         **settings: ``exclude_other_instances``, ``false_weight`` and ``smooth`` of
-            :class:`~nnunet_ici.settings.TermSettings`. There is no choice of an inner loss, as a quality needs a number
-            in [0, 1].
+            :class:`~nnunet_ici.settings.TermSettings`. The inner loss is always Dice, because a quality lies in [0, 1].
 
     Returns:
-        A scalar, in [0, 1] on binary predictions; without any instance 0, with a live graph. Lesions just under the
-        threshold can take it below 0, as they count in the numerator but not in H: a single one with p = 0.49
-        everywhere, cut at 0.5, gives -0.315.
+        A scalar, in [0, 1] on binary predictions. Without any instance it is 0 and stays attached to the graph. Lesions
+        just below the threshold can make it negative, because they count in the numerator but not in H: a single lesion
+        with p = 0.49 everywhere gives -0.315 at the threshold 0.5.
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or setting.
+        TypeError: if a dtype is wrong, or a setting unknown.
+        ValueError: if a shape or a setting is invalid.
 
     Example:
         >>> import torch
@@ -193,13 +202,13 @@ def pq_loss(
 
 
 class LesionWiseTerm(InstanceTerm):
-    """The module of :func:`lesionwise_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+    """Module form of :func:`lesionwise_loss`; same arguments as :class:`~nnunet_ici.losses.term.InstanceTerm`."""
 
     name, term = "lesionwise", staticmethod(lesionwise_term)
 
 
 class PQTerm(InstanceTerm):
-    """The module of :func:`pq_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+    """Module form of :func:`pq_loss`; same arguments as :class:`~nnunet_ici.losses.term.InstanceTerm`."""
 
     name, term = "pq", staticmethod(pq_term)
 
@@ -213,8 +222,8 @@ class LesionWiseLoss(InstanceCompoundLoss):
         global_loss: called as ``global_loss(net_output, target)``.
         global_weight: g.
         term_weight: w.
-        **options: those of :class:`~nnunet_ici.losses.instance_compound.InstanceCompoundLoss`, and the settings that
-            the term reads.
+        **options: further arguments of :class:`~nnunet_ici.losses.instance_compound.InstanceCompoundLoss`, with the
+            settings of :func:`lesionwise_loss`.
 
     Example:
         >>> import torch
@@ -240,9 +249,11 @@ class LesionWiseLoss(InstanceCompoundLoss):
 
 
 class PQLoss(LesionWiseLoss):
-    r"""A global loss plus :func:`pq_loss`; arguments as of :class:`LesionWiseLoss`.
+    r"""A global loss plus :func:`pq_loss`.
 
     .. math:: L = g L_{global} + w L_{pq}
+
+    The arguments are those of :class:`LesionWiseLoss`, with the settings of :func:`pq_loss`.
     """
 
     TERMS = (PQTerm,)

@@ -1,4 +1,4 @@
-"""Losses over all classes at once: of a softmax over labels, or of each region as a softmax over two classes."""
+"""Losses over all classes at once: over a softmax for label maps, over a two-class softmax per region otherwise."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from nnunet_ici.settings import LOSSES
 
 __all__ = ["OverClassesLoss", "check_logits", "class_masks"]
 
-WEIGHTS = LOSSES["nnUNetTrainerRRW"].weights  # the others that stand alone have the same
+WEIGHTS = LOSSES["nnUNetTrainerRRW"].weights  # the other losses without a global loss have the same weights
 
 
 class OverClassesLoss(CompoundLoss):
-    """A loss over all classes, alone unless a global loss is given a weight.
+    """A loss over all classes. By default the weight of the global loss is 0.
 
-    Subclasses name their function.
+    Each region is treated as a two-class softmax, then the regions are averaged. Subclasses define :attr:`name` and
+    :attr:`function`.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``, or None.
         global_weight: weight of the global loss.
-        term_weight: weight of :attr:`function`. Each region is a softmax over two classes; regions are averaged.
-        **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+        term_weight: weight of :attr:`function`.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
 
     Attributes:
         name: name of the term in records and logs.
-        function: called with logits (B, C, *spatial), labels int64 (B, *spatial), and a mask bool (B, *spatial) or
-            None.
+        function: called with logits (B, C, *spatial), a label map int64 (B, *spatial), and a mask bool (B, *spatial),
+            False for ignored voxels, or None.
     """
 
     name: ClassVar[str]
@@ -58,7 +59,10 @@ class OverClassesLoss(CompoundLoss):
 
 
 def _softmaxes(source: Source) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Logits (B, C, *spatial), at least float32; labels int64 (B, *spatial); mask bool (B, *spatial) or None."""
+    """The arguments of :attr:`OverClassesLoss.function`, once for a label map, or for each region.
+
+    Logits are at least float32.
+    """
     logits = source.x if source.x.dtype in (torch.float32, torch.float64) else source.x.float()
     mask = None if source.counted is None else source.counted[:, 0]
     if not source.by_class:
@@ -67,16 +71,17 @@ def _softmaxes(source: Source) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]
         return
     for region in range(source.classes):
         logit = logits[:, region]
-        # A sigmoid is a softmax against a logit of 0.
+        # A sigmoid is a softmax with a background logit of 0.
         yield torch.stack([torch.zeros_like(logit), logit], 1), (source.target[:, region] > 0).to(torch.int64), mask
 
 
 def check_logits(logits: Tensor, label: Tensor, mask: Tensor | None) -> None:
-    """Raise unless logits are floating-point (B, C, *spatial), 2D or 3D, labels int64 and mask bool (B, *spatial).
+    """Check logits, floating point (B, C, *spatial), 2D or 3D; label map, int64 (B, *spatial); and mask, bool
+    (B, *spatial) or None.
 
     Raises:
-        TypeError: another dtype.
-        ValueError: another shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
     """
     if not logits.is_floating_point():
         raise TypeError(f"logits must be a floating-point tensor. Got: {logits.dtype}")
@@ -87,13 +92,13 @@ def check_logits(logits: Tensor, label: Tensor, mask: Tensor | None) -> None:
         if tensor is None:
             continue
         if tensor.dtype != dtype:
-            raise TypeError(f"{name} must be of {dtype}. Got: {tensor.dtype}")
+            raise TypeError(f"{name} must have dtype {dtype}. Got: {tensor.dtype}")
         if tuple(tensor.shape) != expected:
             raise ValueError(f"{name} has the wrong shape. Expected: {expected}. Got: {tuple(tensor.shape)}")
 
 
 def class_masks(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
-    """bool (B, C, *spatial): the voxels of each class, background included, without the ignored ones."""
+    """bool (B, C, *spatial): the voxels of each class, including background, without ignored voxels."""
     numbers = torch.arange(classes, device=label.device).reshape(-1, *[1] * (label.ndim - 1))
     masks = label[:, None] == numbers
     return masks if mask is None else masks & mask[:, None]

@@ -1,4 +1,4 @@
-"""The dual term of the DICI loss: a Dice for every predicted instance."""
+"""The dual term of the DICI loss: one Dice loss per predicted instance."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ __all__ = ["PredictedInstanceLoss", "losses_of_preds", "predicted_instance_loss"
 
 
 def predicted_instance_term(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """:func:`predicted_instance_loss` on instances already found."""
+    """:func:`predicted_instance_loss`, for instances that were found before."""
     return found.mean_over_preds(losses_of_preds(found, settings))
 
 
 def losses_of_preds(found: FoundInstances, settings: TermSettings) -> Tensor:
-    """(M,): the inner loss of each predicted instance and the label instances that it touches. A false one has
-    its mean probability, its mean cross-entropy, or their sum."""
+    """(M,): inner loss of each predicted instance against the label instances that it touches.
+
+    For a false instance it is the mean probability, the mean cross-entropy, or their sum, as the inner loss is Dice, a
+    cross-entropy, or their sum.
+    """
     instances = found.instances
     loss = torch.zeros_like(instances.prob.pred)
     touched = instances.over_touching_labels(instances.voxels.label)
@@ -46,27 +49,29 @@ def predicted_instance_loss(
         L_m = 1 - \frac{2 \sum_{P_m, y = 1} p + \epsilon}{\sum_{P_m} p + |\bigcup S(m)| + \epsilon}
         \quad\text{or, where no label is touched,}\quad L_m = \mathrm{mean}_{P_m}\, p
 
-    with :math:`|\bigcup S(m)|` the size of all label instances that touch P_m, whole. The mean runs over the predicted
-    instances of the mini-batch, for each class; classes are averaged.
+    where :math:`|\bigcup S(m)|` is the total size of the label instances that touch P_m, including their voxels outside
+    P_m. The mean runs over the predicted instances of the mini-batch. Each class is treated separately, then the
+    classes are averaged.
 
-    Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. The whole size of the touched instances follows the authors'
-    code (0.654472 on their example blobs). There a false instance costs 1 whatever its probability, which teaches
-    nothing. Its mean probability is 1 on a binary prediction as well, and has a gradient, also in images without
-    labels.
+    Source: Rachmadi et al., MIDL 2023, Appendix C, Eq. 6. The total size of the touched instances follows the authors'
+    code (0.654472 on their example blobs). In that code a false instance costs 1 whatever its probability, which gives
+    no gradient. The mean probability is also 1 on a binary prediction and does have a gradient, even in images without
+    lesions.
 
     Args:
-        prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-        target: bool, the same shape.
-        mask: bool (B, 1, *spatial), True = counts.
-        threshold: P_m are the components of ``prob >= threshold``.
-        **settings: ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`. The cross-entropy of an
-            inner loss is a mean over P_m and all of the touched label instances (Appendix J).
+        prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), False for ignored voxels.
+        threshold: threshold of the predicted instances P_m, the components of ``prob >= threshold``.
+        **settings: ``inner`` and ``smooth`` of :class:`~nnunet_ici.settings.TermSettings`. A cross-entropy as inner
+            loss is averaged over P_m and all voxels of the touched label instances (Appendix J).
 
     Returns:
-        A scalar, in [0, 1] for the Dice; without predicted instances 0, with a live graph.
+        A scalar, in [0, 1] for Dice. Without predicted instances it is 0 and stays attached to the graph.
 
     Raises:
-        TypeError, ValueError: a wrong dtype, shape or setting.
+        TypeError: if a dtype is wrong, or a setting unknown.
+        ValueError: if a shape or a setting is invalid.
 
     Example:
         >>> import torch
@@ -83,7 +88,10 @@ def predicted_instance_loss(
 
 
 class PredictedInstanceLoss(InstanceTerm):
-    """The module of :func:`predicted_instance_loss`; arguments as of :class:`~nnunet_ici.losses.term.InstanceTerm`."""
+    """Module form of :func:`predicted_instance_loss`.
+
+    The arguments are those of :class:`~nnunet_ici.losses.term.InstanceTerm`.
+    """
 
     name = "predicted"
     term = staticmethod(predicted_instance_term)

@@ -1,4 +1,4 @@
-"""Counts and sums over instances that lie on several ranks of a distributed training."""
+"""Counts and sums over the instances of all ranks of a distributed training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ __all__ = ["divisors", "sum_over_ranks"]
 
 
 def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
-    """Divisors that turn sums over instances into means: at least 1, float64 (float32 on MPS).
+    """Divisors that turn sums over instances into means.
 
     Args:
-        counts: integers of any shape, the instances on this rank.
-        over_ranks: add the counts of all ranks of the default process group, and divide by the number of ranks. The
-            mean of the results over the ranks is then the mean over all instances. Every rank has to call.
+        counts: numbers of instances on this rank, integers of any shape.
+        over_ranks: whether to add the counts of all ranks of the default process group and divide by the number of
+            ranks. The average over the ranks is then the mean over all instances. Every rank must call.
+
+    Returns:
+        float64 (float32 on MPS), same shape as ``counts``. A count of 0, over all ranks if so chosen, is treated as 1.
     """
     counts = counts.to(widest_float(counts.device))
     if not over_ranks:
@@ -26,14 +29,17 @@ def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of values over all ranks of the default process group; every rank has to call.
+    """Sum of values over all ranks of the default process group. Every rank must call.
 
-    The gradient with respect to the values of this rank is multiplied by the number of ranks. Where every rank computes
-    a loss from such sums, and DistributedDataParallel averages the gradients, the result is that of one process on the
-    joined batch.
+    The gradient with respect to the values of this rank is multiplied by the number of ranks. If every rank computes a
+    loss from such sums and DistributedDataParallel averages the gradients, the result equals that of one process on the
+    joint batch.
 
     Args:
-        values: floating point, of the same shape on every rank.
+        values: floating point, same shape on every rank.
+
+    Returns:
+        The sum, same shape and dtype as ``values``, differentiable.
     """
     total = values.detach().clone()
     dist.all_reduce(total)

@@ -1,4 +1,4 @@
-"""What a compound loss hands to the training log: the mean of every term, and the missed and false instances."""
+"""The record of a compound loss for the training log: the mean of every term, and counts of instances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNTS = ("label_instances", "missed_instances", "predicted_instances", "false_i
 
 
 class TermRecord:
-    """Sums over calls, kept on the device: nothing is read back before :meth:`take`."""
+    """Sums over calls, accumulated on the device, without host synchronization before :meth:`take`."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, ...], Tensor] = {}
@@ -21,7 +21,12 @@ class TermRecord:
 
     @torch.compiler.disable  # it counts calls
     def add(self, values: dict[str, Tensor], counts: Tensor | None) -> None:
-        """Add the terms' values of one call, scalars, and its int64 (4,) counts, as :data:`COUNTS`, if it has any."""
+        """Add one call.
+
+        Args:
+            values: value of each term, a scalar, by name.
+            counts: int64 (4,), in the order of :data:`COUNTS`, or None.
+        """
         self._calls += 1
         if values:
             stacked = torch.stack([value.detach().float() for value in values.values()])
@@ -33,9 +38,10 @@ class TermRecord:
         self._sums[names] = self._sums[names] + values if names in self._sums else values
 
     def take(self) -> dict[str, float]:
-        """Return and reset the mean of each term over the calls, and the sum of each of :data:`COUNTS`.
+        """Return the mean of each term over the calls and the sum of each of :data:`COUNTS`, then reset them.
 
-        Without a call, nothing: an empty dict.
+        Returns:
+            Values by name; empty if there was no call.
         """
         taken: dict[str, float] = {}
         for names, sums in self._sums.items():

@@ -1,5 +1,7 @@
-"""Region-wise loss with rectified maps: wrong probability costs the same everywhere, right probability gains more in
-the middle of a region."""
+"""Region-wise loss with rectified maps.
+
+Probability outside a region has the same cost everywhere; probability inside is rewarded more towards the middle.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +15,31 @@ __all__ = ["RegionWiseLoss", "map_loss", "rectified_map", "region_wise_loss"]
 
 
 def map_loss(logits: Tensor, maps: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of softmax * map over classes and voxels: logits and maps (B, C, *spatial), mask bool (B, *spatial)."""
+    """Mean of softmax times map over classes and voxels.
+
+    Args:
+        logits: softmax logits, (B, C, *spatial).
+        maps: same shape as ``logits``.
+        mask: bool (B, *spatial), False for ignored voxels, or None.
+    """
     product = torch.softmax(logits, 1) * maps
     if mask is None:
         return product.mean()
-    # A NaN under the mask stays a NaN.
+    # A NaN at an ignored voxel must propagate, too.
     return torch.where(mask[:, None], product, 0 * product).sum() / (mask.sum() * logits.shape[1]).clamp(min=1)
 
 
 @torch.no_grad()
 def rectified_map(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
-    """The map z: -d / max(d) inside a class, +1 outside, with d the distance to the border of the class.
+    """The map z: -d / max(d) inside a class, +1 outside, where d is the distance to the nearest voxel outside.
 
     Args:
-        label: int64 (B, *spatial).
-        mask: bool (B, *spatial), True = counts; other voxels lie outside of every class.
-        classes: C.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels, which lie outside every class.
+        classes: number of classes C, with the background.
 
     Returns:
-        float32 (B, C, *spatial). A class that fills its image has no border: -1 everywhere.
+        float32 (B, C, *spatial). The map of a class that fills its image is -1 everywhere.
     """
     masks = class_masks(label, mask, classes)
     distance = distance_to(~masks.flatten(0, 1)).reshape(masks.shape)
@@ -46,21 +54,23 @@ def region_wise_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) 
 
     .. math:: L = \mathrm{mean}_{v, c}\; \mathrm{softmax}_c(v)\, z_c(v)
 
-    For each image and class, background included, z is -d / max(d) inside the class and +1 outside, with d the exact
-    Euclidean distance in voxels to the nearest voxel outside. On its own it has its minimum at the label, below 0.
+    For each image and class, including background, z is -d / max(d) inside the class and +1 outside, where d is the
+    exact Euclidean distance in voxels to the nearest voxel outside. The loss is minimal, and negative, for a prediction
+    that equals the label.
 
     Source: Valverde & Tohka, Region-wise loss for biomedical image segmentation, 2023.
 
     Args:
-        logits: (B, C, *spatial), 2D or 3D, for a softmax.
-        label: int64 (B, *spatial), 0..C - 1.
-        mask: bool (B, *spatial), True = counts.
+        logits: softmax logits, floating point (B, C, *spatial), 2D or 3D.
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        mask: bool (B, *spatial), False for ignored voxels.
 
     Returns:
-        A scalar between -1 and 1; 0 where nothing counts.
+        A scalar in [-1, 1]; 0 if every voxel is ignored.
 
     Raises:
-        TypeError, ValueError: a wrong dtype or shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
 
     Example:
         >>> import torch
@@ -77,7 +87,9 @@ def region_wise_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) 
 
 
 class RegionWiseLoss(OverClassesLoss):
-    """:func:`region_wise_loss`, alone unless a global loss is given a weight; arguments as of
-    :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`."""
+    """Module form of :func:`region_wise_loss`.
+
+    The arguments are those of :class:`~nnunet_ici.losses.over_classes.OverClassesLoss`.
+    """
 
     name, function = "region_wise", staticmethod(region_wise_loss)

@@ -1,4 +1,4 @@
-"""A term of the loss over instances, as a function and as a module."""
+"""Base class of the terms over instances, and the function form of a term."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ __all__ = ["InstanceTerm", "value_of_term"]
 
 
 class InstanceTerm(nn.Module):
-    """A term over the instances of label and prediction: ``term(prob, target, mask=None)``.
+    """A term over the instances of label and prediction, called as ``term(prob, target, mask=None)``.
 
     Args:
-        threshold: where predicted instances are cut out: a number, or a (low, high) range that each call in training
-            mode draws from (0.5 in evaluation mode).
+        threshold: threshold of the predicted instances: a number in (0, 1], or a (low, high) range from which each call
+            in training mode draws. In evaluation mode a range is replaced by 0.5.
         seed: seed of the random thresholds.
-        **settings: those settings of :class:`~nnunet_ici.settings.TermSettings` that the term reads.
+        **settings: settings of :class:`~nnunet_ici.settings.TermSettings` that the term uses.
 
     Attributes:
-        name: name of the term, one of :data:`~nnunet_ici.settings.TERM_SETTINGS`.
+        name: name of the term, a key of :data:`~nnunet_ici.settings.TERM_SETTINGS`.
+
+    Raises:
+        TypeError: if a setting is unknown.
+        ValueError: if the threshold or a setting is invalid.
+        NotImplementedError: if Eq. 3 is combined with an inner loss other than Dice.
     """
 
     name: ClassVar[str]
@@ -42,16 +47,16 @@ class InstanceTerm(nn.Module):
 
     @torch.compiler.disable
     def forward(self, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The term's value, a scalar: float32, or float64 for float64 probabilities.
+        """The value of the term, a scalar: float32, or float64 for float64 probabilities.
 
         Args:
-            prob: (B, C, *spatial), 2D or 3D, in [0, 1].
-            target: bool, the same shape.
-            mask: bool (B, 1, *spatial), True = counts.
+            prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
+            target: bool, same shape as ``prob``.
+            mask: bool (B, 1, *spatial), False for ignored voxels.
 
         Raises:
-            TypeError: ``prob`` not floating-point, ``target`` or ``mask`` not bool.
-            ValueError: a wrong shape.
+            TypeError: if ``prob`` is not floating-point, or ``target`` or ``mask`` not bool.
+            ValueError: if a shape is wrong.
         """
         found = find(Source.of_prob(prob, target, mask), self.threshold(self.training))
         return self.term(found, self.settings)
@@ -74,6 +79,6 @@ def value_of_term(
     threshold: float,
     settings: dict[str, Any],
 ) -> Tensor:
-    """The function of a module: arguments as of its ``forward``, with a fixed threshold."""
+    """Function form of a term: evaluate it once, with a fixed threshold."""
     checked = term_settings([cls.name], settings)
     return cls.term(find(Source.of_prob(prob, target, mask), threshold), checked)

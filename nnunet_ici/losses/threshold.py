@@ -1,4 +1,4 @@
-"""The threshold that cuts predicted instances out of the probabilities: fixed, or drawn anew at every call."""
+"""The threshold that binarizes the probabilities to find predicted instances: fixed, or random at every call."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ __all__ = ["Threshold"]
 
 
 class Threshold:
-    """A fixed number, or a range that each call draws from.
+    """A fixed threshold, or a range from which each call draws uniformly.
 
-    The k-th draw depends on the seed and k alone (a counter-based generator), so it is the same on every rank of a
-    distributed training, and ``draws``, one integer, is all that a checkpoint needs.
+    The k-th draw depends on the seed and k only (counter-based generator). It is therefore the same on every rank of a
+    distributed training, and the number of draws is all that a checkpoint stores.
 
     Args:
-        threshold: a number in (0, 1], or (low, high) with 0 <= low < high <= 1.
+        threshold: number in (0, 1], or (low, high) with 0 <= low < high <= 1.
         seed: seed of the random thresholds.
 
+    Attributes:
+        draws: number of thresholds drawn so far.
+
     Raises:
-        ValueError: if the threshold lies outside.
+        ValueError: if the threshold or the range is invalid.
     """
 
     def __init__(self, threshold: float | Sequence[float], seed: int = 0) -> None:
@@ -34,7 +37,7 @@ class Threshold:
         self.draws = 0
 
     def __call__(self, training: bool) -> float:
-        """The threshold of this call. A range gives 0.5 where ``training`` is False, and draws nothing."""
+        """The threshold for this call; with a range and ``training`` False it is 0.5, and nothing is drawn."""
         if self.low == self.high:
             return self.low
         if not training:
@@ -44,11 +47,11 @@ class Threshold:
         return max(float(generator.uniform(self.low, self.high)), float(np.finfo(np.float32).tiny))
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the stream of draws."""
+        """The number of draws."""
         return {"draws": self.draws}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue at a position from :meth:`state_dict`."""
+        """Continue the random sequence after the number of draws in ``state``, from :meth:`state_dict`."""
         self.draws = int(state["draws"])
 
     def __repr__(self) -> str:

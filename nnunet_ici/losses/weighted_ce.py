@@ -1,4 +1,4 @@
-"""A cross-entropy in which every voxel has a weight."""
+"""Cross-entropy with voxel weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ __all__ = ["weighted_cross_entropy"]
 
 
 def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """sum(weight * CE) / sum(weight), a scalar.
+    """The weighted mean of the cross-entropy, sum(weight * CE) / sum(weight).
 
     Args:
-        logits: (B, C, *spatial).
-        label: int64 (B, *spatial).
-        weight: float (B, *spatial), 0 for ignored voxels; 0 everywhere gives 0 with a live graph.
+        logits: softmax logits, (B, C, *spatial).
+        label: label map, int64 (B, *spatial), 0..C - 1.
+        weight: floating point (B, *spatial), 0 for ignored voxels.
+
+    Returns:
+        A scalar. If all weights are 0, it is 0 and stays attached to the graph.
     """
     entropy = F.cross_entropy(logits, label, reduction="none")
     total = weight.sum(dtype=widest_float(weight.device))
