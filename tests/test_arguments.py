@@ -63,7 +63,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
           "none cannot be read. Expected: a folder. Got: no such folder",
           "no cannot be read. Expected: a folder. Got: no such folder"]),
         (["tune", "-gt", "gt", "-prob", "A", "-o", "r.json", "--k", "1"],
-         ["--k makes no folds. Expected: 2 or more. Got: 1"]),
+         ["--k is out of range. Expected: 2 or more. Got: 1"]),
         (["postprocess", "none.json", "-i", "none", "-o", "A"],
          ["none.json cannot be read. Expected: a file. Got: no such file",
           "none cannot be read. Expected: a folder. Got: no such folder",

@@ -154,7 +154,7 @@ def test_a_tuned_checkpoint_is_not_tuned_again(tmp_path, capsys):
     (trainer / "fold_1" / TUNED).unlink()
     tune(tmp_path, expected=1)
     complaint = capsys.readouterr().err
-    assert f"fold_0/{FINAL} is tuned already. Expected: a checkpoint of training. Got: threshold lesion" in complaint
+    assert f"fold_0/{FINAL} is already tuned. Expected: a checkpoint from training. Got: threshold lesion" in complaint
     assert f"fold_1/{FINAL}" not in complaint
 
 
@@ -187,12 +187,13 @@ def test_folders_that_are_no_folds_are_refused(tmp_path):
     elsewhere, other = tmp_path / "ensemble", tmp_path / "b" / "fold_0" / "validation"
     _, problems = find_checkpoints([elsewhere], scheme)
     assert problems == [
-        f"--checkpoint finds no fold above {elsewhere}. Expected: -prob .../fold_X/validation, with {FINAL} in fold_X. "
-        "Got: another folder"
+        f"--checkpoint needs the validation folders of folds. Expected: -prob .../fold_X/validation, with {FINAL} in "
+        f"fold_X. Got: {elsewhere}"
     ]
     _, problems = find_checkpoints([tmp_path / "a" / "fold_0" / "validation", other], scheme)
     assert problems == [
-        f"--checkpoint: -prob are of several trainers. Expected: folds of one. Got: {tmp_path / 'a'}, {tmp_path / 'b'}"
+        "--checkpoint needs the folds of one trainer. Expected: -prob of a single trainer. "
+        f"Got: {tmp_path / 'a'}, {tmp_path / 'b'}"
     ]
 
 

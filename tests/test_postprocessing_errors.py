@@ -44,7 +44,7 @@ def test_bad_folders_of_tune(tmp_path, capsys):
     assert (
         f"{tmp_path / 'fold_0' / 'case0.npz'} has no ground truth. Expected: {tmp_path / 'gt' / 'case0.nii.gz'}" in err
     )
-    assert "case case2 has probabilities twice. Expected: one file." in err
+    assert "case case2 has two files of probabilities. Expected: one." in err
     assert f"{tmp_path / 'empty'} holds no probabilities. Expected: *.npz" in err
     assert "3 problems" in err
     arguments[2] = str(tmp_path / "nothing")
@@ -55,9 +55,9 @@ def test_bad_folders_of_tune(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--thresholds", "1"], "Expected: a number from 0 to 1, and below that. Got: 1"),
-        (["--volumes-mm3", "-2"], "Expected: a number from 0 to inf, and below that. Got: -2"),
-        (["--peaks", "sure"], "Expected: a number from 0 to 1, and below that. Got: sure"),
+        (["--thresholds", "1"], "Expected: a number of at least 0 and below 1. Got: 1"),
+        (["--volumes-mm3", "-2"], "Expected: a number of at least 0 and below inf. Got: -2"),
+        (["--peaks", "sure"], "Expected: a number of at least 0 and below 1. Got: sure"),
         (["--folds", "a.json", "--k", "3"], "not allowed with argument"),
         (["-np", "0"], "-np: Expected: an integer above 0. Got: 0"),
     ],
@@ -73,7 +73,7 @@ def test_regions_need_an_order(tmp_path, capsys):
     declared = DECLARED["regions"] | {"file_ending": ".nii.gz", "regions_class_order": [1]}
     (tmp_path / "dataset.json").write_text(json.dumps(declared))
     tune(tmp_path, expected=1)
-    assert "no usable regions_class_order. Expected: 2 integers, one for each of whole, core. Got: [1]" in (
+    assert "no usable regions_class_order. Expected: 2 integers, one each for whole, core. Got: [1]" in (
         capsys.readouterr().err
     )
 
@@ -88,7 +88,7 @@ def test_bad_folders_of_postprocess(tmp_path, capsys):
     postprocess(tmp_path, out="dataset.json", expected=1)
     assert "Expected: no such folder, or an empty one. Got: a file" in capsys.readouterr().err
     postprocess(tmp_path, rule="dataset.json", expected=1)
-    assert "dataset.json is no rule. Expected: an object of format 1. Got: format null" in capsys.readouterr().err
+    assert "dataset.json is not a rule. Expected: an object of format 1. Got: format null" in capsys.readouterr().err
     (tmp_path / "fold_0" / "case0.nii.gz").unlink()
     postprocess(tmp_path, expected=1)
     assert "case0.npz has no label map beside it. Expected: case0.nii.gz. Got: no such file" in capsys.readouterr().err

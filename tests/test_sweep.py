@@ -101,12 +101,12 @@ def test_a_rule_survives_its_json(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "is no rule. Expected: an object of format 1. Got: format 2"),
+        ({"format": 2}, "is not a rule. Expected: an object of format 1. Got: format 2"),
         ({"classes": {"a": 1}}, "classes. Expected: lists of integers by name."),
         ({"classes": {}}, "classes. Expected: lists of integers by name."),
-        ({"rule": {}}, "rule. Expected: one for each of lesion. Got: "),
-        ({"rule": {"lesion": {"threshold": 0.5}}}, "lesion: no setting. Expected: threshold, minimum_volume_mm3, "),
-        ({"file_ending": 1}, "file_ending. Expected: a text or null. Got: 1"),
+        ({"rule": {}}, "rule. Expected: one setting each for lesion. Got: "),
+        ({"rule": {"lesion": {"threshold": 0.5}}}, "lesion: not a setting. Expected: threshold, minimum_volume_mm3, "),
+        ({"file_ending": 1}, "file_ending. Expected: a string or null. Got: 1"),
         ({"regions_class_order": [1]}, "regions_class_order. Expected: null, as there are no regions. Got:"),
         ({"classes": {"lesion": [1, 2]}}, "regions_class_order. Expected: 1 integers. Got: null"),
     ],
@@ -132,7 +132,7 @@ def test_bad_values_in_one_message(tmp_path):
     assert 'lesion: peak_probability. Expected: a number from 0 to 1 or null. Got: "high"' in str(error.value)
     for content in ("", "[]", "{"):
         path.write_text(content)
-        with pytest.raises(ValueError, match=r"is no rule|cannot be read\. Expected: a rule of nnunet_ici tune"):
+        with pytest.raises(ValueError, match=r"is not a rule|cannot be read\. Expected: a rule of nnunet_ici tune"):
             read_rule(path)
 
 
@@ -199,7 +199,7 @@ def test_out_of_fold_by_hand():
     assert tuned.out_of_fold[:, 0].tolist() == [0, 0, 0, 0]
     assert tuned.in_sample[:, 0].tolist() == [0.5, 0.5, 0.5, 0.5] and tuned.setting == Setting()
     (note,) = notes("lesion", tuned, Grid((0.3, 0.5, 0.7), (0.0,), (None,)), "mean")
-    assert note == "lesion: no gain out of fold (0.000, nnU-Net's own 0.500): better leave it unchanged"
+    assert note == "lesion: no gain out of fold (0.000, nnU-Net's own 0.500); better to leave it unchanged"
 
 
 def test_notes_on_the_edge_of_the_grid():
@@ -208,8 +208,8 @@ def test_notes_on_the_edge_of_the_grid():
     tuned = Tuned(1, np.zeros((2, 4)), scores, [Setting(0.3, 20)], choose(scores[..., 0], [[0], [1]]), [[0], [1]])
     found = notes("lesion", tuned, Grid((0.3, 0.5), (0, 20), (None,)), "paper.dsc")
     assert found == [
-        "lesion: threshold 0.3 is at the edge of the grid, which --thresholds widens",
-        "lesion: 20 mm³ is at the edge of the grid, which --volumes-mm3 widens",
+        "lesion: threshold 0.3 is at the edge of the grid; widen it with --thresholds",
+        "lesion: 20 mm³ is at the edge of the grid; widen it with --volumes-mm3",
     ]
 
 
@@ -233,7 +233,7 @@ def test_drawn_folds():
     assert sorted(name for fold in folds for name in fold) == sorted(names) and sorted(map(len, folds)) == [3, 4, 4]
     assert draw_folds(names[::-1], 3, seed=1) == folds != draw_folds(names, 3, seed=2)
     for k in (1, 12):
-        with pytest.raises(ValueError, match=f"Expected: from 2 to 11, the number of cases. Got: {k}"):
+        with pytest.raises(ValueError, match=f"Expected: 2 to 11, the number of cases. Got: {k}"):
             draw_folds(names, k, seed=0)
 
 
@@ -246,12 +246,12 @@ def test_folds_of_nnunet(tmp_path):
     assert match_folds([*folds, ["d"]], ["a", "b", "c"], "f") == ([[0], [1, 2]], [])  # a fold not trained
     _, problems = match_folds(folds, ["b", "x"], "f")
     assert problems == [
-        "f: case x is in no folds. Expected: in the val of one fold. Got: 0",
-        "f: a fold is incomplete. Expected: probabilities of all its 2 cases. Got: none of c",
-        "f: too few folds. Expected: two or more with probabilities (--k draws folds of the cases there are). Got: 1",
+        "f: case x is in no folds. Expected: in val of exactly one. Got: 0",
+        "f: a fold is incomplete. Expected: probabilities of all its 2 cases. Got: none for c",
+        "f: too few folds. Expected: two or more with probabilities (--k makes folds of the available cases). Got: 1",
     ]
     _, problems = match_folds([["a"], ["a", "b"]], ["a", "b"], "f")
-    assert problems == ["f: case a is in 2 folds. Expected: in the val of one fold. Got: 2"]
+    assert problems == ["f: case a is in 2 folds. Expected: in val of exactly one. Got: 2"]
     for content in ("[]", "{}", '[{"val": "a"}]', "[1]", "null"):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"holds no folds\. Expected: a list of"):

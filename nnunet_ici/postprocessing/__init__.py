@@ -1,6 +1,6 @@
-"""From probabilities to label maps: the threshold and the smallest lesion of each class, chosen on a cross-validation.
+"""From probabilities to label maps: a threshold and a minimum lesion volume per class, tuned on a cross-validation.
 
-``tune`` chooses and writes a rule, ``postprocess`` applies it. Names are loaded on demand.
+``tune`` chooses a rule and writes it to a file; ``postprocess`` applies it. Names are loaded on demand.
 """
 
 from __future__ import annotations

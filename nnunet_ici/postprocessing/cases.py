@@ -1,4 +1,4 @@
-"""The cases of a search: their files, and the scores of all settings on one of them."""
+"""The cases of a grid search: their files, and the scores of all settings on one case."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case: ground truth, probabilities, and the label map beside these, None where there is none."""
+    """The files of one case.
+
+    Attributes:
+        name: name of the case.
+        label: path of the ground truth.
+        probabilities: path of CASE.npz.
+        prediction: path of the label map beside the probabilities; None if there is none.
+    """
 
     name: str
     label: Path
@@ -36,8 +43,14 @@ class CaseFiles:
 
 @dataclass(frozen=True, eq=False)
 class CaseScores:
-    """One case and class: the instances in the ground truth, the scores (4,) of nnU-Net's own mask, the scores
-    (settings, 4) of all settings, and whether the prediction was turned to the axes of its ground truth."""
+    """The scores of one case and class, with the columns ``STATISTICS``.
+
+    Attributes:
+        lesions: number of instances in the ground truth.
+        plain: float64 (4,), scores of nnU-Net's own mask.
+        scores: float64 (settings, 4), scores of all settings.
+        turned: whether the prediction was turned to the axes of its ground truth.
+    """
 
     lesions: int
     plain: Scores
@@ -49,7 +62,7 @@ def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Settin
     """Score all settings on all classes of a case.
 
     Returns:
-        The scores by class, or what is wrong with the files, in one sentence.
+        The scores by class, or one sentence on what is wrong with the files.
     """
     try:
         label_map = read_label_map(files.label, scheme)
@@ -75,7 +88,11 @@ def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Settin
 def find_files(
     label_folder: Path, probability_folders: Sequence[Path], file_ending: str
 ) -> tuple[list[CaseFiles], list[str]]:
-    """Pair the probabilities of all folders with the ground truth, by name, sorted; and say what is wrong."""
+    """Pair the probabilities in all folders with the ground truth, by case name.
+
+    Returns:
+        The cases, sorted by name, and the problems, one sentence each.
+    """
     problems = []
     labels = list_cases(label_folder, file_ending)
     files: dict[str, CaseFiles] = {}
@@ -83,14 +100,14 @@ def find_files(
         found = list_cases(folder, ".npz")
         if not found:
             problems.append(
-                f"{folder} holds no probabilities. Expected: *.npz, of nnUNetv2_train --npz, nnUNetv2_predict "
+                f"{folder} holds no probabilities. Expected: *.npz from nnUNetv2_train --npz, nnUNetv2_predict "
                 f"--save_probabilities or nnUNetv2_ensemble --save_npz. Got: {sum(1 for _ in folder.iterdir())} "
                 "other files"
             )
         for name, path in found.items():
             if name in files:
                 problems.append(
-                    f"case {name} has probabilities twice. Expected: one file. Got: {files[name].probabilities} "
+                    f"case {name} has two files of probabilities. Expected: one. Got: {files[name].probabilities} "
                     f"and {path}"
                 )
             elif name not in labels:

@@ -1,17 +1,18 @@
-"""A threshold inside the model: checkpoints that carry it in their last bias, so that nnU-Net cuts there.
+"""Checkpoints that carry a threshold in the bias of their last layer, so that nnU-Net itself predicts at the threshold.
 
-nnU-Net averages the logits of tiles, mirrored copies and folds, resamples them linearly, and takes the label of the
-largest logit, or the regions above 0. All of that commutes with adding a constant to a channel. With minus logit(t) on
-the bias of the finest segmentation layer the foreground is where the probability of the unchanged model is above t. A
-probability of exactly t is background in both, because nnU-Net takes the lower label at equal logits.
+nnU-Net averages the logits of tiles, mirrored copies and folds, and resamples them linearly. It then takes the label
+of the largest logit, or the regions with a logit above 0. Averaging and resampling commute with adding a constant to a
+channel. If -logit(t) is added to the bias of the finest segmentation layer, a voxel becomes foreground exactly where
+the original model's probability is above t. A probability of exactly t gives background in both cases, because nnU-Net
+takes the lower label at equal logits.
 
-Rounding makes a difference: nnU-Net sums tiles and folds in half precision, on the CPU too, and shifted logits round
-differently. A voxel can fall on the other side of the threshold if its logit is within about 0.005 of logit(t), and
-within some tenths at the edges of 3D images, where nnU-Net's Gaussian weights are too small for half precision. With
-random networks this was the case for 0 to 0.06 % of the voxels, and for none at t = 0.5.
+Rounding causes small differences. nnU-Net sums tiles and folds in half precision, even on the CPU, and shifted logits
+round differently. A voxel can fall on the other side of the threshold if its logit is within about 0.005 of logit(t).
+At the edges of 3D images, where nnU-Net's Gaussian weights are too small for half precision, the margin is a few
+tenths. With random networks this affected 0 to 0.06 % of the voxels, and none at t = 0.5.
 
-``nnUNetv2_ensemble`` averages the probabilities of the tuned models. That is not the threshold on the average of the
-stock models. In a cascade the tuned first stage also hands other label maps to the second.
+``nnUNetv2_ensemble`` averages the probabilities of the tuned models, which is not the same as thresholding the average
+of the original models. In a cascade, a tuned first stage also changes the input of the second stage.
 """
 
 from __future__ import annotations
@@ -34,38 +35,38 @@ if TYPE_CHECKING:
 __all__ = ["FINAL", "TUNED", "ShowTuned", "bias_shifts", "find_checkpoints", "rule_after_shift", "write_tuned"]
 
 FINAL, TUNED = "checkpoint_final.pth", "checkpoint_tuned.pth"
-# Where a tuned checkpoint says so, beside nnU-Net's own keys.
+# Key of the record in a tuned checkpoint, beside nnU-Net's own keys.
 RECORD = "nnunet_ici_tuned"
 
 Checkpoint = dict[str, Any]
 
 
 def find_checkpoints(probability_folders: Sequence[Path], scheme: LabelScheme) -> tuple[list[Path], list[str]]:
-    """The checkpoint of each fold whose validation was given.
+    """Find the final checkpoint of each fold whose validation folder was given.
 
     Returns:
-        The paths of :data:`FINAL`, and the problems, one sentence each: a folder that is no fold's validation, folds of
-        several trainers, a checkpoint that is missing, is tuned already, or has no bias that could be shifted, and
-        classes that one shift cannot serve.
+        The paths of :data:`FINAL`, and the problems, one sentence each: a folder that is not the validation of a fold;
+        folds of several trainers; a checkpoint that is missing, already tuned, or has no suitable bias; classes whose
+        thresholds cannot be expressed as shifts of the bias.
     """
     problems = []
     if len(scheme.classes) > 1 and not has_regions(scheme):
         problems.append(
-            "--checkpoint does not fit the classes. Expected: one class, or regions. Several classes share one "
-            "softmax: a shift of one also moves its border with the others, and no bias cuts each at its own "
+            "--checkpoint does not fit the classes. Expected: one class, or regions. Several classes share a softmax, "
+            "where a shift of one class also moves its border with the others, so no bias gives each class its own "
             f"threshold. Got: {scheme}"
         )
     folds = [folder.resolve() for folder in dict.fromkeys(probability_folders)]
     problems += [
-        f"--checkpoint finds no fold above {folder}. Expected: -prob .../fold_X/validation, with {FINAL} in fold_X. "
-        "Got: another folder"
+        f"--checkpoint needs the validation folders of folds. Expected: -prob .../fold_X/validation, with {FINAL} in "
+        f"fold_X. Got: {folder}"
         for folder in folds
         if folder.name != "validation" or not folder.parent.name.startswith("fold_")
     ]
     trainers = {folder.parent.parent for folder in folds}
     if len(trainers) > 1:
         got = ", ".join(map(str, sorted(trainers)))
-        problems.append(f"--checkpoint: -prob are of several trainers. Expected: folds of one. Got: {got}")
+        problems.append(f"--checkpoint needs the folds of one trainer. Expected: -prob of a single trainer. Got: {got}")
     paths = [folder.parent / FINAL for folder in folds]
     channels = len(scheme.classes) + (not has_regions(scheme))
     for path in [] if problems else paths:
@@ -77,10 +78,10 @@ def find_checkpoints(probability_folders: Sequence[Path], scheme: LabelScheme) -
 
 
 def bias_shifts(rule: Rule) -> list[float]:
-    """What is added to the bias of each channel: minus logit(t) for a foreground channel, 0 for the background.
+    """The value to add to the bias of each channel: -logit(t) for the foreground, 0 for the background.
 
     Raises:
-        ValueError: if a threshold is 0, which has no logit.
+        ValueError: if a threshold t is 0, whose logit is infinite.
 
     Example:
         >>> bias_shifts(Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting(threshold=0.5)}))
@@ -88,13 +89,13 @@ def bias_shifts(rule: Rule) -> list[float]:
     """
     low = [name for name, setting in rule.settings.items() if not 0 < setting.threshold < 1]
     if low:
-        raise ValueError(f"--checkpoint needs thresholds with a logit. Expected: above 0. Got: 0 for {', '.join(low)}")
+        raise ValueError(f"--checkpoint needs finite logits. Expected: thresholds above 0. Got: 0 for {', '.join(low)}")
     shifts = [-_logit(rule.settings[name].threshold) for name in rule.scheme.classes]
     return shifts if has_regions(rule.scheme) else [0.0, *shifts]
 
 
 def rule_after_shift(rule: Rule) -> Rule:
-    """The rule for predictions of the tuned checkpoints: a threshold of 0.5, the same volumes, and shifted peaks.
+    """The rule for predictions of the tuned checkpoints: threshold 0.5, the same minimum volumes, and shifted peaks.
 
     Example:
         >>> rule = Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting(0.75, 10.0, peak_probability=0.9)})
@@ -120,14 +121,14 @@ def write_tuned(paths: Sequence[Path], shifts: Sequence[float], record: Mapping[
 
     Args:
         paths: path of each fold's :data:`FINAL`.
-        shifts: result of :func:`bias_shifts`.
-        record: what the checkpoints say about themselves, in types that JSON has.
+        shifts: shift of each channel, from :func:`bias_shifts`.
+        record: how the checkpoints were tuned, in JSON types; stored in each of them.
 
     Returns:
         The paths written.
 
     Raises:
-        ValueError: if a checkpoint cannot be read, is tuned already, or has no bias with as many channels.
+        ValueError: if a checkpoint cannot be read, is already tuned, or has no bias with this number of channels.
     """
     import torch
 
@@ -148,7 +149,7 @@ def write_tuned(paths: Sequence[Path], shifts: Sequence[float], record: Mapping[
 
 
 def _load(path: Path) -> Checkpoint:
-    """A checkpoint as nnU-Net writes it, on the CPU."""
+    """Load a checkpoint of nnU-Net onto the CPU; ValueError if that fails."""
     import pickle
 
     import torch
@@ -156,21 +157,21 @@ def _load(path: Path) -> Checkpoint:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), Mapping):
-            raise ValueError("no network_weights in it")
+            raise ValueError("no network_weights")
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read. Expected: a checkpoint of nnU-Net. Got: {error}") from error
     return checkpoint
 
 
 def _finest_biases(path: Path, checkpoint: Checkpoint, channels: int) -> dict[str, torch.Tensor]:
-    """The bias of the finest segmentation layer by its key; wrappers of DDP and torch.compile may stand before it.
+    """The bias of the finest segmentation layer, by its key; the key may have a prefix from DDP or torch.compile.
 
     Raises:
-        ValueError: if the checkpoint is tuned already, has no such bias, or one of another number of channels.
+        ValueError: if the checkpoint is already tuned, has no such bias, or a bias with another number of channels.
     """
     if RECORD in checkpoint:
         raise ValueError(
-            f"{path} is tuned already. Expected: a checkpoint of training. Got: {describe(checkpoint[RECORD])}"
+            f"{path} is already tuned. Expected: a checkpoint from training. Got: {describe(checkpoint[RECORD])}"
         )
     weights = checkpoint["network_weights"]
     found = {key: re.search(r"(?:^|\.)decoder\.seg_layers\.(\d+)\.bias$", key) for key in weights}
@@ -190,7 +191,7 @@ def _finest_biases(path: Path, checkpoint: Checkpoint, channels: int) -> dict[st
 
 
 def _architecture(path: Path, checkpoint: Checkpoint) -> str:
-    """The class of the network from the plans in the trainer's folder, or else the trainer's name."""
+    """The network's class name from the plans in the trainer's folder; without plans, the trainer's name."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     try:
@@ -202,7 +203,7 @@ def _architecture(path: Path, checkpoint: Checkpoint) -> str:
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """What a tuned checkpoint says about itself, in one line."""
+    """Describe the record of a tuned checkpoint in one line."""
     thresholds = ", ".join(f"{name} {value:g}" for name, value in record["thresholds"].items())
     return (
         f"threshold {thresholds}; chosen by {record['metric']} on {record['cases']} cases of "
@@ -211,7 +212,7 @@ def describe(record: Mapping[str, Any]) -> str:
 
 
 class ShowTuned(argparse.Action):
-    """``--show``: print what tuned checkpoints say about themselves, and end, whatever other arguments there are."""
+    """``--show``: print the records of tuned checkpoints and exit, regardless of other arguments."""
 
     def __call__(
         self,
@@ -220,14 +221,14 @@ class ShowTuned(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Exit with code 0, or 1 where the path holds no tuned checkpoint."""
+        """Exit with code 0, or with 1 if the path holds no tuned checkpoint."""
         paths = sorted(values.glob(f"fold_*/{TUNED}")) if values.is_dir() else [values]
         lines = []
         try:
             for path in paths:
                 record = _load(path).get(RECORD)
                 if record is None:
-                    raise ValueError(f"{path} is not tuned. Expected: {TUNED} of nnunet_ici tune. Got: no such record")
+                    raise ValueError(f"{path} is not tuned. Expected: {TUNED} from nnunet_ici tune. Got: no record")
                 lines.append(f"{path}: {describe(record)}\n")
             if not paths:
                 raise ValueError(f"{values} holds no tuned checkpoint. Expected: fold_X/{TUNED}. Got: none")

@@ -1,4 +1,4 @@
-"""The choice of a setting, and how good it is on cases that were not used for it."""
+"""The choice of a setting, and its score on cases that were not used for the choice."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_f
 Scores = npt.NDArray[np.float64]
 
 METRICS = ("mean", "paper.dsc", "isles.lesion_f1")
-# Means of the same numbers in another order differ by less than this.
+# Means of the same numbers summed in another order differ by less than this.
 ROUNDING = 1e-12
 
 
 def metric_values(scores: Scores, metric: str) -> Scores:
-    """The values to maximise, (...), from scores (..., 4) of the sweep; ``mean`` is the mean of Dice and lesion F1."""
+    """The values to maximise, (...), from scores (..., 4) of the grid search; "mean" averages Dice and lesion F1."""
     if metric == "mean":
         return (scores[..., 0] + scores[..., 1]) / 2
     return scores[..., STATISTICS.index(metric)]
 
 
 def best_setting(values: Scores) -> int:
-    """The setting of the highest mean over the cases, the first among equals.
+    """The index of the setting with the highest mean over the cases; the first one in a tie.
 
     Args:
-        values: (cases, settings), at least one case.
+        values: float64 (cases, settings), at least one case.
 
     Example:
         >>> best_setting(np.array([[0.0, 0.75, 0.5], [0.0, 0.25, 0.5]]))
@@ -43,12 +43,12 @@ def best_setting(values: Scores) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """The settings chosen, as indices.
+    """The chosen settings, as indices.
 
     Attributes:
-        setting: the best on all cases.
-        by_fold: the best on the other folds, for each fold.
-        by_case: the setting of the case's fold, for each case.
+        setting: best setting on all cases.
+        by_fold: for each fold, the best setting on the other folds.
+        by_case: for each case, the setting of its fold.
     """
 
     setting: int
@@ -57,11 +57,11 @@ class Choice:
 
 
 def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
-    """Choose on all cases, and for each fold on the cases of the others.
+    """Choose the best setting on all cases, and for each fold the best setting on the other folds.
 
     Args:
-        values: values of a metric, (cases, settings).
-        folds: the cases of each fold, as indices; two folds or more, each case in one.
+        values: float64 (cases, settings), values of the metric to maximise.
+        folds: indices of the cases in each fold; two or more folds, each case in exactly one.
 
     Example:
         Three cases, two settings. Only the third case prefers the second setting:
@@ -79,34 +79,37 @@ def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
 
 
 def draw_folds(cases: Sequence[str], k: int, seed: int) -> list[list[str]]:
-    """k folds of the cases, drawn at random, of sizes that differ by one at most.
+    """Distribute the cases randomly over k folds whose sizes differ by at most one.
+
+    Returns:
+        The sorted names of the cases in each fold.
 
     Raises:
         ValueError: if there are fewer cases than folds, or fewer than two folds.
     """
     if not 2 <= k <= len(cases):
-        raise ValueError(f"--k does not fit the cases. Expected: from 2 to {len(cases)}, the number of cases. Got: {k}")
+        raise ValueError(f"--k does not fit the cases. Expected: 2 to {len(cases)}, the number of cases. Got: {k}")
     drawn = random.Random(seed).sample(sorted(cases), len(cases))
     return [sorted(drawn[fold::k]) for fold in range(k)]
 
 
 def match_folds(folds: Sequence[Sequence[str]], cases: Sequence[str], source: str) -> tuple[list[list[int]], list[str]]:
-    """The folds as indices of the given cases, without folds that have none of them.
+    """Convert folds from case names to indices of the given cases; folds without any of these cases are dropped.
 
     Args:
-        folds: names of the cases of each fold.
+        folds: names of the cases in each fold.
         cases: names of the cases with probabilities.
-        source: name of the folds in messages.
+        source: origin of the folds, for messages.
 
     Returns:
-        The folds, and the problems found, one sentence each: a case in no fold or in several, a fold of which some
-        cases are missing, fewer than two folds.
+        The indices of the cases in each fold, and the problems, one sentence each: a case in no fold or in several, a
+        fold with missing cases, fewer than two folds.
     """
     problems = []
     number = {case: index for index, case in enumerate(cases)}
     times = {case: sum(case in fold for fold in folds) for case in cases}
     problems += [
-        f"{source}: case {case} is in {count or 'no'} folds. Expected: in the val of one fold. Got: {count}"
+        f"{source}: case {case} is in {count or 'no'} folds. Expected: in val of exactly one. Got: {count}"
         for case, count in times.items()
         if count != 1
     ]
@@ -116,11 +119,12 @@ def match_folds(folds: Sequence[Sequence[str]], cases: Sequence[str], source: st
         if missing:
             problems.append(
                 f"{source}: a fold is incomplete. Expected: probabilities of all its {len(fold)} cases. "
-                f"Got: none of {', '.join(missing[:8])}" + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+                f"Got: none for {', '.join(missing[:8])}"
+                + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
             )
     if len(present) < 2:
         problems.append(
-            f"{source}: too few folds. Expected: two or more with probabilities (--k draws folds of the cases there "
-            f"are). Got: {len(present)}"
+            f"{source}: too few folds. Expected: two or more with probabilities (--k makes folds of the available "
+            f"cases). Got: {len(present)}"
         )
     return [[number[case] for case in fold if case in number] for fold in present], problems

@@ -1,4 +1,4 @@
-"""What the commands read from nnU-Net's dataset.json, and where it may be."""
+"""Possible locations of nnU-Net's dataset.json, and its entry regions_class_order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ __all__ = ["description_folders", "read_regions_class_order"]
 
 
 def description_folders(label_folder: Path, probability_folders: Iterable[Path]) -> Iterator[Path]:
-    """Where nnU-Net's dataset.json may be: beside a folder of labels, in a folder of predictions, or, for a fold's
-    ``validation``, in the trainer's folder."""
+    """The folders in which nnU-Net's dataset.json may be.
+
+    These are the folder above the labels, and each folder of predictions. For a fold's ``validation``, the trainer's
+    folder is included.
+    """
     yield label_folder.resolve().parent
     for folder in probability_folders:
         yield folder
@@ -23,17 +26,17 @@ def description_folders(label_folder: Path, probability_folders: Iterable[Path])
 
 
 def read_regions_class_order(path: Path, scheme: LabelScheme) -> tuple[int, ...] | None:
-    """``regions_class_order`` of a dataset.json that ``read_label_scheme`` has read; None without regions.
+    """Read ``regions_class_order`` from a dataset.json that ``read_label_scheme`` accepted; None without regions.
 
     Raises:
-        ValueError: if there are regions, and it is not one integer for each.
+        ValueError: if there are regions and the entry does not hold one integer per region.
     """
     if not has_regions(scheme):
         return None
     order = json.loads(path.read_text(encoding="utf-8")).get("regions_class_order")
     if not isinstance(order, list) or len(order) != len(scheme.classes) or any(type(one) is not int for one in order):
         raise ValueError(
-            f"{path} holds no usable regions_class_order. Expected: {len(scheme.classes)} integers, one for each of "
+            f"{path} holds no usable regions_class_order. Expected: {len(scheme.classes)} integers, one each for "
             f"{', '.join(scheme.classes)}. Got: {json.dumps(order)}"
         )
     return tuple(order)

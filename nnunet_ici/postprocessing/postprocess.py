@@ -1,4 +1,4 @@
-"""``nnunet_ici postprocess``: apply what ``nnunet_ici tune`` chose to a folder of predictions."""
+"""``nnunet_ici postprocess``: apply a rule of ``nnunet_ici tune`` to a folder of predictions."""
 
 from __future__ import annotations
 
@@ -27,26 +27,31 @@ RULE_NAME = "postprocessing.json"
 COPIED = ("dataset.json", "plans.json")
 
 NOTES = """\
-Where CASE.npz lies beside a label map (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz) the label
-map is made anew from it. Without one, small lesions are removed from the label map. That is enough only for a rule
-with a threshold of 0.5 and without a peak. OUT holds the label maps, a copy of the rule, and dataset.json and
-plans.json where there are any.
+If probabilities (CASE.npz from nnUNetv2_predict --save_probabilities or nnUNetv2_ensemble --save_npz) are beside a
+label map, a new label map is computed from them. Without probabilities, small lesions are removed from the existing
+label map. This is sufficient only for a rule with a threshold of 0.5 and without a peak. OUT receives the label maps,
+a copy of the rule, and copies of dataset.json and plans.json if they exist.
 """
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The files of one case: the label map, and its probabilities, None where there are none."""
+    """The files of one case.
+
+    Attributes:
+        label_map: path of the predicted label map.
+        probabilities: path of CASE.npz; None if there is none.
+    """
 
     label_map: Path
     probabilities: Path | None
 
 
 def postprocess_files(files: Prediction, rule: Rule, folder: Path) -> tuple[int, int] | str:
-    """Apply a rule to one case, and write its label map, with the same name and geometry.
+    """Apply a rule to one case and write the resulting label map, with the same name and grid.
 
     Returns:
-        The foreground voxels before and after, or what is wrong with the files, in one sentence.
+        The numbers of foreground voxels before and after, or one sentence on what is wrong with the files.
     """
     try:
         label_map = read_label_map(files.label_map, rule.scheme)
@@ -64,10 +69,10 @@ def postprocess_files(files: Prediction, rule: Rule, folder: Path) -> tuple[int,
 
 
 def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:
-    """The cases of a folder, sorted, and what is wrong with it, before any of them is read.
+    """The cases in a folder, sorted, and the problems with their files, one sentence each; no image is read.
 
     Raises:
-        ValueError: if it is not a folder, holds no label map, or has a dataset.json with other classes than the rule.
+        ValueError: if the folder holds no label map, or its dataset.json declares other classes than the rule.
     """
     declared = rule.scheme.file_ending
     if (folder / "dataset.json").is_file():
@@ -95,14 +100,14 @@ def _find_files(folder: Path, rule: Rule) -> tuple[list[Prediction], list[str]]:
 
 
 def _check_classes(path: Path, scheme: LabelScheme, rule: Rule) -> None:
-    """Raise ValueError if the rule names other classes than dataset.json."""
+    """Raise ValueError if the classes of the rule differ from those in dataset.json."""
     if not all(rule.scheme.classes.values()):
         return
     order = read_regions_class_order(path, scheme)
-    # The order of regions is that of the channels.
+    # The order of the regions matters: it is the order of the channels.
     if list(scheme.classes.items()) != list(rule.scheme.classes.items()) or order != rule.regions_class_order:
         expected, got = (
-            f"{classes}" + ("" if values is None else f", written as {', '.join(map(str, values))}")
+            f"{classes}" + ("" if values is None else f", regions_class_order {', '.join(map(str, values))}")
             for classes, values in (
                 (rule.scheme, rule.regions_class_order),
                 (LabelScheme(scheme.classes), order),
@@ -112,9 +117,15 @@ def _check_classes(path: Path, scheme: LabelScheme, rule: Rule) -> None:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rule", type=Path, metavar="RULE.json", help="what nnunet_ici tune wrote")
-    parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS", help="label maps, and CASE.npz")
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder to write, absent or empty")
+    parser.add_argument("rule", type=Path, metavar="RULE.json", help="rule written by nnunet_ici tune")
+    parser.add_argument(
+        "-i",
+        type=Path,
+        required=True,
+        metavar="PREDICTIONS",
+        help="folder of predicted label maps, with probabilities (CASE.npz) if the rule needs them",
+    )
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="output folder, new or empty")
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 
@@ -144,12 +155,12 @@ def _run(args: argparse.Namespace) -> None:
         print(f"{name}: {setting}")
     before, after = (sum(column) for column in zip(*counts, strict=True))
     made = sum(case.probabilities is not None for case in cases)
-    print(f"{len(cases)} cases, {made} of them from probabilities: {before} foreground voxels became {after}")
+    print(f"{len(cases)} cases, {made} of them from probabilities: {before} foreground voxels before, {after} after")
     print(f"written to {args.o}")
 
 
 main = Command(
-    "Apply the thresholds and smallest lesions that nnunet_ici tune chose to a folder of predictions.",
+    "Apply the thresholds and minimum lesion volumes chosen by nnunet_ici tune to a folder of predictions.",
     _arguments,
     _run,
     epilog=NOTES,

@@ -1,4 +1,4 @@
-"""The rule: a threshold and a smallest lesion for each class, and the JSON that stores it."""
+"""The postprocessing rule: a threshold and a minimum lesion volume per class, and its JSON file."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 FORMAT = 1
-# A component with exactly the smallest volume stays, even if the spacing in its file was rounded.
+# Relative tolerance that keeps a component of exactly the minimum volume, even if the file's spacing was rounded.
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How the mask of one class is made from its probability.
+    """The parameters that turn the probability of one class into a mask.
 
     Attributes:
-        threshold: the mask is where the probability is above it; in [0, 1).
-        minimum_volume_mm3: smaller components are removed; 0 removes none. In 2D it is an area in mm², and pixels for
-            files without a spacing.
-        peak_probability: a component that reaches this probability anywhere stays, however small; None for no such
-            exception.
+        threshold: threshold in [0, 1); voxels with a probability above it form the mask.
+        minimum_volume_mm3: volume in mm³ below which components are removed; 0 removes none. In 2D it is an area in
+            mm², and for files without a spacing a number of pixels.
+        peak_probability: probability that exempts a component from removal if it is reached anywhere in the component;
+            None for no exemption.
     """
 
     threshold: float = 0.5
@@ -42,25 +42,24 @@ class Setting:
     peak_probability: float | None = None
 
     def keeps(self, volumes_mm3: npt.NDArray[np.float64], peaks: FloatArray) -> BoolArray:
-        """Which components stay, bool (n,), from their volumes (n,) and their highest probabilities (n,)."""
+        """Which components to keep, bool (n,), given their volumes (n,) in mm³ and peak probabilities (n,)."""
         keep: BoolArray = volumes_mm3 >= self.minimum_volume_mm3 * (1 - ROUNDING)
         if self.peak_probability is not None:
             keep |= peaks >= np.float32(self.peak_probability)
         return keep
 
     def mask(self, probability: FloatArray, voxel_mm3: float) -> BoolArray:
-        """The mask of a class.
+        """The mask of the class. Components are connected to 8 neighbours in 2D and 26 in 3D.
 
         Args:
             probability: float32 (H, W) or (D, H, W), in [0, 1].
-            voxel_mm3: volume of a voxel.
+            voxel_mm3: volume of a voxel in mm³.
 
         Returns:
-            bool, the same shape. Components have full connectivity: 8 neighbours in 2D, 26 in 3D. Nothing above the
-            threshold gives an empty mask.
+            bool, the same shape; empty if no probability is above the threshold.
 
         Example:
-            Three components. The first and the last are small, but the first has a high peak:
+            Three components. The first and the last are small, but the peak of the first saves it:
 
             >>> probability = np.array([[0.9, 0.0, 0.6, 0.6, 0.0, 0.6]], np.float32)
             >>> Setting(0.5, minimum_volume_mm3=2, peak_probability=0.8).mask(probability, voxel_mm3=1).astype(int)
@@ -69,7 +68,7 @@ class Setting:
         return self._clean(probability > np.float32(self.threshold), probability, voxel_mm3)
 
     def remove_small(self, mask: BoolArray, voxel_mm3: float) -> BoolArray:
-        """A mask, bool (H, W) or (D, H, W), without the components below the smallest volume."""
+        """The mask, bool (H, W) or (D, H, W), without components below the minimum volume."""
         return self._clean(mask, mask.astype(np.float32), voxel_mm3)
 
     def _clean(self, mask: BoolArray, probability: FloatArray, voxel_mm3: float) -> BoolArray:
@@ -81,7 +80,7 @@ class Setting:
 
     @property
     def needs_probabilities(self) -> bool:
-        """Whether a label map alone is not enough: another threshold than 0.5, or a peak."""
+        """Whether a label map is not enough, because the threshold is not 0.5 or there is a peak."""
         return self.threshold != 0.5 or (self.minimum_volume_mm3 > 0 and self.peak_probability is not None)
 
     def __str__(self) -> str:
@@ -96,16 +95,16 @@ class Setting:
 def component_table(
     ids: npt.NDArray[np.int32], count: int, probability: FloatArray, voxel_mm3: float
 ) -> tuple[npt.NDArray[np.float64], FloatArray]:
-    """Volume and highest probability of each component.
+    """Volume and peak probability of each component.
 
     Args:
-        ids: int32, 0 = background, 1..count.
+        ids: int32, any shape, 0 = background, 1..count = components.
         count: number of components.
         probability: float32, the same shape.
-        voxel_mm3: volume of a voxel.
+        voxel_mm3: volume of a voxel in mm³.
 
     Returns:
-        float64 (count,) in mm³, and float32 (count,).
+        The volumes in mm³, float64 (count,), and the peak probabilities, float32 (count,).
     """
     inside = ids > 0
     of_voxel = ids[inside]
@@ -117,12 +116,13 @@ def component_table(
 
 @dataclass(frozen=True)
 class Rule:
-    """The settings of all classes, and what the classes are.
+    """The settings of all classes.
 
     Attributes:
-        scheme: the classes; predictions hold no ignore label.
+        scheme: the classes; without an ignore label, as predictions have none.
         settings: setting of each class.
-        regions_class_order: nnU-Net's values for the regions, written one over the other; None for label training.
+        regions_class_order: label value of each region in nnU-Net's order of writing, in which later regions overwrite
+            earlier ones; None for training with labels.
     """
 
     scheme: LabelScheme
@@ -131,19 +131,18 @@ class Rule:
 
     @property
     def needs_probabilities(self) -> bool:
-        """Whether label maps alone are not enough for one of the classes."""
+        """Whether any class needs probabilities."""
         return any(setting.needs_probabilities for setting in self.settings.values())
 
     def apply(self, probabilities: FloatArray, voxel_mm3: float) -> npt.NDArray[np.uint16]:
-        """The label map of one case.
+        """Compute the label map of one case from its probabilities.
 
-        A region's mask is written over those before it. In label training a voxel goes to the class of the highest
-        probability among those whose mask contains it. Below a threshold of 0.5 these may be several; there may also be
-        none.
+        With regions, later masks overwrite earlier ones. With labels, each voxel gets the class of the highest
+        probability among the classes whose mask contains it, or background if there is none.
 
         Args:
-            probabilities: float32 (C, *spatial), as ``read_probabilities`` returns.
-            voxel_mm3: volume of a voxel.
+            probabilities: float32 (C, *spatial), as returned by ``read_probabilities``.
+            voxel_mm3: volume of a voxel in mm³.
 
         Returns:
             uint16, the spatial shape.
@@ -171,10 +170,17 @@ class Rule:
         return label_map
 
     def apply_to_label_map(self, label_map: npt.NDArray[np.generic], voxel_mm3: float) -> npt.NDArray[np.uint16]:
-        """The label map of one case without its small lesions, where there are no probabilities.
+        """Remove the small lesions from a label map that has no probabilities.
+
+        Args:
+            label_map: (H, W) or (D, H, W), any integer dtype.
+            voxel_mm3: volume of a voxel in mm³.
+
+        Returns:
+            uint16, the same shape.
 
         Raises:
-            ValueError: if the rule needs them.
+            ValueError: if the rule needs probabilities.
         """
         if self.needs_probabilities:
             raise ValueError("the rule needs probabilities. Expected: --save_probabilities. Got: a label map")
@@ -189,7 +195,7 @@ class Rule:
         return np.where(kept, label_map, 0).astype(np.uint16)
 
     def to_json(self) -> dict[str, Any]:
-        """The content for :func:`read_rule`, in types that JSON has."""
+        """The rule in JSON types, in the format of :func:`read_rule`."""
         return {
             "format": FORMAT,
             "classes": {name: list(values) for name, values in self.scheme.classes.items()},
@@ -207,10 +213,10 @@ def _write_regions(masks: dict[str, BoolArray], order: tuple[int, ...]) -> npt.N
 
 
 def read_rule(path: Path) -> Rule:
-    """Read a rule that ``nnunet_ici tune`` has written.
+    """Read a rule written by ``nnunet_ici tune``.
 
     Raises:
-        ValueError: if it cannot be read, or is not a rule; names all problems.
+        ValueError: if the file cannot be read or holds no valid rule; the message lists the problems.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -218,7 +224,7 @@ def read_rule(path: Path) -> Rule:
         raise ValueError(f"{path} cannot be read. Expected: a rule of nnunet_ici tune. Got: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = f"format {json.dumps(content.get('format'))}" if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} is no rule. Expected: an object of format {FORMAT}. Got: {got}")
+        raise ValueError(f"{path} is not a rule. Expected: an object of format {FORMAT}. Got: {got}")
     classes: Any = content.get("classes")
     rules: Any = content.get("rule")
     problems = []
@@ -226,19 +232,19 @@ def read_rule(path: Path) -> Rule:
         problems.append(f"classes. Expected: lists of integers by name. Got: {json.dumps(classes)}")
     elif not isinstance(rules, dict) or set(rules) != set(classes):
         got = ", ".join(rules) if isinstance(rules, dict) else json.dumps(rules)
-        problems.append(f"rule. Expected: one for each of {', '.join(classes)}. Got: {got}")
+        problems.append(f"rule. Expected: one setting each for {', '.join(classes)}. Got: {got}")
     else:
         problems += [f"{name}: {problem}" for name in classes for problem in _setting_problems(rules[name])]
     ending = content.get("file_ending")
     if ending is not None and not isinstance(ending, str):
-        problems.append(f"file_ending. Expected: a text or null. Got: {json.dumps(ending)}")
+        problems.append(f"file_ending. Expected: a string or null. Got: {json.dumps(ending)}")
     if problems:
-        raise ValueError(f"{path} is no rule: {'; '.join(problems)}")
+        raise ValueError(f"{path} is not a rule: {'; '.join(problems)}")
     scheme = LabelScheme({name: tuple(values) for name, values in classes.items()}, None, ending)
     order = content.get("regions_class_order")
     if not _is_order(order, scheme):
         expected = f"{len(classes)} integers" if has_regions(scheme) else "null, as there are no regions"
-        raise ValueError(f"{path} is no rule: regions_class_order. Expected: {expected}. Got: {json.dumps(order)}")
+        raise ValueError(f"{path} is not a rule: regions_class_order. Expected: {expected}. Got: {json.dumps(order)}")
     settings = {name: Setting(**rules[name]) for name in classes}
     return Rule(scheme, settings, None if order is None else tuple(order))
 
@@ -263,7 +269,7 @@ def _is_order(order: object, scheme: LabelScheme) -> bool:
 def _setting_problems(values: object) -> list[str]:
     names = [*Setting.__dataclass_fields__]
     if not isinstance(values, dict) or sorted(values) != sorted(names):
-        return [f"no setting. Expected: {', '.join(names)}. Got: {json.dumps(values)}"]
+        return [f"not a setting. Expected: {', '.join(names)}. Got: {json.dumps(values)}"]
     problems = []
     for name, highest, nothing in (
         ("threshold", 1.0, False),

@@ -1,4 +1,4 @@
-"""The search: every setting of a grid scored on one case, with one labelling per threshold."""
+"""The grid search on one case: all settings are scored with one connected component labelling per threshold."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 
-# The columns of all scores.
+# The columns of every array of scores.
 STATISTICS = ("paper.dsc", "isles.lesion_f1", "paper.missed_instances", "paper.false_instances")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The values to try.
+    """The grid of values to try.
 
     Attributes:
         thresholds: thresholds of the probability.
-        volumes_mm3: smallest volumes; 0 removes nothing and is always tried.
-        peaks: probabilities that save a small component; None saves none.
+        volumes_mm3: minimum volumes; 0 removes nothing and is always tried.
+        peaks: peak probabilities that exempt a component from removal; None exempts none.
     """
 
     thresholds: tuple[float, ...]
@@ -39,10 +39,10 @@ class Grid:
     peaks: tuple[float | None, ...]
 
     def settings(self) -> list[Setting]:
-        """The settings in the order of preference among equals: nearest to 0.5 first, then the smallest removal.
+        """All settings, in the order of preference in a tie: thresholds nearest to 0.5 first, then the least removal.
 
-        Settings without an effect of their own are left out: a peak where nothing is removed, or a peak not above the
-        threshold, which every component reaches.
+        Redundant settings are omitted. A peak is redundant if nothing is removed, or if it is not above the threshold,
+        because every component then reaches it.
 
         Example:
             >>> for setting in Grid((0.3, 0.5), (0, 10), (None, 0.4)).settings():
@@ -64,14 +64,14 @@ class Grid:
 
 
 def _preference(setting: Setting) -> tuple[float, float, float, float]:
-    # Rounded, because 0.5 - 0.4 and 0.6 - 0.5 differ in their last bit; of these two the lower comes first.
+    # Rounded, because 0.5 - 0.4 and 0.6 - 0.5 differ in the last bit. The lower threshold then comes first.
     distance = round(abs(setting.threshold - 0.5), 9)
     peak = 2.0 if setting.peak_probability is None else setting.peak_probability
     return distance, setting.minimum_volume_mm3, peak, setting.threshold
 
 
 def score_mask(label: BoolArray, prediction: BoolArray) -> Scores:
-    """The :data:`STATISTICS` of one mask against another, float64 (4,); 2D or 3D."""
+    """The :data:`STATISTICS` of a predicted mask, float64 (4,), from two bool masks of the same shape, 2D or 3D."""
     matching = match_instances(label, prediction)
     return np.array(
         [dice(label, prediction), lesion_f1(matching), matching.missed_instances, matching.false_instances],
@@ -86,21 +86,22 @@ def sweep_case(
     voxel_mm3: float,
     counts: BoolArray | None = None,
 ) -> Scores:
-    """Score the mask of each setting, as :func:`score_mask` scores ``setting.mask(probability, voxel_mm3)``.
+    """Score each setting; the result equals :func:`score_mask` of ``setting.mask(probability, voxel_mm3)``.
 
-    Each threshold is labelled once. Tables of the components' volumes, peaks, overlaps and touching lesions then give
-    the scores of every setting.
+    Components are labelled once per threshold. Their volumes, peaks, overlaps and touching lesions then give the scores
+    of every setting.
 
     Args:
         probability: float32 (H, W) or (D, H, W), in [0, 1].
         label: bool, the same shape.
         settings: settings to try.
-        voxel_mm3: volume of a voxel.
-        counts: bool, the same shape, False where ground truth is ignored: a component is kept or removed as a whole,
-            but only its counted voxels are scored. None: everything counts.
+        voxel_mm3: volume of a voxel in mm³.
+        counts: bool, the same shape, False where the ground truth is ignored; None if nothing is. Components are kept
+            or removed as a whole, but only their voxels that count are scored.
 
     Returns:
-        float64 (settings, 4), the columns of :data:`STATISTICS`. Two empty masks score 1, one empty mask 0.
+        float64 (settings, 4), with the columns :data:`STATISTICS`. Dice and lesion F1 are 1 for two empty masks, and 0
+        for one empty mask.
     """
     if counts is not None:
         label = label & counts
@@ -119,14 +120,16 @@ def sweep_case(
 
 @dataclass(frozen=True, eq=False)
 class _Components:
-    """The components of one threshold, and their counted parts: the components themselves where nothing is ignored.
+    """The components at one threshold, and their parts outside ignored voxels.
+
+    Without ignored voxels, the parts are the components themselves.
 
     Attributes:
-        volumes_mm3, peaks: volume and highest probability of each component (n,).
-        component: the component of each part (m,), from 0 on.
-        sizes, overlaps: number of voxels of each part (m,), and of those inside the label.
+        volumes_mm3, peaks: volume and peak probability of each component (n,).
+        component: index of each part's component (m,), from 0.
+        sizes, overlaps: number of voxels of each part, and number of these inside the label (m,).
         matching: matching of the label and the parts.
-        label_size: number of voxels of the label.
+        label_size: number of voxels in the label.
     """
 
     volumes_mm3: npt.NDArray[np.float64]
@@ -141,7 +144,7 @@ class _Components:
     def at(
         cls, threshold: float, probability: FloatArray, label: BoolArray, voxel_mm3: float, counts: BoolArray | None
     ) -> _Components:
-        """Label at a threshold."""
+        """Label the components at a threshold."""
         mask = probability > np.float32(threshold)
         matching = match_instances(label, mask if counts is None else mask & counts)
         parts, count = matching.predicted_ids, matching.predicted_instances
@@ -163,7 +166,7 @@ class _Components:
         )
 
     def score(self, kept_components: BoolArray) -> list[float]:
-        """The statistics with these components (n,) kept."""
+        """The :data:`STATISTICS` if only the given components, bool (n,), are kept."""
         kept = kept_components[self.component]
         pairs = self.matching.pairs
         found = np.unique(pairs[kept[pairs[:, 1] - 1], 0]).size

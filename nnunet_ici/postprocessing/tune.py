@@ -1,4 +1,4 @@
-"""``nnunet_ici tune``: threshold and smallest lesion, chosen on the probabilities of cross-validation."""
+"""``nnunet_ici tune``: choose a threshold and a minimum lesion volume on the probabilities of a cross-validation."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ VOLUMES_MM3 = (3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 PEAKS = (None, 0.7, 0.8, 0.9)
 
 NOTES = """\
-Give the probabilities of cases the network was not trained on: nnU-Net writes them to fold_X/validation with --npz
-(nnUNetv2_train ... --val --npz afterwards), and nnUNetv2_ensemble with --save_npz. For each fold the best setting on
-the other folds is applied to it: this score "out of fold" is the one to trust. The setting that is written is the
-best on all cases. Each class is tuned on its own. Among equal settings the one nearest to 0.5 is taken, then the
-one that removes least. In 2D mm3 stands for mm2, and for pixels in .png, .bmp and .tif.
+The probabilities must be those of cases on which the network was not trained. nnU-Net writes them to fold_X/validation
+with nnUNetv2_train --npz (after training: nnUNetv2_train ... --val --npz), and nnUNetv2_ensemble with --save_npz.
+The score "out of fold" is the one to trust: each fold is scored with the best setting on the other folds. The rule
+holds the best setting on all cases. Each class is tuned separately. In a tie, the threshold nearest to 0.5 is chosen,
+then the setting that removes least. In 2D, mm3 means mm2, or pixels for .png, .bmp and .tif.
 
-With --checkpoint nnU-Net's own commands predict at the threshold (nnUNetv2_predict ... -chk checkpoint_tuned.pth), and
-the rule is for their predictions: a threshold of 0.5 and the smallest lesion, for nnunet_ici postprocess.
+With --checkpoint, nnU-Net's own commands predict at the threshold (nnUNetv2_predict ... -chk checkpoint_tuned.pth).
+The rule is then meant for these predictions: nnunet_ici postprocess applies the minimum lesion volume, with a
+threshold of 0.5.
 """
 
 
@@ -61,7 +62,7 @@ def _number(text: str, highest: float) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= float(text) < highest:
             return float(text)
-    raise argparse.ArgumentTypeError(f"Expected: a number from 0 to {highest:g}, and below that. Got: {text}")
+    raise argparse.ArgumentTypeError(f"Expected: a number of at least 0 and below {highest:g}. Got: {text}")
 
 
 def _peak(text: str) -> float | None:
@@ -72,20 +73,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     probability, volume = partial(_number, highest=1), partial(_number, highest=float("inf"))
     parser.add_argument("-gt", "--gt", type=Path, required=True, metavar="DIR", help="ground truth, such as labelsTr")
     parser.add_argument(
-        "-prob", "--prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of CASE.npz"
+        "-prob", "--prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of probabilities, CASE.npz"
     )
     parser.add_argument(
-        "-o", type=Path, required=True, metavar="OUT.json", help="file for the rule, overwritten if it exists"
+        "-o", type=Path, required=True, metavar="OUT.json", help="output file of the rule, overwritten if it exists"
     )
     folds = parser.add_mutually_exclusive_group()
-    folds.add_argument("--folds", type=Path, metavar="FILE", help="splits_final.json: its val cases are the folds")
-    folds.add_argument("--k", type=int, default=5, help="draw K folds of the cases instead (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
+    folds.add_argument("--folds", type=Path, metavar="FILE", help="splits_final.json whose val cases form the folds")
+    folds.add_argument("--k", type=int, default=5, help="number of random folds without --folds (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random folds (default: 0)")
     parser.add_argument(
         "--metric",
         choices=METRICS,
         default=METRICS[0],
-        help="metric to maximise; mean (default): the mean of Dice and lesion F1",
+        help="metric to maximise; mean (default) is the mean of Dice and lesion F1",
     )
     parser.add_argument(
         "--thresholds",
@@ -101,7 +102,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=VOLUMES_MM3,
         metavar="V",
-        help="smallest volumes to try (default: 3 5 10 20 50 100 200); 0, no removal, is always tried",
+        help="minimum volumes to try (default: 3 5 10 20 50 100 200); 0 (no removal) is always tried",
     )
     parser.add_argument(
         "--peaks",
@@ -109,28 +110,28 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=PEAKS,
         metavar="P",
-        help="peaks to try: a small lesion stays if its probability reaches P somewhere; none: no exception "
-        "(default: none 0.7 0.8 0.9)",
+        help="peak probabilities to try: a small lesion is kept if its probability reaches P in any voxel; none means "
+        "no such exemption (default: none 0.7 0.8 0.9)",
     )
     parser.add_argument(
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="says what labels and channels mean; default: dataset.json beside the -gt folder, in a -prob folder, or "
-        "in the trainer's folder above it, else every value above 0 is one class, named foreground",
+        help="file that defines labels and channels. Default: dataset.json beside the -gt folder, in a -prob folder, "
+        "or in the trainer's folder above it; without one, all values above 0 form one class named foreground",
     )
     parser.add_argument(
         "--checkpoint",
         action="store_true",
-        help=f"write {TUNED} beside the checkpoint_final.pth of each fold: the same network, with the threshold in the "
-        "bias of its last layer. -prob are then fold_X/validation of one trainer; one class, or regions",
+        help=f"write {TUNED} beside the checkpoint_final.pth of each fold: the same network with the threshold in the "
+        "bias of its last layer. Needs one class or regions, and -prob must be fold_X/validation of a single trainer",
     )
     parser.add_argument(
         "--show",
         action=ShowTuned,
         type=Path,
         metavar="PATH",
-        help=f"print the threshold, the folds and the date in a {TUNED}, or in all of a trainer's folder, and end",
+        help=f"print thresholds, folds and date of a {TUNED}, or of all in a trainer's folder, and exit",
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
@@ -140,7 +141,7 @@ def _run(args: argparse.Namespace) -> None:
     given = [path for path in (args.folds, args.dataset_json) if path is not None]
     problems += missing_inputs(given, folders=[args.gt, *args.prob])
     if args.k < 2:
-        problems.append(f"--k makes no folds. Expected: 2 or more. Got: {args.k}")
+        problems.append(f"--k is out of range. Expected: 2 or more. Got: {args.k}")
     problems.raise_any()
     files: list[CaseFiles] = []
     folds: list[list[int]] = []
@@ -207,7 +208,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _record(rule: Rule, args: argparse.Namespace, checkpoints: Sequence[Path], cases: int) -> dict[str, Any]:
-    """What a tuned checkpoint says about itself."""
+    """The record stored in tuned checkpoints."""
     return {
         "nnunet_ici": __version__,
         "date": _now(),
@@ -244,8 +245,8 @@ def _report(
 
 
 main = Command(
-    "Choose, for each class, the threshold of the probability, and the volume below which a lesion is removed, on the "
-    "probabilities of cross-validation. nnunet_ici postprocess applies them.",
+    "For each class, choose the probability threshold and the volume below which lesions are removed, on the "
+    "probabilities of a cross-validation. nnunet_ici postprocess applies them.",
     _arguments,
     _run,
     epilog=NOTES,

@@ -1,4 +1,4 @@
-"""The report of ``nnunet_ici tune``: as JSON, and as a table."""
+"""The report of ``nnunet_ici tune``, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """The search on one class.
+    """The result of the grid search for one class; the last axis of all scores has the columns ``STATISTICS``.
 
     Attributes:
-        lesions: instances in the ground truth of all cases.
-        plain: (cases, 4), nnU-Net's own masks, columns as ``STATISTICS``.
-        scores: (cases, settings, 4).
-        settings: the settings tried.
-        choice: the setting chosen.
-        folds: the cases of each fold, as indices.
+        lesions: number of instances in the ground truth of all cases.
+        plain: float64 (cases, 4), scores of nnU-Net's own masks.
+        scores: float64 (cases, settings, 4), scores of all settings.
+        settings: settings that were tried.
+        choice: settings that were chosen.
+        folds: indices of the cases in each fold.
     """
 
     lesions: int
@@ -47,17 +47,17 @@ class Tuned:
 
     @property
     def in_sample(self) -> Scores:
-        """(cases, 4), with the setting that was chosen on these same cases."""
+        """Scores (cases, 4) with the setting chosen on the same cases."""
         return self.scores[:, self.choice.setting]
 
     @property
     def out_of_fold(self) -> Scores:
-        """(cases, 4), each case with the setting chosen on the other folds."""
+        """Scores (cases, 4), each case with the setting chosen on the other folds."""
         return self.scores[np.arange(len(self.scores)), list(self.choice.by_case)]
 
 
 def summarise(scores: Scores) -> dict[str, float]:
-    """Means of the scores and totals of the instances over the cases, (cases, 4).
+    """Means of Dice and lesion F1, and totals of missed and false instances, from scores (cases, 4).
 
     Example:
         >>> summarise(np.array([[0.5, 1.0, 0, 2], [1.0, 1.0, 1, 2]]))["paper.missed_instances"]
@@ -70,7 +70,7 @@ def summarise(scores: Scores) -> dict[str, float]:
 
 
 def class_report(tuned: Tuned, cases: Sequence[str]) -> dict[str, Any]:
-    """The scores of one class, in types that JSON has; the folds by the names of their cases."""
+    """The scores of one class in JSON types; folds are given by the names of their cases."""
     folds = [
         {
             "cases": [cases[index] for index in fold],
@@ -90,7 +90,7 @@ def class_report(tuned: Tuned, cases: Sequence[str]) -> dict[str, Any]:
 
 
 def table(tuned: dict[str, Tuned]) -> str:
-    """A table in aligned columns: for each class nnU-Net's own masks, and the choice in and out of fold."""
+    """A table with the scores of nnU-Net's own masks, and of the choice in sample and out of fold, per class."""
     rows = []
     for name, one in tuned.items():
         for title, scores in (
@@ -106,18 +106,18 @@ def table(tuned: dict[str, Tuned]) -> str:
 
 
 def notes(name: str, tuned: Tuned, grid: Grid, metric: str) -> list[str]:
-    """Remarks on a choice, one sentence each: no gain, folds that disagree, the edge of the grid."""
+    """Remarks on a choice, one sentence each: no gain out of fold, or a value at the edge of the grid."""
     found = []
     plain, chosen = (float(metric_values(scores, metric).mean()) for scores in (tuned.plain, tuned.out_of_fold))
     if chosen <= plain:
         found.append(
-            f"{name}: no gain out of fold ({chosen:.3f}, nnU-Net's own {plain:.3f}): better leave it unchanged"
+            f"{name}: no gain out of fold ({chosen:.3f}, nnU-Net's own {plain:.3f}); better to leave it unchanged"
         )
     setting = tuned.setting
     if len(grid.thresholds) > 1 and setting.threshold in (min(grid.thresholds), max(grid.thresholds)):
-        found.append(f"{name}: threshold {setting.threshold:g} is at the edge of the grid, which --thresholds widens")
+        found.append(f"{name}: threshold {setting.threshold:g} is at the edge of the grid; widen it with --thresholds")
     if setting.minimum_volume_mm3 > 0 and setting.minimum_volume_mm3 == max(grid.volumes_mm3):
         found.append(
-            f"{name}: {setting.minimum_volume_mm3:g} mm³ is at the edge of the grid, which --volumes-mm3 widens"
+            f"{name}: {setting.minimum_volume_mm3:g} mm³ is at the edge of the grid; widen it with --volumes-mm3"
         )
     return found
