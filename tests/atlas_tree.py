@@ -28,7 +28,7 @@ def image_of(array, origin=(98.0, 134.0, -72.0), spacing=(1.0, 1.0, 1.0)):
 
 
 class Tree:
-    """An ATLAS_2 folder in the making."""
+    """An ATLAS_2 folder to which files are added."""
 
     def __init__(self, root: Path):
         self.root = root / "ATLAS_2"
@@ -55,7 +55,7 @@ class Tree:
 
 
 class NativeTree(Tree):
-    """A folder of R3.0 in the making, each subject on a grid of its own."""
+    """A folder of R3.0 to which files are added, each subject on its own grid."""
 
     def __init__(self, root: Path, folder="ATLAS3_Training_Raw"):
         super().__init__(root)
@@ -82,7 +82,7 @@ class NativeTree(Tree):
         self.write(mask, array, **geometry)
         site = image.relative_to(self.root).parts[0]
         cells = {"SESSION_ID": f"sub-{subject}_ses-{session}", "ATLAS2_DATASET": dataset}
-        if site == "SOOP":  # in another order there
+        if site == "SOOP":  # the columns are in another order there
             cells = dict(reversed(cells.items()))
         cells |= {"DAYS_POST_STROKE": days, "CHRONICITY": chronicity, "SITE": site}
         self.sheet(subject, session).write_text(",".join(cells) + "\n" + ",".join(cells.values()) + "\n")

@@ -1,9 +1,9 @@
-"""Compile every Triton kernel for a GPU that need not be there, with the arguments that the launchers give it.
+"""Compile every Triton kernel for a GPU, which need not be present, with the arguments that the launchers pass.
 
     python -m tests.compile_kernels 90
 
-Launches are caught and compiled instead, so this runs anywhere Triton does, down to machine code. One line of JSON for
-each variant: name, registers a thread, and bytes of stack and local memory.
+Launches are intercepted and compiled to machine code instead, so this runs wherever Triton does. It prints one line of
+JSON per variant: name, registers per thread, and bytes of stack and local memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":
-    os.environ["TRITON_INTERPRET"] = "0"  # before Triton is imported; and nobody else's, who imports this
+    os.environ["TRITON_INTERPRET"] = "0"  # before Triton is imported, and only if this file is run
 
 import torch
 import triton
@@ -40,7 +40,7 @@ TYPES = {
 
 
 def compiler(arch: int):
-    """A stand-in for JITFunction.run that compiles as a launch would, and prints what came out."""
+    """A replacement for JITFunction.run that compiles like a launch and prints the result."""
     seen = set()
 
     def run(self, *args, grid=None, warmup=False, num_warps=4, **kwargs):
@@ -74,7 +74,7 @@ def compiler(arch: int):
 
 
 def launch_everything(half: torch.dtype) -> None:
-    """Every launcher, for data types, modes and shapes that differ in what is compiled."""
+    """Call every launcher with the data types, modes and shapes that lead to different variants."""
     from nnunet_ici.instances import Source
     from nnunet_ici.instances._triton_cubes import cover_counts
     from nnunet_ici.instances._triton_distance import along_lines
@@ -107,6 +107,6 @@ def launch_everything(half: torch.dtype) -> None:
 
 if __name__ == "__main__":
     JITFunction.run = compiler(int(sys.argv[1]))
-    # What is never computed has to look like counts of instances.
+    # Values that are never computed must look like counts of instances.
     torch.empty, torch.empty_like = torch.ones, torch.ones_like
     launch_everything(torch.bfloat16 if int(sys.argv[1]) >= 80 else torch.float16)

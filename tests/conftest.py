@@ -1,4 +1,4 @@
-"""Shared by all tests: the shapes that break labellings, and where the real data lie."""
+"""Fixtures, shapes that break labellings, and the folder of the real data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Without a GPU, Triton's kernels run in its interpreter; this has to be said before any of them is imported.
+# Without a GPU, Triton's kernels run in its interpreter; the variable must be set before any of them is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
@@ -27,8 +27,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(autouse=True, scope="session")
 def _a_faster_interpreter() -> None:
-    """Triton's interpreter scans element by element in Python, sums and products apart, of which it knows that NumPy
-    has them. NumPy has running maxima as well. The private parts patched here were tried with Triton 3.8.0."""
+    """Triton's interpreter scans element by element in Python, except for sums and products, which it leaves to
+    NumPy. NumPy has running maxima as well. The private parts patched here were tried with Triton 3.8.0."""
     if os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None:
         return
     import triton.language as tl
@@ -46,7 +46,7 @@ def _a_faster_interpreter() -> None:
 
     ScanOps.generic_scan = scan
 
-    # It replaces the functions of triton.language by its own at every call of a helper; once a launch is enough.
+    # It replaces the functions of triton.language at every call of a helper; once per launch is enough.
     replace, replaced = interpreter._patch_lang, set()
 
     def replace_once(kernel):
@@ -79,7 +79,7 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill torch.empty with nonsense, so that an unwritten output shows."""
+    """Fill torch.empty with nonsense, so that an output that is never written is noticed."""
 
     def poisoned(original):
         def filled(*args, **kwargs):
@@ -125,7 +125,7 @@ def comb(size: int = 32) -> np.ndarray:
 
 
 def corners(shape: tuple[int, ...]) -> np.ndarray:
-    """A voxel in each corner, the origin among them."""
+    """A voxel in each corner, including the origin."""
     image = np.zeros(shape, bool)
     image[np.ix_(*[[0, n - 1] for n in shape])] = True
     return image

@@ -21,7 +21,7 @@ def write(path, array, spacing=None):
 
 
 def save_probabilities(path, lesion):
-    """As nnU-Net does for two labels; (D, H, W), or a slice."""
+    """Save probabilities as nnU-Net does for two labels; (D, H, W), or a slice."""
     lesion = lesion.astype(np.float32)
     both = np.stack([1 - lesion, lesion])
     np.savez_compressed(path, probabilities=both if lesion.ndim == 3 else both[:, None])
@@ -29,7 +29,7 @@ def save_probabilities(path, lesion):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two cases with three lesions; model A misses one and sees one too many, model B is perfect."""
+    """Two cases with three lesions; model A misses one and predicts a false one, model B is perfect."""
     for name, count in (("one", 2), ("two", 1)):
         label = np.zeros((6, 16, 16), np.uint8)
         label[1:3, 2:4, 2:4] = 1

@@ -1,9 +1,9 @@
-"""The kernels whose programs meet in memory, step by step, one generator for each lane: see tests/schedules.py.
+"""The kernels whose programs share memory, step by step, with one generator per lane: see tests/schedules.py.
 
 ``_unite``, ``union_kernel`` and ``flatten_kernel`` of _triton_label.py, ``pairs_kernel`` and ``_add_tile`` of
 _triton_sums.py. Names and order of the steps are those of the kernels; test_kernel_steps.py compares the memory
-operations of both. Lanes of a program run on their own here; on a GPU some of them run in lockstep, which is one of the
-interleavings.
+operations of both. Here the lanes of a program run independently. On a GPU some of them run in lockstep, which is one
+of the interleavings.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _wrapped(value: int) -> int:
 
 
 def add_tile_lanes(columns: int, ids: Sequence[int], rows: Sequence[Sequence[int]]) -> list[Lane]:
-    """The lanes of one tile: first the one that adds for whole instances, then those of voxels.
+    """The lanes of one tile: first the lane that adds whole instances, then one lane per voxel.
 
     Memory: table (len(rows), columns). ids: the instance of each voxel, 0 for none; rows: what each voxel adds.
     """

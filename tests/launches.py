@@ -13,7 +13,7 @@ class Launches(TorchDispatchMode):
         "_unsafe_view", "alias", "as_strided", "detach", "empty", "expand", "fill_", "lift_fresh", "new_empty",
         "permute", "reshape", "select", "slice", "split", "squeeze", "t.", "transpose", "unbind", "unsqueeze", "view",
     )  # fmt: skip
-    # These wait for the GPU, as the size of their result depends on their values.
+    # These wait for the GPU, because the size of their result depends on values.
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "is_nonzero", "equal.")
 
     def __init__(self):

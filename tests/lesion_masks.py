@@ -1,4 +1,4 @@
-"""A patient's mask of lesions in MNI space, made up."""
+"""A made-up lesion mask of one patient in MNI space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BALL = ndimage.generate_binary_structure(3, 1)
 
 
 def lesion_mask(seed=0, count=30):
-    """Lesions of 1, 7 and 25 voxels and a large one, apart from each other, inside a patient's brain."""
+    """Separate lesions of 1, 7 and 25 voxels and a large one, inside the brain."""
     rng = np.random.default_rng(seed)
     mask = np.zeros((182, 218, 182), np.uint8)
     for i in range(count):

@@ -1,7 +1,7 @@
 """Panoptic quality by the package panoptica, whose values test_metrics.py compares with ours.
 
-A program, not a test: panoptica pins old versions of numpy and connected-components-3d, so it is run in an environment
-of its own. The values below are from panoptica 2.1.7, numpy 2.2.6 and connected-components-3d 3.29.0, by
+A program, not a test: panoptica pins old versions of numpy and connected-components-3d, so it needs a separate
+environment. The values below are from panoptica 2.1.7, numpy 2.2.6 and connected-components-3d 3.29.0, by
 
     python -m venv /tmp/panoptica && /tmp/panoptica/bin/pip install "panoptica==2.1.7"
     /tmp/panoptica/bin/python -m tests.panoptica_values
@@ -43,7 +43,7 @@ VALUES = [
 
 
 def masks(case: int) -> tuple[np.ndarray, np.ndarray]:
-    """Label and prediction of a case, bool; every other one in 3D."""
+    """Label and prediction of a case, bool; every second case is 3D."""
     rng = np.random.default_rng(case)
     shape = (24, 30) if case % 2 == 0 else (8, 11, 9)
     label = rng.random(shape) < DENSITIES[case % 3]

@@ -76,7 +76,7 @@ def false_means(images):
 
 
 def lesionwise_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True, eps=1e-5, false_weight=1.0):
-    """Every lesion once: missed, false and found ones."""
+    """Mean over the lesions, each counted once: missed, false and found ones."""
     per_class = []
     for images in images_of_classes(prob, target, mask, threshold):
         losses = [1 - instance_dice(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
@@ -87,7 +87,7 @@ def lesionwise_loss(prob, target, mask=None, threshold=0.5, exclude_other_instan
 
 
 def pq_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True, eps=1e-5, false_weight=1.0):
-    """The same counted as an F1."""
+    """Panoptic quality with the Dice: lesions counted as in an F1 score."""
     per_class = []
     for images in images_of_classes(prob, target, mask, threshold):
         dice = [instance_dice(image, g, exclude_other_instances, eps) for image in images for g in image.labels]

@@ -1,6 +1,6 @@
-"""Lesion-wise Dice and HD95 of BraTS from the definition, voxel after voxel: slow, plain, and the truth for the tests.
+"""Lesion-wise Dice and HD95 of BraTS from the definition, voxel by voxel: slow, simple, the reference for the tests.
 
-Shown equal to the challenge's own script (github.com/rachitsaluja/BraTS-2023-Metrics) on the masks named in
+Equal to the challenge's own script (github.com/rachitsaluja/BraTS-2023-Metrics) on the masks named in
 tests/test_brats.py.
 """
 
@@ -19,7 +19,7 @@ WORST_MM = 374
 
 
 def dilate(mask, times):
-    """Each time by the neighbours that differ by at most one step on at most two axes."""
+    """Dilate repeatedly, each time by the neighbours that are one step away along at most two axes."""
     steps = [step for step in itertools.product((-1, 0, 1), repeat=mask.ndim) if np.count_nonzero(step) <= 2]
     mask = np.pad(mask, times)
     for _ in range(times):
@@ -35,7 +35,7 @@ def touching(one, other):
 
 
 def joined_lesions(truth, times):
-    """Masks: components of which the dilations touch are one lesion, whatever lies between."""
+    """Masks of the lesions. Components whose dilations touch are one lesion."""
     lesions = [whole(component, truth.shape) for component in components(truth, corners=True)]
     grown = [dilate(lesion, times) for lesion in lesions]
     touch = np.eye(len(lesions), dtype=bool)
@@ -62,7 +62,7 @@ def surface(mask, spacing_mm):
 
 
 def directed95(points, areas, others):
-    """The distance within which 95 % of the area lie."""
+    """The distance within which 95 % of the area lies."""
     pairs = sorted(zip(cdist(points, others).min(axis=1), areas, strict=True))
     reached = 0.0
     for distance, area in pairs:
@@ -79,7 +79,7 @@ def hd95_mm(truth, pred, spacing_mm):
 
 
 def brats(truth, pred, spacing_mm, dilation, smallest_mm3):
-    """Found, missed and false ones, and the means of Dice and HD95 over them: 1 and 0 where nothing counts."""
+    """Found, missed and false lesions, and the means of Dice and HD95 over them: 1 and 0 if there are none."""
     predicted = [whole(component, pred.shape) for component in components(pred, corners=True)]
     false = set(range(len(predicted)))
     found = missed = 0

@@ -1,4 +1,4 @@
-"""The challenges' metrics as their rules put them, lesion after lesion: slow, plain, and the truth for the tests.
+"""The challenges' metrics from their rules, lesion by lesion: slow, simple, and the reference for the tests.
 
 Every function takes a ground truth ``truth`` and a prediction ``pred``, bool, (H, W) or (D, H, W). Components are those
 of ``scipy.ndimage.label``: through faces by its default structure, else through corners too.
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 
 def components(mask, corners):
-    """A list with one item a component: the slices of its bounding box, and the component in it."""
+    """For each component: the slices of its bounding box, and the component inside the box."""
     structure = np.ones((3,) * mask.ndim) if corners else None
     ids, _ = ndimage.label(mask, structure)
     return [(box, ids[box] == number) for number, box in enumerate(ndimage.find_objects(ids), start=1)]
@@ -33,7 +33,7 @@ def dice(truth, pred):
 
 
 def found_missed_false(truth, pred, corners):
-    """Lesions of the truth that the prediction overlaps, those it does not, and predicted ones beside all lesions."""
+    """Lesions that the prediction overlaps, lesions that it misses, and components that overlap no lesion."""
     found = missed = false = 0
     for lesion in components(truth, corners):
         if touches(lesion, pred):
@@ -59,7 +59,7 @@ def lesion_count_difference(truth, pred, corners):
 
 
 def atlas_volume_difference(truths, preds):
-    """In voxels, one number a case: both are batches, (N, ...)."""
+    """In voxels, one number per case. Both arguments are batches, (N, ...)."""
     return [abs(int(truth.sum()) - int(pred.sum())) for truth, pred in zip(truths, preds, strict=True)]
 
 
@@ -91,7 +91,7 @@ def isles(truth, pred, spacing_mm, probability=None):
 
 
 def average_precision(truth, probability):
-    """Down the thresholds: precision times what recall has gained. NaN without a lesion."""
+    """Sum of precision times the gain in recall, over falling thresholds. NaN without a lesion."""
     if not truth.any():
         return math.nan
     area = recall_before = 0.0
@@ -125,7 +125,7 @@ def whole(component, shape):
 
 
 def lesion_dice(truth, pred):
-    """Each lesion against all it touches, whole; missed and false ones count 0. 1 where both are empty."""
+    """Each lesion against all components that touch it; missed and false lesions count 0. 1 where both are empty."""
     predicted = [whole(component, pred.shape) for component in components(pred, corners=True)]
     scores = [0.0 for mask in predicted if not (mask & truth).any()]
     for component in components(truth, corners=True):
@@ -139,7 +139,7 @@ def lesion_dice(truth, pred):
 
 
 def panoptic_quality(truth, pred):
-    """IoU of pairs from the best on, one to one, down to 0.5; over TP + FP / 2 + FN / 2. 1 where both are empty."""
+    """The IoU of one-to-one pairs, best first, down to 0.5, over TP + FP / 2 + FN / 2. 1 where both are empty."""
     lesions = [whole(component, truth.shape) for component in components(truth, corners=True)]
     predicted = [whole(component, pred.shape) for component in components(pred, corners=True)]
     pairs = sorted(
@@ -161,7 +161,7 @@ def panoptic_quality(truth, pred):
 
 
 def detection(truth, pred):
-    """Recall and precision are NaN where there is nothing to share."""
+    """Recall and precision are NaN if their denominator is 0."""
     found, missed, false = found_missed_false(truth, pred, corners=True)
     predicted = len(components(pred, corners=True))
     return {

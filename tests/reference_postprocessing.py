@@ -1,4 +1,4 @@
-"""The rule and its scores as plain loops, and what the tests of tuning share."""
+"""The rule and its scores as plain loops, and helpers for the tests of tuning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def smooth(rng, shape, channels=None):
 
 
 def naive_mask(prob, setting, voxel_mm3):
-    """One component after the other, as the rule is worded."""
+    """The rule in plain loops, one component after the other."""
     ids, count = ndimage.label(prob > np.float32(setting.threshold), np.ones((3,) * prob.ndim))
     mask = np.zeros(prob.shape, bool)
     for one in range(1, count + 1):

@@ -1,4 +1,4 @@
-"""The naive loops that define the rival losses, and other inner losses: one instance, one voxel after the other.
+"""The naive loops that define the rival losses and the inner losses: one instance, one voxel after the other.
 
 Arrays as in tests/reference.py; the losses over all classes take logits (B, C, *spatial), label (B, *spatial) of
 integers and mask bool (B, *spatial) or None.
@@ -20,7 +20,7 @@ def entropy(p, y, inner):
 
 
 def inner_loss(image, dice, right, wrong, inner):
-    """Dice given, and / or the mean cross-entropy over the voxels ``right`` (y = 1) and ``wrong`` (y = 0)."""
+    """The given Dice, the mean cross-entropy over the voxels ``right`` (y = 1) and ``wrong`` (y = 0), or both."""
     loss = dice if inner in ("dice", "dice_ce") else 0.0
     if inner != "dice":
         voxels = np.concatenate([right, wrong]).astype(int)
@@ -87,7 +87,7 @@ def nearest(places, voxel):
 
 
 def voronoi(ids, shape):
-    """The set of nearest instances of each voxel of a raveled id image, ties and all."""
+    """The set of nearest instances of each voxel of a raveled id image, including ties."""
     places = {n: np.argwhere(ids.reshape(shape) == n) for n in range(1, ids.max() + 1)}
     regions = []
     for voxel in np.ndindex(shape):
@@ -173,7 +173,7 @@ def dilated_balanced_ce_loss(logits, label, mask=None, radius=3):
 
 
 def inverse_weighting_loss(logits, label, mask=None):
-    """Every component and the background weigh the same."""
+    """Every component and the background have the same weight."""
     weight = np.zeros(label.shape)
     for b in range(len(label)):
         counts = np.ones(label[b].shape, bool) if mask is None else mask[b]

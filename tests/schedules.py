@@ -46,7 +46,7 @@ class Memory:
         return [history[-1] for history in self.history]
 
     def perform(self, lane: int, operation: Operation) -> int:
-        """What an operation of a lane returns."""
+        """Perform an operation of a lane and return its result."""
         kind, address, *given = operation
         history, key = self.history[address], (lane, address)
         newest = len(history) - 1
@@ -99,7 +99,7 @@ def launch(values: Sequence[int], lanes: Sequence[Lane], schedule: random.Random
     memory = Memory(values, choose)
     waiting = {number: (lane, _advance(lane, None)) for number, lane in enumerate(lanes)}
     waiting = {number: entry for number, entry in waiting.items() if entry[1] is not None}
-    # Lanes get a share of the steps that differs by up to 1,000, so that some sleep while others finish.
+    # Shares of the steps differ by a factor of up to 1,000, so that some lanes sleep while others finish.
     spread = schedule.choice([0, 1, 3])
     weight = {number: 10 ** schedule.uniform(0, spread) for number in waiting}
     burst = schedule.choice([1, 1, 4])

@@ -1,4 +1,4 @@
-"""What the tests of the terms share: the terms by name, and random cases of every density."""
+"""Shared by the tests of the terms: the terms by name, and random cases of every density."""
 
 from __future__ import annotations
 

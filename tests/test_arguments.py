@@ -1,4 +1,4 @@
-"""What the arguments alone show to be wrong is said before the first file is read."""
+"""Errors in the arguments are reported before the first file is read."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
           "--training is malformed. Expected: NAME=FOLDER. Got: T"]),
     ],
 )  # fmt: skip
-def test_everything_known_from_the_arguments_comes_first(unread, capsys, arguments, told):
+def test_errors_in_the_arguments_come_first(unread, capsys, arguments, told):
     assert main(arguments) == 1
     title, *lines = capsys.readouterr().err.splitlines()
     assert title == f"{len(told)} problem{'s' * (len(told) > 1)}, nothing was written:"

@@ -1,4 +1,4 @@
-"""ATLAS R2.0 to nnU-Net raw data: what comes out of small trees in the released layout."""
+"""ATLAS R2.0 to nnU-Net raw data, on small trees in the released layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the converter does about an ATLAS tree that is not as it should be; see also test_atlas_broken_inputs.py."""
+"""The converter on faulty ATLAS trees; see also test_atlas_broken_inputs.py."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_binarize_lists_the_masks_it_changed_and_how(tree, raw, capsys):
 
 
 def test_hidden_files_are_left_out(tree, raw):
-    """macOS leaves ._NAME beside every NAME, and hidden folders at the top, on disks of other systems."""
+    """On disks of other systems, macOS leaves ._NAME next to every NAME, and hidden folders at the top."""
     for path in [path for path in tree.root.rglob("*") if path.is_file()]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7")
     (tree.root / ".DS_Store").write_bytes(b"\0")
@@ -60,7 +60,7 @@ def test_hidden_files_are_left_out(tree, raw):
     assert not list(done.folder.rglob("._*"))
 
 
-def test_two_subjects_with_the_same_image_are_warned_of(tree, raw, capsys):
+def test_a_warning_about_two_subjects_with_the_same_image(tree, raw, capsys):
     paths = {subject: tree.paths(subject) for subject in ("r001s001", "r002s001", "r009s003")}
     for subject, count in (("r002s001", 2), ("r009s003", 1)):
         for source, target in list(zip(paths["r001s001"], paths[subject], strict=True))[:count]:
@@ -82,7 +82,7 @@ def test_two_subjects_with_the_same_image_are_warned_of(tree, raw, capsys):
     assert all(f"- {path}: {what}\n" in out for path, what in expected.items())
 
 
-def test_a_second_mask_is_said_to_be_unused(tree, raw, capsys):
+def test_a_warning_about_an_unused_second_mask(tree, raw, capsys):
     _, mask = tree.paths("r001s001")
     right = shutil.copy(mask, mask.with_name(mask.name.replace("label-L", "label-R")))
     done = convert(tree, raw)

@@ -1,4 +1,4 @@
-"""Broken inputs of the converter: each is refused by path before anything is written, or left out with --skip-bad."""
+"""Broken inputs of the converter: each is named before anything is written, or left out with --skip-bad."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ WHOLE = "unreadable. Expected: a whole image. Got: "
 NUMBER, REAL_NUMBER = "Expected: one number for each voxel.", "Expected: one real number for each voxel."
 BINARY = "a mask that is not 0/1. Expected: 0 and 1 (--binarize takes voxels above 0 for lesion)."
 
-# Which file is broken, how, and what is said about it.
+# Which file is broken, how, and the message about it.
 FILES = {
     "missing": ("image", lambda path: path.unlink(), "missing image. Expected: this file. Got: sub-r001s001"),
     "missing mask": ("mask", lambda path: path.unlink(), "missing mask. Expected: this file. Got: sub-r001s001"),
@@ -151,7 +151,7 @@ FILES = {
 
 @pytest.fixture(params=FILES)
 def broken(request, tree):
-    """The path that should be named, and the beginning of what is said about it."""
+    """The path that should be named, and the beginning of the message about it."""
     kind, breaks, said = FILES[request.param]
     image, mask = tree.paths(SUBJECT)
     path = image if kind == "image" else mask
@@ -236,7 +236,7 @@ def test_there_are_at_least_forty():
 @pytest.mark.parametrize("kind", ["rounded", "sheared"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_affine_that_simpleitk_refuses_is_converted_for_nibabel(tree, raw, kind, dtype):
-    """As nnU-Net reads it: the labels keep the affine, and dataset.json names the reader that can."""
+    """The labels keep the affine, and dataset.json names a reader of nnU-Net that can read it."""
     skew = np.eye(4)
     skew[:3, :3] = np.round(Rotation.random(random_state=0).as_matrix(), 3)
     skew[0, 1] += 0.05 if kind == "sheared" else 0

@@ -1,4 +1,4 @@
-"""Which release a folder is: by the names of its files, wherever the folder given lies."""
+"""The release of a folder, recognised by the names of its files at any depth."""
 
 from __future__ import annotations
 

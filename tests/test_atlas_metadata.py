@@ -1,4 +1,4 @@
-"""Metadata sheets of R3.0: one for each session or one for all, and what may be wrong with them."""
+"""Metadata sheets of R3.0: one for each session or one for all, and their possible errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_own_sheet_counts_before_the_joint_one(native):
     native.sheet("r002s001").write_text("SESSION_ID,ATLAS2_DATASET\n")
     cells = cells_of(native.root)
     assert cells["sub-r001s001_ses-1"]["AGE"] == "" and cells["sub-r001s001_ses-1"]["DAYS_POST_STROKE"] == "812.5"
-    assert cells["sub-r002s001_ses-1"]["AGE"] == "3"  # its own one has no row
+    assert cells["sub-r002s001_ses-1"]["AGE"] == "3"  # its own sheet has no row
 
 
 def test_sessions_of_the_joint_sheet_without_a_folder_are_named(bare_tree):
@@ -93,7 +93,7 @@ def test_sessions_of_the_joint_sheet_without_a_folder_are_named(bare_tree):
     assert not problems and metadata.absent == ["sub-r002s001_ses-2", "sub-r070s009_ses-1"]
 
 
-def test_what_may_be_wrong_with_own_sheets(native):
+def test_errors_in_own_sheets(native):
     lacking, twice, other, empty, double = map(
         native.sheet, ("r001s001", "r002s001", "r009s003", "r001s002", "r010s001")
     )
@@ -126,7 +126,7 @@ def test_what_may_be_wrong_with_own_sheets(native):
         (JOINT + "sub-r001s001_ses-1,,\n", "two rows for one case. Expected: one. Got: r001s001 1"),
     ],
 )
-def test_what_may_be_wrong_with_the_joint_sheet(bare_tree, text, what):
+def test_errors_in_the_joint_sheet(bare_tree, text, what):
     sheet = bare_tree.root / "metadata.csv"
     sheet.write_text(text)
     assert problems_of(bare_tree.root) == {sheet: what}

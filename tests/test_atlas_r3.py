@@ -1,4 +1,4 @@
-"""ATLAS R3.0 to nnU-Net raw data: grids of their own, its metadata, splits, and what is left out."""
+"""ATLAS R3.0 to nnU-Net raw data: different grids, metadata, splits, and excluded sessions."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_masks_that_a_scale_leaves_just_below_1(native, raw):
 
 
 def test_the_former_test_set_is_left_out_and_listed(native, raw):
-    native.paths("r010s001")[1].write_text("broken")  # of no interest then
+    native.paths("r010s001")[1].write_text("broken")  # not needed then
     done = convert(native, raw, exclude=["test"])
     folder = raw / "Dataset100_ATLAS"
     assert done.excluded == {"sub-r001s002_ses-1": "Testing", "sub-r010s001_ses-1": "Testing"}

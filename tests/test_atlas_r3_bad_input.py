@@ -1,4 +1,4 @@
-"""What the converter does about a tree of ATLAS R3.0 that is not as it should be."""
+"""The converter on faulty trees of ATLAS R3.0."""
 
 from __future__ import annotations
 

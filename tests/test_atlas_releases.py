@@ -67,7 +67,7 @@ def test_the_whole_name_before_the_beginning_of_another(native):
 
 
 @pytest.mark.parametrize("wanted", ["hidden", "T", "", "nan"])
-def test_an_unknown_value_names_those_there_are(native, wanted):
+def test_an_unknown_value_lists_the_known_ones(native, wanted):
     native.sheet("r071s001").write_text("SESSION_ID,ATLAS2_DATASET\nses-1,NaN\n")
     sessions, metadata, _ = sessions_of(native.root)
     what = f"no such value of ATLAS2_DATASET. Expected: Testing, Training. Got: {wanted}"

@@ -199,7 +199,7 @@ def test_from_nothing_to_what_nnunet_accepts(atlas, raw, capsys):
 
 
 def verify_as_nnunet(folder: Path) -> int:
-    """What nnUNetv2_plan_and_preprocess --verify_dataset_integrity does with each case, in this process."""
+    """Check each case as nnUNetv2_plan_and_preprocess --verify_dataset_integrity does, in this process."""
     from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, verify_labels
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets

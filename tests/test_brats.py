@@ -1,7 +1,7 @@
 """Lesion-wise Dice and HD95 of BraTS: by hand, against the naive reference, and through the command.
 
 The naive reference (tests/reference_brats.py) and the code were compared with the challenge's script
-(github.com/rachitsaluja/BraTS-2023-Metrics, its surface-distance included) outside of this repository: 50 pairs of
+(github.com/rachitsaluja/BraTS-2023-Metrics, including its surface-distance) outside this repository: 50 pairs of
 three-label maps up to 12^3, 50 up to 29^3, and the 27 masks of MS lesions against shifted, eroded and thinned copies.
 """
 
@@ -88,7 +88,14 @@ def row(*runs, length=24):
         # two voxels between: apart without dilation, one lesion with it
         (row((0, 2), (4, 6)), row((0, 2)), PLAIN, (1, 1, 0), 0.5, 374 / 2),
         (row((0, 2), (4, 6)), row((0, 2)), MET, (1, 0, 0), 4 / 6, 4),
-        (row((0, 2), (5, 7)), row((0, 2)), MET, (0, 0, 0), 1, 0),  # three between: two lesions of 2 mm2, left out
+        (
+            row((0, 2), (5, 7)),
+            row((0, 2)),
+            MET,
+            (0, 0, 0),
+            1,
+            0,
+        ),  # three voxels between: two lesions of 2 mm2, left out
         # a component one voxel away belongs to the lesion with dilation only
         (row((0, 3)), row((3, 6)), PLAIN, (0, 1, 1), 0, 374),
         (row((0, 3)), row((3, 6)), MET, (1, 0, 0), 0, 3),
@@ -143,7 +150,7 @@ def test_hausdorff_by_hand():
     assert hausdorff95_mm(cube, np.roll(cube, 4, axis=2), (1.0, 1.0, 2.5)) == 10
     assert hausdorff95_mm(cube, cube & False, (1.0, 1.0, 1.0)) == math.inf
     assert hausdorff95_mm(cube & False, cube & False, (1.0, 1.0, 1.0)) == 0
-    # a far voxel of which the surface is less than 5 % of all does not count, one of more does
+    # a far voxel counts only if its surface is more than 5 % of the total
     for edge, expected in ((8, 0), (2, 9)):
         block = np.zeros((edge, edge, 20), bool)
         block[:, :, :edge] = True
@@ -209,7 +216,7 @@ def test_regions_of_dataset_json_and_the_options(tmp_path, capsys):
     assert counts("--brats-smallest", "0", "--brats-dilation", "8")["core"][:2] == (1, 0)  # all lesions joined
 
 
-def test_options_that_make_no_sense_are_refused(tmp_path, capsys):
+def test_meaningless_options_are_refused(tmp_path, capsys):
     write(tmp_path / "gt" / "a.nii.gz", np.zeros((2, 3, 4), np.uint8))
     write(tmp_path / "A" / "a.nii.gz", np.zeros((2, 3, 4), np.uint8))
     evaluate(tmp_path, "--brats-dilation", "-1", "--brats-smallest", "nan", models=("A",), expected=1)

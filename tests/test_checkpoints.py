@@ -50,7 +50,7 @@ def save(path, weights, **more):
 
 
 def make_trainer(root, kind="lesion", channels=2):
-    """Folders of a trainer with two folds, and probabilities of their validation."""
+    """Folders of a trainer with two folds, and their validation probabilities."""
     make(root, kind)
     trainer = root / "trainer"
     for fold in (0, 1):
@@ -219,9 +219,10 @@ def logit(probability):
 
 
 def assert_cut_at(masks, probabilities, threshold):
-    """Equal to the threshold on the stock probabilities, but for what nnU-Net's half precision rounds across it.
+    """Equal to the threshold on the stock probabilities, except where nnU-Net's half precision rounds across it.
 
-    Away from the image's border, where its weights of tiles leave the range of half precision, that is little.
+    At the border of the image, nnU-Net's weights of tiles leave the range of half precision; elsewhere the rounding is
+    small.
     """
     differing = moved = total = 0
     for mask, probability in zip(masks, probabilities, strict=True):
@@ -238,7 +239,7 @@ def assert_cut_at(masks, probabilities, threshold):
 @pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_tiles_mirrors_and_folds_of_nnunet(tmp_path, axes, regions):
-    """nnU-Net's own predictor, with three folds: the label map of the tuned ones, and the stock probabilities."""
+    """nnU-Net's own predictor with three folds: the label map of the tuned checkpoints, and the stock probabilities."""
     labels = {"background": 0, "whole": [1, 2], "core": [2]} if regions else {"background": 0, "lesion": 1}
     dataset = {"labels": labels, "regions_class_order": [1, 2]} if regions else {"labels": labels}
     architecture = {"network_class_name": "PlainConvUNet", "arch_kwargs": {}, "_kw_requires_import": []}

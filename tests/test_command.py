@@ -1,4 +1,4 @@
-"""The skeleton of the commands: help, versions, unknown words, and output that is there whole or not at all."""
+"""What all commands share: help, version, unknown words, and output that is complete or absent."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_unknown_options(capsys):
     assert "unrecognized arguments: --famly paper. Did you mean --family?" in capsys.readouterr().err
 
 
-def test_the_help_of_evaluate_waits_for_nothing_heavy():
+def test_the_help_of_evaluate_loads_nothing_heavy():
     code = (
         "import sys; from nnunet_ici.cli import main\ntry: main(['evaluate', '--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'scipy', 'sklearn', 'SimpleITK', 'nibabel', 'matplotlib'}\n"

@@ -1,4 +1,4 @@
-"""Paired comparisons: by hand, against SciPy's distributions, and each case without an answer."""
+"""Paired comparisons: by hand, against SciPy's distributions, and the cases without a result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_same_input_gives_the_same_interval(rng):
 
 
 def test_the_interval_is_that_of_resampled_means(rng):
-    """Of three differences, every resample is one of 27, as likely as each other."""
+    """Three differences have 27 equally likely resamples."""
     differences = np.array([-1.0, 2.0, 5.0])
     means = [np.mean(chosen) for chosen in itertools.product(differences, repeat=3)]
     result = compare(differences, np.zeros(3))
@@ -44,7 +44,7 @@ def test_the_interval_covers_the_truth(rng):
         result = compare(differences, np.zeros(40))
         assert result.low < result.difference < result.high
         covered += result.low <= 0.1 <= result.high
-    assert 42 <= covered <= 50  # 47 or 48 are to be expected
+    assert 42 <= covered <= 50  # 47 or 48 are expected
 
 
 def test_p_is_the_share_of_signs_that_are_as_uneven(rng):
@@ -59,7 +59,7 @@ def test_p_is_the_share_of_signs_that_are_as_uneven(rng):
         assert compare(differences, np.zeros(size)).p_value == pytest.approx(expected)
 
 
-def test_p_is_scipys(rng):
+def test_p_equals_scipy(rng):
     values, reference = rng.random((2, 60)).round(1)  # with ties and zeros
     assert compare(values, reference).p_value == stats.wilcoxon(values - reference).pvalue
 

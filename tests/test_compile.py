@@ -28,7 +28,7 @@ def batches(rng, sizes=(0, 1, 3, 40, 7, 0, 90)):
         yield logits.requires_grad_(), target
 
 
-def test_a_compiled_compound_is_not_compiled_anew(rng):
+def test_a_compiled_compound_is_not_recompiled(rng):
     def global_loss(z, y):
         return torch.nn.functional.cross_entropy(z, y[:, 0].long())
 

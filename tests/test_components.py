@@ -11,7 +11,7 @@ from nnunet_ici.instances import KernelStatus, components, label_components, lab
 from nnunet_ici.instances.labelling_cc3d import label_array
 from tests.conftest import comb, corners, snake, spiral
 
-NEEDS_TRITON = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
+NEEDS_TRITON = pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed")
 BACKENDS = [
     ("cc3d", 2),
     ("cc3d", 3),
@@ -24,7 +24,7 @@ BACKENDS = [
 
 @pytest.fixture(autouse=True)
 def _large_tiles_in_the_interpreter(monkeypatch):
-    """Its cost is one of programs, not voxels; small tiles have their own tests in test_triton_labelling.py."""
+    """Its cost grows with the programs, not the voxels; test_triton_labelling.py tests small tiles."""
     if components.HAS_TRITON and not torch.cuda.is_available():
         from nnunet_ici.instances import _triton_label
 

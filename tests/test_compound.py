@@ -170,7 +170,7 @@ def test_deep_supervision_shrinks_the_cubes_or_stays_at_the_finest_scale():
     assert finest(outputs[0], targets[0]).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_only_terms_at_the_finest_scale_has_a_graph_without_a_global_loss():
+def test_finest_scale_only_has_a_graph_without_a_global_loss():
     loss = DICILoss(no_loss, 0, reference_shape=(64, 64), finest_only=True)
     logits = torch.randn(1, 2, 32, 32, requires_grad=True)
     value = loss(logits, labels(shape=(1, 1, 32, 32)))
@@ -195,7 +195,7 @@ def test_the_record_counts_missed_and_false_instances():
 @pytest.mark.parametrize("make", [DICILoss, LesionWiseLoss, PQLoss])
 @pytest.mark.parametrize("fill", [float("nan"), float("inf"), -float("inf")])
 def test_a_broken_logit_makes_the_loss_nan(make, fill):
-    """inf - inf is not a number in a softmax, but its difference to a finite logit is: only the latter is survived."""
+    """Infinite logits of all classes make a softmax NaN. A single infinite logit is tested below."""
     logits, target = torch.randn(2, 2, 12, 12), labels(shape=(2, 1, 12, 12))
     logits[0, :, 3, 3] = fill
     loss = make(dice_and_ce())(logits.requires_grad_(), target)

@@ -74,7 +74,7 @@ def test_two_trainers_over_two_folds(root):
         *((A, case, "cell", 1) for case in ("c0", "c1", "c2", "c3")),
         *((B, case, "cell", 0) for case in ("c0", "c1", "c2", "c3")),
     ]
-    assert evaluate(root, "-tr", A, B) == rows  # all folds there are
+    assert evaluate(root, "-tr", A, B) == rows  # all existing folds
     summary = json.loads((root / "out" / "summary.json").read_text())
     assert summary["models"][A]["cell"]["paper.missed_instances"]["total"] == 4
     assert summary["files"]["c2"]["predictions"][B] == str(validation(root, B, 1) / "c2.png")
@@ -98,7 +98,7 @@ def test_the_fold_with_all_cases(root, capsys):
     for fold in (0, 1):
         for path in validation(root, fold=fold).iterdir():
             write(trainer / "fold_all" / "validation" / path.name, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
-    assert len(evaluate(root, "-tr", A)) == 4  # the folds 0 and 1: nothing is in two of them
+    assert len(evaluate(root, "-tr", A)) == 4  # the folds 0 and 1: they share no case
     shutil.rmtree(root / "out")
     (root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()  # nnU-Net writes none for this fold
     expected = [(A, case, "cell", 1) for case in ("c0", "c1", "c2", "c3")]
@@ -140,7 +140,7 @@ def test_another_ground_truth(root):
     assert len(evaluate(root, "-tr", A, "-gt", str(root / "labels"))) == 4
 
 
-def test_without_splits_the_predictions_say_which_cases_there_are(root, monkeypatch, capsys):
+def test_without_splits_the_predictions_name_the_cases(root, monkeypatch, capsys):
     (root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()
     rows = evaluate(root, "-tr", A, B)
     monkeypatch.delenv("nnUNet_preprocessed")
@@ -195,7 +195,7 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
         (["-tr", A, "-d", "8"], f"Expected: one with the number or name 8. Got: {DATASET}"),
     ],
 )
-def test_what_is_not_there(root, capsys, arguments, message):
+def test_missing_folders(root, capsys, arguments, message):
     evaluate(root, *(argument.format(root=root) for argument in arguments), expected=1)
     assert message in capsys.readouterr().err
 

@@ -78,7 +78,7 @@ def test_two_processes_equal_one(case, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(run_rank, (port, case, tmp_path), nprocs=2)  # raises what a rank raises
+    multiprocessing.spawn(run_rank, (port, case, tmp_path), nprocs=2)  # raises the error of a rank
     by_rank = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
     logits, target = joined_batch(case)
@@ -88,6 +88,6 @@ def test_two_processes_equal_one(case, tmp_path):
         value.backward()
         values, grads = zip(*(by_rank[rank][name] for rank in range(2)), strict=True)
         assert np.mean(values) == pytest.approx(value.item(), abs=1e-5), name
-        # DDP averages gradients over the ranks; those by the logits lie side by side here.
+        # DDP averages gradients over the ranks; here the gradients of their logits are concatenated.
         joined = np.concatenate(grads) / 2
         np.testing.assert_allclose(joined, leaf.grad.numpy(), atol=1e-5, err_msg=name)

@@ -172,7 +172,7 @@ def test_froc_without_candidates():
 
 
 def test_froc_is_what_dropping_the_less_certain_leaves(rng):
-    """Each point, made anew by matching only the predictions that are certain enough."""
+    """Each point, computed again by matching only the predictions that are certain enough."""
     rows, images = [], []
     for _ in range(5):
         label = rng.random((12, 12)) < 0.08

@@ -1,4 +1,4 @@
-"""Distances, Voronoi regions and dilations against brute force, on the CPU and by the way of other devices."""
+"""Distances, Voronoi regions and dilations against brute force, on the CPU and by the method for other devices."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_nearest_instance_is_one_of_the_nearest(axes, rng):
                     np.testing.assert_allclose(own[region == n], distance[region == n], rtol=1e-6)
 
 
-@pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
+@pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed")
 def test_lines_in_triton(rng):
     from nnunet_ici.instances._triton_distance import along_lines
 

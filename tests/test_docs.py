@@ -1,4 +1,4 @@
-"""The documentation is true: commands parse, names exist, links resolve, tables and examples are those of the code."""
+"""The documentation is correct: commands parse, names exist, links resolve, tables and examples match the code."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_every_family_is_on_the_page():
 
 
 def test_tables_are_fresh(monkeypatch):
-    """Those that follow from the code to the letter, and shares of gradients to a rounding."""
+    """Tables match the code exactly, except for shares of gradients, which may differ by rounding."""
     monkeypatch.syspath_prepend(str(DOCS / "figures"))
     tables = importlib.import_module("tables")
     assert set(tables.benchmarks.TIMED) == set(LOSSES)

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.tiny_nnunet import environment
 
 PAGE = ROOT / "docs" / "atlas.md"
-# What makes the page's commands small; nothing else is changed.
+# Replacements that make the page's commands small; nothing else is changed.
 SMALLER = {
     "~/": "$HOME/",
     "nnUNetTrainerICI": "nnUNetTrainerICI_1epoch",

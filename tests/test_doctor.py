@@ -1,4 +1,4 @@
-"""``nnunet_ici doctor``: what it finds, and the lines that help."""
+"""``nnunet_ici doctor``: what it finds, and the commands that it suggests."""
 
 from __future__ import annotations
 

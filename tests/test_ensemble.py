@@ -1,4 +1,4 @@
-"""``nnunet_ici evaluate --ensemble``: nnU-Net's own ensemble of all models, from files in its form."""
+"""``nnunet_ici evaluate --ensemble``: nnU-Net's own ensemble of all models, from files in its format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path, array):
 
 
 def predict(folder, case, ending, probabilities):
-    """What nnUNetv2_predict --save_probabilities leaves: (C, D, H, W), the background first."""
+    """Write what nnUNetv2_predict --save_probabilities writes: (C, D, H, W), the background first."""
     write(folder / f"{case}{ending}", probabilities.argmax(0))
     np.savez_compressed(folder / f"{case}.npz", probabilities=probabilities)
     geometry = {"spacing": SPACING, "origin": (0.0, 0.0, 0.0), "direction": tuple(np.eye(3).ravel())}
@@ -39,7 +39,7 @@ def predict(folder, case, ending, probabilities):
 
 
 def describe(folder, ending):
-    """The two descriptions nnU-Net copies beside its predictions."""
+    """Write the two descriptions that nnU-Net copies next to its predictions."""
     declared = {"channel_names": {"0": "x"}, "labels": {"background": 0, "one": 1, "two": 2}, "file_ending": ending}
     (folder / "dataset.json").write_text(json.dumps(declared))
     plans = {"plans_name": "nnUNetPlans", "image_reader_writer": READERS[ending], "label_manager": "LabelManager"}

@@ -135,7 +135,7 @@ def test_flat_images(tmp_path):
     rows = evaluate(tmp_path, models=("A",))
     row = rows["A", "cell", "foreground"]
     assert row["paper.label_instances"] == "1" and float(row["isles.pr_auc"]) == 1
-    assert read_summary(tmp_path)["size_unit"] == "voxels"  # PNG knows no spacing
+    assert read_summary(tmp_path)["size_unit"] == "voxels"  # PNG has no spacing
     assert "differences" not in (tmp_path / "out" / "tables.csv").read_text()  # of one model
 
 

@@ -1,4 +1,4 @@
-"""``nnunet_ici evaluate`` on input that is not usable: one report of all problems."""
+"""``nnunet_ici evaluate`` on unusable input: one report of all problems."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_everything_wrong_in_one_report(folders, capsys):
 
 def test_values_without_a_class(folders, capsys):
     declared = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
-    (folders / "dataset.json").write_text(json.dumps(declared))  # beside gt, as in nnUNet_raw
+    (folders / "dataset.json").write_text(json.dumps(declared))  # next to gt, as in nnUNet_raw
     write(folders / "A" / "one.nii.gz", np.full((6, 16, 16), 7, np.uint8))
     evaluate(folders, expected=1)
     assert "holds values that belong to no class. Expected: lesion (1). Got: 7" in capsys.readouterr().err
@@ -74,7 +74,7 @@ def test_arguments(folders, capsys, models, message):
         (["-gt", "{root}/gt", "-pred", "A={root}/A", "-o", "{root}/A/one.nii.gz"], "-o is not usable."),
     ],
 )
-def test_what_is_not_there(folders, capsys, arguments, message):
+def test_missing_folders_and_files(folders, capsys, arguments, message):
     arguments = [argument.format(root=folders) for argument in arguments]
     assert main(["evaluate", "-np", "1", "-o", str(folders / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (folders / "out").exists()

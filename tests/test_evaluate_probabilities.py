@@ -43,7 +43,7 @@ def test_ignored_voxels_have_no_probability(tmp_path):
     declared = {"labels": {"background": 0, "lesion": 1, "ignore": 2}, "file_ending": ".png"}
     (tmp_path / "dataset.json").write_text(json.dumps(declared))
     (row,) = evaluate(tmp_path, models=("A",)).values()
-    assert float(row["isles.pr_auc"]) == 1  # a half, were the third voxel to count
+    assert float(row["isles.pr_auc"]) == 1  # it would be 0.5 if the third voxel counted
     assert (row["isles.dice"], row["paper.false_instances"]) == ("1.0", "0")
 
 

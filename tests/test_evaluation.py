@@ -1,4 +1,4 @@
-"""Matching: by hand, against loops on random volumes, and its errors; and what is summed up over cases."""
+"""Matching by hand, against loops on random volumes, and its errors; summaries over cases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_random_volumes_against_loops(axes, faces, rng):
         assert not (parts[0] & parts[1]).any()
 
 
-def test_the_ids_the_sizes_and_the_pairs_belong_together(rng):
+def test_ids_sizes_and_pairs_agree(rng):
     label, prediction = rng.random((20, 22)) < 0.2, rng.random((20, 22)) < 0.2
     matching = match_instances(label, prediction)
     for number, voxels in enumerate(matching.label_voxels, start=1):
@@ -70,7 +70,7 @@ def test_corners_connect_and_with_faces_they_do_not():
 
 
 def test_touching_needs_a_shared_voxel():
-    matching = match_instances(np.array([[1, 0]]), np.array([[0, 1]]))  # neighbours, and no more
+    matching = match_instances(np.array([[1, 0]]), np.array([[0, 1]]))  # only neighbours
     assert (matching.missed_instances, matching.false_instances) == (1, 1)
     assert matching.pairs.shape == (0, 2) and matching.shared_voxels.shape == (0,)
 

@@ -75,7 +75,7 @@ def test_challenges_by_hand(label, prediction, expected):
     label, prediction = np.array([[label]]), np.array([[prediction]])
     values = evaluate_case(label, prediction, spacing_mm=(10.0, 5.0, 4.0))
     assert [value for name, value in values.items() if name.startswith("atlas22.")] == pytest.approx(expected)
-    expected = [expected[0], 0.2 * expected[1], *expected[2:]]  # 200 mm3 a voxel
+    expected = [expected[0], 0.2 * expected[1], *expected[2:]]  # 200 mm3 per voxel
     assert [value for name, value in values.items() if name.startswith("isles.")] == pytest.approx(expected)
 
 

@@ -113,7 +113,7 @@ def test_another_direction_and_another_shape():
 
 
 @pytest.mark.parametrize("change", [rescaled(1.000009, 1, 1), moved(0.0009), rotated(0.0005)])
-def test_what_rounding_does_is_no_difference(change):
+def test_rounding_is_no_difference(change):
     assert turn_between(grid(change(affine_of())), grid(affine_of()), "x") is None
     assert turn_between(grid(affine_of().astype(np.float32)), grid(affine_of()), "x") is None
 
@@ -135,7 +135,7 @@ def test_a_slice_is_turned_too():
     np.testing.assert_array_equal(reorient(reorient(array, turn), turn_between(other, wanted, "x")), array)
 
 
-def test_what_simpleitk_straightens_is_the_same_place(tmp_path, rng):
+def test_axes_that_simpleitk_straightens_are_the_same_place(tmp_path, rng):
     """nnU-Net writes its predictions with SimpleITK, which makes the axes perpendicular."""
     for seed in range(5):
         affine = np.round(affine_of(seed), 4)
@@ -147,7 +147,7 @@ def test_what_simpleitk_straightens_is_the_same_place(tmp_path, rng):
 
 
 def test_two_header_fields_that_disagree(tmp_path):
-    """ITK takes the qform here, nibabel the sform: what nibabel writes of it lies elsewhere for ITK only."""
+    """ITK takes the qform here, nibabel the sform. A file that nibabel writes is elsewhere for ITK only."""
     path = tmp_path / "gt.nii.gz"
     image = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), affine_of(1))
     image.set_sform(affine_of(1), 2)

@@ -1,4 +1,4 @@
-"""The commands on files that lie otherwise than their ground truth."""
+"""The commands on files with other axes or another position than their ground truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def store(path, voxels, axes="RAS", affine=AFFINE):
 
 
 def store_probability(path, probability, reader, axes="RAS"):
-    """What nnU-Net leaves: the label map on its own axes, the probabilities as its reader turned the image."""
+    """Write as nnU-Net does: the label map on its own axes, the probabilities as its reader turned the image."""
     store(path, (probability > 0.5).astype(np.uint8), axes)
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt("RAS" if reader.endswith("Reorient") else axes))
     array = nib.orientations.apply_orientation(probability, turn).T
@@ -50,7 +50,7 @@ def store_probability(path, probability, reader, axes="RAS"):
 
 @pytest.fixture
 def lesions():
-    """Two lesions, one found in part and one missed, with nothing symmetric about them; by case."""
+    """By case: two asymmetric lesions, one partly found and one missed."""
     found = {}
     for at, case in enumerate(CASES):
         label = np.zeros(SHAPE, np.uint8)
@@ -123,7 +123,7 @@ def test_any_other_difference_is_an_error_of_every_command(folder, lesions, affi
     assert not (folder / "rule.json").exists() and not (folder / "a.png").exists()
 
 
-def test_the_image_has_to_lie_where_the_label_does(folder, lesions, capsys):
+def test_the_image_must_have_the_position_of_the_label(folder, lesions, capsys):
     evaluate(folder, "RAS")
     image = folder / "images" / "case0_0000.nii.gz"
     store(image, lesions["case0"], affine=2 * AFFINE)
@@ -189,7 +189,7 @@ def test_tune_turns_the_probabilities(tmp_path, lesions, rng, capsys):
     assert found["sitk"] == found["turned"] == found["plain"] and found["plain"]
 
 
-def test_the_ensemble_adds_what_lies_at_the_same_place(tmp_path, lesions, rng):
+def test_the_ensemble_adds_probabilities_at_the_same_position(tmp_path, lesions, rng):
     means = {}
     for case, label in lesions.items():
         both = [np.clip(0.5 * label + rng.uniform(0, 0.5, SHAPE), 0, 1).astype(np.float32) for _ in range(3)]
@@ -208,7 +208,7 @@ def test_the_ensemble_adds_what_lies_at_the_same_place(tmp_path, lesions, rng):
         assert row["paper.dsc"] == pytest.approx(2 * (label & pred).sum() / (label.sum() + pred.sum()))
 
 
-def test_a_sheared_affine_goes_all_the_way(tmp_path, lesions, capsys):
+def test_a_sheared_affine_in_every_command(tmp_path, lesions, capsys):
     """nnU-Net reads such files with nibabel: evaluate, tune, postprocess, report and explain do so too."""
     affine = AFFINE @ SHEAR
     for case, label in lesions.items():

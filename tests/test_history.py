@@ -1,4 +1,4 @@
-"""The curves of the terms: registered, logged once an epoch, padded on resume, written as table and picture."""
+"""The curves of the terms: registered, logged once per epoch, padded on resume, written as table and picture."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_epoch_in_logger_line_table_and_picture(logger, tmp_path):
     assert not (tmp_path / "terms_ici.csv.tmp").exists()
 
 
-def test_a_checkpoint_that_knows_nothing_is_padded(logger, tmp_path):
+def test_a_checkpoint_without_terms_is_padded(logger, tmp_path):
     history = TermHistory(logger, TERMS)
     logger.load_checkpoint({"train_losses": [1.0, 2.0]})  # as nnU-Net's own trainer leaves it
     history.pad(2)
@@ -61,7 +61,7 @@ def test_a_checkpoint_that_knows_nothing_is_padded(logger, tmp_path):
         assert [row["train_instance"] for row in csv.DictReader(file)] == ["nan", "nan", "0.25"]
 
 
-def test_a_checkpoint_of_ours_goes_on(logger):
+def test_our_own_checkpoint_continues(logger):
     history = TermHistory(logger, TERMS)
     log(history, 0)
     stored = {key: list(values) for key, values in logger.get_checkpoint().items()}
@@ -71,7 +71,7 @@ def test_a_checkpoint_of_ours_goes_on(logger):
     assert history.draws == 3 and len(logger.get_value("ici_train_global", step=None)) == 1
 
 
-def test_the_picture_does_not_depend_on_what_drew_before(logger, tmp_path):
+def test_the_picture_does_not_depend_on_earlier_drawings(logger, tmp_path):
     history = TermHistory(logger, TERMS)
     log(history, 0)
     pictures = []

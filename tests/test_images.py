@@ -1,4 +1,4 @@
-"""Files that are not whole, values that are nearly whole, and files that are hidden."""
+"""Incomplete files, values that are almost integers, and hidden files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_tolerance_for_the_converter_and_the_evaluation(tmp_path, dtype):
 
 
 def test_voxels_of_a_scaled_file_and_its_place(tmp_path):
-    """Floating-point voxels come from nibabel, where they lie from SimpleITK."""
+    """nibabel reads floating-point voxels, SimpleITK their position."""
     affine = np.diag([2, 3, 4, 1.0])
     affine[:3, 3] = 5, 6, 7
     image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), affine)
@@ -88,14 +88,14 @@ def test_voxels_of_a_scaled_file_and_its_place(tmp_path):
     ],
     ids=["NaN", "infinity", "complex", "colours", "four axes"],
 )
-def test_what_is_no_label_map_is_named(tmp_path, voxels, message):
+def test_a_file_that_is_no_label_map_is_named(tmp_path, voxels, message):
     path = tmp_path / "a.nii.gz"
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
     with pytest.raises(ValueError, match=f"{path} is not a label map.*{message}"):
         read_label_map(path)
 
 
-def test_hidden_files_and_folders_are_not_seen(tmp_path):
+def test_hidden_files_and_folders_are_ignored(tmp_path):
     for name in ("b/x.png", "a.png", "._a.png", ".c/x.png", "b/._x.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

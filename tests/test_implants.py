@@ -1,4 +1,4 @@
-"""The data set of implanted lesions: patients parted, the same again from the same seed, and what is refused."""
+"""The data set of implanted lesions: separate patients, reproducible from the seed, and its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def masks(tmp_path):
     return folder
 
 
-def test_patients_are_parted():
+def test_patients_are_separated():
     names = [f"p{i}" for i in range(27)]
     parts = part_patients(names, 1)
     assert sorted(parts.train + parts.val + parts.test) == sorted(names)
@@ -51,7 +51,7 @@ def test_a_data_set(masks, tmp_path):
     rows = read_cases(folder)
     parts = {part: {r["patient"] for r in rows if r["part"] == part} for part in ("train", "val", "test")}
     assert [len(parts[part]) for part in parts] == [3, 1, 2]
-    assert len(set.union(*parts.values())) == 6  # nobody is on two sides
+    assert len(set.union(*parts.values())) == 6  # no patient is on both sides
     assert [r["case"][-2:] for r in rows if r["part"] == "test"] == ["_1", "_1", "_2"]
     (fold,) = json.loads((folder / "splits_final.json").read_text())
     for part, cases in fold.items():
@@ -74,7 +74,7 @@ def test_a_data_set(masks, tmp_path):
         assert int(row["implanted"]) <= int(row["lesions_of_patient"]) <= int(row["implanted"]) + 1
         assert (folder / "distractors" / f"{row['case']}.nii.gz").is_file()
 
-    # Other numbers of cases and processes: what both have is the same.
+    # With other numbers of cases and processes, the common cases are the same.
     again = implant_lesions(masks, tmp_path / "again", training=3, testing=1, seed=5, spacing_mm=4, processes=1)
     same = {r["case"] for r in rows} & {r["case"] for r in read_cases(again)}
     assert len(same) == 4
@@ -97,7 +97,7 @@ def test_the_command(masks, tmp_path, capsys):
     assert "-np must be at least 1. Got: 0" in capsys.readouterr().err
 
 
-def test_all_that_is_wrong_is_said_and_nothing_written(masks, tmp_path, capsys):
+def test_all_problems_are_reported_and_nothing_is_written(masks, tmp_path, capsys):
     raw = tmp_path / "raw"
     raw.mkdir()
     empty = sitk.Image([5, 5, 5], sitk.sitkUInt8)

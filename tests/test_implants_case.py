@@ -1,4 +1,4 @@
-"""One implanted case: lesions kept by the warp, contrasts given back, distractors bright and not labelled."""
+"""One implanted case: lesions survive the warp, contrasts are restored, distractors are bright and not labelled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_empty_deformation_keeps_every_lesion(template, monkeypatch):
         brain = warp(template, mask, 1, np.random.default_rng(seed))
         assert brain.flipped == flipped
         assert brain.lesions_of_patient == count(values) == count(brain.ids > 0) and brain.restored == 0
-        # The same place of space, or its mirror image.
+        # The same position, or its mirror image.
         back = sitk.GetImageFromArray((brain.ids > 0).astype(np.uint8))
         back.CopyInformation(brain.geometry)
         there = sitk.GetArrayFromImage(sitk.Resample(back, mask, sitk.Transform(), sitk.sitkNearestNeighbor))
@@ -95,7 +95,7 @@ def test_a_case(case):
     assert 0.1 < image[tissue].std() / np.median(image[tissue]) < 0.2  # real: 0.15 and 0.17
 
 
-def test_contrasts_are_given_back(case):
+def test_contrasts_are_restored(case):
     image, label, _ = arrays(case)
     table = measure_contrast(image, label)
     medians = [np.median(table.contrast[np.digitize(table.voxels, (10, 50)) == i]) for i in range(3)]

@@ -1,4 +1,4 @@
-"""The contrast of lesions: measured by hand, and the constants those of the real FLAIR images."""
+"""The contrast of lesions: by hand, and constants that are those of the real FLAIR images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MS = SHARED_DATA / "ms-lesions"
 
 
 def test_a_contrast_by_hand():
-    # Tissue: planes of 90 and 110 by turns, mean 100 about a lesion of two voxels, standard deviation 10.
+    # Tissue: alternating planes of 90 and 110 around a lesion of two voxels, mean 100, standard deviation 10.
     image = np.full((12, 12, 12), 90.0)
     image[1::2] = 110
     mask = np.zeros(image.shape, np.uint8)
@@ -27,10 +27,10 @@ def test_a_contrast_by_hand():
     image[5:7, 6, 6] = 130
     table = measure_contrast(image, mask)
     assert table.voxels.tolist() == [2] and table.contrast[0] == pytest.approx(3, abs=0.01)
-    # CSF and what is outside the brain are no surroundings, and no tissue.
+    # CSF and voxels outside the brain are neither surroundings nor tissue.
     image[:, :, 9:10], image[:, :, 10:] = 20, 0
     assert measure_contrast(image, mask).contrast[0] == pytest.approx(3, abs=0.01)
-    # Nor are other lesions, however bright.
+    # Nor are other lesions, however bright they are.
     mask[5:7, 6, 3], image[5:7, 6, 3] = 1, 1000
     assert measure_contrast(image, mask).contrast.max() > 50
     assert measure_contrast(image, mask).contrast.min() == pytest.approx(3, abs=0.01)
@@ -40,7 +40,7 @@ def test_contrast_without_lesion_tissue_or_brain():
     image, mask = np.ones((9, 9, 9)), np.zeros((9, 9, 9), np.uint8)
     image[0] = 2
     assert measure_contrast(image, mask).voxels.size == measure_contrast(image, mask).contrast.size == 0
-    mask[1:] = 1  # the one shell is 0 to 1 voxels off
+    mask[1:] = 1  # the only shell is 0 to 1 voxels away
     assert np.isnan(measure_contrast(image, mask).contrast).all()
     with pytest.raises(ValueError, match="the image holds no brain"):
         measure_contrast(image, np.ones_like(mask))

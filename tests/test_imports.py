@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PACKAGE = ROOT / "nnunet_ici"
 
-# A part may import from those behind it in its row, and from itself.
+# A part may import from itself and from the parts in its row.
 ALLOWED = {
     "cli": {"command"},
     "doctor": {"environment", "_autoregister", "command", "trainers", "instances"},

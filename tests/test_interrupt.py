@@ -180,7 +180,7 @@ def test_report(root):
 
 
 def test_explain(root):
-    """It says nothing before its end, so the images are large: it is at work for much longer than two seconds."""
+    """It prints nothing before its end, so the images are large: it runs for much longer than two seconds."""
     label = np.zeros((128, 192, 192), np.uint8)
     label[::6, ::6, ::6] = 1
     for name in ("gt", "A"):

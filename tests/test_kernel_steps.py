@@ -14,7 +14,7 @@ from tests.schedules import launch
 from tests.test_races import first_voxels, random_image
 
 pytestmark = [
-    pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here"),
+    pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="kernels run on the GPU, not in the interpreter"),
 ]
 
@@ -57,7 +57,7 @@ def trace(monkeypatch):
 
 
 def recorded(lanes, values):
-    """Memory after a run of one lane after the other, and its operations."""
+    """Memory after running one lane after the other, and the operations."""
     operations = []
 
     def watched(lane):

@@ -1,4 +1,4 @@
-"""Which path finds the instances: the self-check, and every way in which plain torch takes over."""
+"""What finds the instances: the self-check, and every way in which plain torch takes over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nnunet_ici.trainers import mixin
 from tests.conftest import ROOT
 from tests.training_step import weights_after_a_step
 
-pytestmark = pytest.mark.skipif(not kernels.HAS_TRITON, reason="there is no Triton here")
+pytestmark = pytest.mark.skipif(not kernels.HAS_TRITON, reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -33,7 +33,7 @@ def _nothing_is_remembered(monkeypatch, tmp_path):
 
 @pytest.fixture
 def small_check(monkeypatch):
-    """One small case of the self-check: the interpreter takes its time."""
+    """One small case of the self-check, because the interpreter is slow."""
     from nnunet_ici.instances import self_check
 
     monkeypatch.setattr(self_check, "CASES", ((2, torch.float32, None),))
@@ -42,7 +42,7 @@ def small_check(monkeypatch):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Tensors pass for such on CUDA: the kernels run in the interpreter."""
+    """Tensors pass for CUDA tensors; the kernels run in the interpreter."""
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
 
 
@@ -70,7 +70,7 @@ def test_a_check_is_remembered_for_the_same_versions(small_check, monkeypatch):
     assert "self-check" in kernel_status(DEVICE).reason
 
 
-def test_without_a_folder_for_the_cache_it_runs_all_the_same(small_check, monkeypatch, tmp_path):
+def test_it_runs_without_a_folder_for_the_cache(small_check, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert kernel_status(DEVICE).runs
@@ -184,7 +184,7 @@ def test_a_kernel_that_raises_later(fail, small_check, expected, cuda):
     assert len(told) == 1 and not kernel_status("cpu").runs
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        assert weights_after_a_step() == expected  # told once
+        assert weights_after_a_step() == expected  # reported once
 
 
 def sums_and_gradient(found):
@@ -250,7 +250,7 @@ def test_on_fails_instead(small_check, cuda, monkeypatch):
     assert kernel_status("cpu").runs
 
 
-def test_a_choice_that_there_is_not(monkeypatch):
+def test_an_unknown_choice(monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "yes")
     with pytest.raises(ValueError, match=r"NNUNET_ICI_KERNELS must be auto, on or off\. Got: 'yes'"):
         kernel_status(DEVICE)

@@ -1,4 +1,4 @@
-"""The losses that count every lesion once: by hand, their settings, and the metric they are made of."""
+"""The losses that count every lesion once: by hand, their settings, and the metric they are based on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPOUNDS = pytest.mark.parametrize(("make", "term"), [(LesionWiseLoss, lesionwi
 
 
 def scene():
-    """Two lesions of 4 and 1 voxels, of which the large one is found, and one false component of 2 voxels, p = 0.75."""
+    """A found lesion of 4 voxels, a missed one of 1 voxel, and a false component of 2 voxels, p = 0.75."""
     target, prob = torch.zeros(1, 1, 12, 12, dtype=torch.bool), torch.zeros(1, 1, 12, 12, dtype=torch.float64)
     target[0, 0, 1:3, 1:3] = target[0, 0, 6, 6] = True
     prob[0, 0, 1:3, 1:3], prob[0, 0, 9, 9:11] = 1, 0.75
@@ -56,7 +56,7 @@ def test_on_binary_predictions_it_is_the_lesion_wise_dice_of_the_evaluation(axes
         shape = rng.integers(1, 24 if axes == 2 else 12, size=axes)
         label, prediction = (rng.random(shape) < rng.choice([0, 0.02, 0.1, 0.4]) for _ in range(2))
         if not label.any() and not prediction.any():
-            continue  # nothing to count: the metric is 1, and the loss has nothing to teach
+            continue  # nothing to count: the metric is 1, and the loss is 0
         given = tensors(prediction[None, None].astype(np.float64), label[None, None])
         expected = lesion_wise_dice(label, prediction, exclude_other_instances=exclude)
         # Without eps: with it a missed lesion of one voxel has a Dice of 1e-5.
@@ -85,7 +85,7 @@ def test_another_inner_loss_is_that_of_lesions_and_false_instances(axes, inner, 
         prob, target = prob[:, :1], target[:, :1]
         images = next(reference.images_of_classes(prob, target, mask, 0.4))
         labels, false = sum(len(i.labels) for i in images), len(reference.false_means(images))
-        # The losses of the two terms, of which that of the predictions is taken where they are false.
+        # The losses of both terms; that of the predicted instances only where they are false.
         total = labels * rivals.instance_loss(prob, target, mask, 0.4, inner)
         for image in images:
             for q in image.preds:
@@ -142,7 +142,7 @@ def test_deep_supervision(make, term, rng):
 
 
 @pytest.mark.parametrize("loss", [lesionwise_loss, pq_loss])
-def test_the_false_weight_turns_the_balance(loss):
+def test_the_false_weight_shifts_the_balance(loss):
     prob, target = scene()
     pulls = []
     for weight in (1.0, 0.25):

@@ -63,10 +63,10 @@ def test_volume_difference_of_two_voxels(label, prediction, expected):
 
 
 def test_the_prediction_is_not_subtracted_from_itself():
-    """As the container of the ATLAS challenge does for a single image: 0, whatever the label."""
+    """The ATLAS challenge's container does so for a single image, and returns 0 for every label."""
     label, prediction = np.array([[1, 1, 1]], np.uint8), np.array([[1, 0, 0]], np.uint8)
     assert volume_difference(label, prediction) == 2
-    assert volume_difference(prediction, label) == 2  # nor does uint8 run below 0
+    assert volume_difference(prediction, label) == 2  # nor does uint8 wrap around below 0
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_average_precision_is_that_of_scikit_learn(rng):
     [
         ([1, 1, 1, 1], [1, 1, 1, 0], 3 / 4),
         ([1, 1, 0, 0], [1, 0, 0, 0], 1 / 2),  # an IoU of 0.5 is a match
-        ([1, 1, 1, 0], [1, 0, 0, 0], 0),  # one of 1 / 3 is none
+        ([1, 1, 1, 0], [1, 0, 0, 0], 0),  # an IoU of 1 / 3 is not
         ([1, 1, 0, 1], [1, 1, 0, 0], 1 / (1 + 1 / 2)),
         ([1, 1, 0, 0], [1, 1, 0, 1], 1 / (1 + 1 / 2)),
         ([0, 0, 0, 0], [0, 0, 0, 0], 1),  # by convention

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not MASKS, reason="../shared/data/ms-lesions is 
 
 
 def cropped(mask, margin=4):
-    """The mask's bounding box and a margin: what lies farther away changes nothing."""
+    """The mask's bounding box and a margin; voxels farther away change nothing."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     return np.pad(mask[box], margin)
 

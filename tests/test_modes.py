@@ -78,7 +78,7 @@ def make_trainer(nnunet, monkeypatch):
         loaded = json.loads((folder / f"{plans}.json").read_text())
         if plans != "nnUNetPlans_cascade":
             loaded = shrink(loaded, configuration, patch, [4, 8, 16], batch)
-            loaded["configurations"][configuration]["patch_size"] = list(patch)  # also beyond the images
+            loaded["configurations"][configuration]["patch_size"] = list(patch)  # may be larger than the images
         dataset_json = json.loads((folder / "dataset.json").read_text()) | dataset
         return cls(loaded | {"continue_training": False}, configuration, fold, dataset_json, torch.device("cpu"))
 

@@ -20,7 +20,7 @@ from tests.tune_command import DECLARED, gather, make, postprocess, read, tune, 
 
 
 @pytest.mark.parametrize("kind", ["lesion", "labels", "regions"])
-def test_tune_finds_what_plain_loops_find(tmp_path, kind):
+def test_tune_equals_plain_loops(tmp_path, kind):
     make(tmp_path, kind)
     report = tune(tmp_path)
     scheme = {"labels": LABELS, "regions": REGIONS, "lesion": LabelScheme({"lesion": (1,)})}[kind]
@@ -130,7 +130,7 @@ def test_geometry_and_copies(tmp_path, capsys):
     make(tmp_path, "lesion")
     tune(tmp_path)
     (tmp_path / "fold_0" / "plans.json").write_text("{}")
-    (tmp_path / "out").mkdir()  # empty: may be there
+    (tmp_path / "out").mkdir()  # an empty folder may exist
     postprocess(tmp_path)
     assert "3 cases, 3 of them from probabilities: " in capsys.readouterr().out
     names = ["case0.nii.gz", "case2.nii.gz", "case4.nii.gz", "dataset.json", "plans.json", "postprocessing.json"]

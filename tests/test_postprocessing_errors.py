@@ -1,4 +1,4 @@
-"""``nnunet_ici tune`` and ``postprocess`` on input that is not usable."""
+"""``nnunet_ici tune`` and ``postprocess`` on unusable input."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_bad_folders_of_postprocess(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_left_where_files_are_bad(tmp_path, capsys):
+def test_bad_files_leave_no_output(tmp_path, capsys):
     make(tmp_path, "lesion")
     tune(tmp_path)
     path = tmp_path / "fold_0" / "case2.npz"

@@ -1,4 +1,4 @@
-"""nnU-Net's probabilities: channels of labels and of regions, and files that are not what they should be."""
+"""nnU-Net's probabilities: channels of labels and of regions, and faulty files."""
 
 from __future__ import annotations
 

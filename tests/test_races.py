@@ -2,7 +2,7 @@
 
     python -m tests.test_races 10000
 
-runs as many schedules of each; the tests run a few hundred, and check that broken algorithms are found out.
+runs that many schedules of each; the tests run a few hundred, and check that broken algorithms are detected.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ CHECKS = {"union-find": union_find_fails, "hash table of pairs": pairs_fail, "su
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_no_schedule_gives_another_result(name):
+def test_every_schedule_gives_the_same_result(name):
     assert [seed for seed in range(FAST) if CHECKS[name](seed)] == []
 
 
@@ -125,7 +125,7 @@ def find_one_step(node):
         ("sums", "atomic_add", add_in_three_steps),
     ],
 )
-def test_broken_algorithms_are_found_out(name, step, broken, monkeypatch):
+def test_broken_algorithms_are_detected(name, step, broken, monkeypatch):
     monkeypatch.setattr(kernel_steps, step, broken)
     assert any(CHECKS[name](seed) for seed in range(FAST))
 

@@ -17,7 +17,7 @@ from tests.test_docs import blocks
 
 pytestmark = pytest.mark.slow
 
-# What stands in for the demo: smaller and shorter, with the same names.
+# Replaces the demo: smaller and shorter, with the same names.
 DEMO = """
 nnunet_ici synth-atlas demo/atlas -n 10 --test 2 --seed 0 --spacing 6
 nnunet_ici convert-atlas demo/atlas -d 100

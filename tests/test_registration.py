@@ -1,4 +1,4 @@
-"""What a user gets after pip install and nothing else: nnU-Net finds the trainers, and nobody pays for it."""
+"""After pip install alone, nnU-Net finds the trainers, and other programs start as fast as before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_UP = (ROOT / "nnunet_ici" / "startup" / "nnunet_ici_autoregister.pth").rea
 
 
 def python(code: str, **environment: str) -> str:
-    """What a fresh interpreter prints, with these variables and no others of ours."""
+    """What a fresh interpreter prints, with these variables and none of our own."""
     ours = ("nnUNet_extTrainer", "NNUNET_ICI_NO_AUTOREGISTER")
     clean = {key: value for key, value in os.environ.items() if key not in ours}
     result = subprocess.run(
@@ -78,7 +78,7 @@ def test_starting_up_takes_under_a_millisecond():
 def test_it_never_raises(monkeypatch):
     monkeypatch.setattr("nnunet_ici._autoregister.os", None)
     register()
-    # The package gone, the start-up line left behind.
+    # The package is gone, but the start-up line is still there.
     result = subprocess.run([sys.executable, "-S", "-I", "-c", START_UP], capture_output=True, text=True, cwd="/")
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -109,7 +109,7 @@ def test_inner_losses_equal_the_loops(inner, axes, rng):
 
 
 @in_2d_and_3d
-def test_cc_dice_ce_equals_the_loops_on_regions_that_are_voronois(axes, rng):
+def test_cc_dice_ce_equals_the_loops_on_voronoi_regions(axes, rng):
     for _ in range(8):
         shape = (2, 2, *rng.integers(1, 8 if axes == 2 else 5, size=axes))
         prob, target = rng.random(shape), rng.random(shape) < rng.choice([0, 0.1, 0.3])
@@ -145,7 +145,7 @@ def test_the_weight_of_catmils_tversky_loss_rises(rng):
 
 
 @pytest.mark.parametrize("name", COMPOUNDS)
-def test_a_nan_among_the_logits_is_a_nan_loss(name):
+def test_a_nan_logit_makes_the_loss_nan(name):
     logits, target = torch.randn(2, 2, 9, 8), torch.zeros(2, 1, 9, 8, dtype=torch.int16)
     target[..., 2:4, 2:4] = 1
     logits[0, 1, 7, 7] = float("nan")
@@ -188,7 +188,7 @@ def test_a_missed_and_a_false_lesion_each_get_a_gradient_of_the_right_sign():
 
 
 @pytest.mark.parametrize("name", COMPOUNDS)
-def test_a_label_free_image_is_no_trouble(name):
+def test_an_image_without_lesions(name):
     loss = COMPOUNDS[name](global_loss)
     logits = torch.randn(2, 2, 9, 8, requires_grad=True)
     value = loss(logits, torch.zeros(2, 1, 9, 8, dtype=torch.int16))
@@ -198,7 +198,7 @@ def test_a_label_free_image_is_no_trouble(name):
 
 @pytest.mark.parametrize("name", COMPOUNDS)
 def test_regions_are_softmaxes_over_two_classes_each(name, rng):
-    """One region and its sigmoid give what labels and a softmax do; ignored voxels count nowhere."""
+    """One region with a sigmoid equals labels with a softmax; ignored voxels count nowhere."""
     z = torch.from_numpy(rng.standard_normal((2, 1, 9, 11)))
     y = torch.from_numpy(rng.random((2, 1, 9, 11)) < 0.2)
     ignored = torch.from_numpy(rng.random((2, 1, 9, 11)) < 0.2)

@@ -64,7 +64,7 @@ def at_sites(*sizes, per_subject=1):
 
 
 def check_folds(folds, data):
-    """What all five-fold splits promise."""
+    """What all five-fold splits guarantee."""
     cases = sorted(session.case for session in data)
     assert len(folds) == 5 and sorted(case for fold in folds for case in fold["val"]) == cases
     for fold in folds:
@@ -115,7 +115,7 @@ def test_a_subject_at_two_sites():
 
 
 def volumes_of(data, seed=0):
-    """Log-normal, as lesions are; in mm3."""
+    """Log-normal volumes in mm3, as lesions have."""
     return list(np.random.default_rng(seed).lognormal(8, 2, len(data)))
 
 
@@ -165,7 +165,7 @@ def test_too_few_subjects():
 
 
 @pytest.mark.parametrize("kind", SPLITS)
-def test_the_order_of_the_sessions_decides_nothing_and_the_seed_something(kind):
+def test_the_seed_changes_the_split_and_the_order_of_sessions_does_not(kind):
     data = at_sites(*[3] * 12)
     volumes = volumes_of(data)
     split = make_split(kind, data, volumes, 1)

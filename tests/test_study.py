@@ -1,4 +1,4 @@
-"""The study: what it measures, what it keeps of a run, and what it compares."""
+"""The study: its measures, the results that it keeps of a run, and its comparisons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue of the study: its file, what is run and in which order, and what stopping leaves."""
+"""The queue of the study: its file, the order of the runs, and what is left when it is stopped."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_run_has_results_of_its_own_and_every_data_set_plans(tmp_path):
 
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
-    """A queue of four runs, of which one is done, one fails, and the last is added while the queue is worked off."""
+    """A queue of four runs, of which one is done, one fails, and the last is added while the queue is processed."""
     jobs = [("nuclei", f"nnUNetTrainer{name}", 0) for name in ("", "A", "B")]
     add_to_queue(tmp_path / "work", jobs, first=False)
     queue = Queue(tmp_path / "work", "abc", tmp_path / "results")
@@ -82,7 +82,7 @@ def queue(tmp_path, monkeypatch):
     return queue, seen
 
 
-def test_it_is_worked_off(queue, capsys):
+def test_it_is_processed(queue, capsys):
     queue, seen = queue
     assert not queue.work_off(jobs=1)
     assert seen == [("nnUNetTrainer", "0"), ("nnUNetTrainerB", "0"), ("nnUNetTrainerC", "3")]
@@ -106,14 +106,14 @@ def test_the_background(tmp_path, monkeypatch):
         start(tmp_path, [])
     assert stop(tmp_path) == pid and running(tmp_path) is None
     log = (tmp_path / "queue.log").read_text()
-    assert log in ("", f"-m scripts.study work {tmp_path} --jobs 2\n")  # empty if it was stopped before it spoke
+    assert log in ("", f"-m scripts.study work {tmp_path} --jobs 2\n")  # empty if it was stopped before its first line
 
 
-def test_the_machine_has_a_name_that_stays():
+def test_the_name_of_the_machine_is_stable():
     cpu = torch.device("cpu")
     first, other = describe_machine(cpu, 1), describe_machine(cpu, 2)
     assert describe_machine(cpu, 1) == first and len(first["id"]) == 12
     assert other["id"] != first["id"] and {**other, "id": 0, "threads": 0} == {**first, "id": 0, "threads": 0}
     state = torch.get_rng_state()
     describe_machine(cpu, 1)
-    assert torch.equal(state, torch.get_rng_state())  # its network takes no draws from the run
+    assert torch.equal(state, torch.get_rng_state())  # its network does not draw from the run's generators

@@ -21,7 +21,7 @@ MACHINE = {"id": "abc", "processor": "an abacus", "threads": 1, "torch": "2"}
 
 
 def run(trainer, seed, shift, rng):
-    """A run on four cases whose probabilities lie around the labels, the less the larger the shift."""
+    """A run on four cases. Its probabilities fit the labels less, the larger the shift is."""
     cases = []
     for number in range(4):
         label = np.zeros((20, 20), bool)
@@ -42,7 +42,7 @@ def results(tmp_path, rng):
         for seed in (0, 1):
             for machine in ("abc", "earlier"):
                 kept = run(trainer, seed, shift, rng)
-                if machine == "earlier":  # as the first runs were kept
+                if machine == "earlier":  # as the first runs were stored
                     kept |= {"machine": "an older one", "device": "CPU"}
                     del kept["resumed_after_epochs"], kept["test_cases"]["found"], kept["test_cases"]["false"]
                     for at in (AT_HALF, AT_BEST):
@@ -153,11 +153,11 @@ def test_an_interval_over_cases_is_that_of_scipy(rng):
 
 
 def test_an_interval_over_seeds_and_cases(rng):
-    ours = np.full((3, 5), 0.6) + np.array([[0.3], [0.0], [-0.3]])  # all of the spread lies between the seeds
+    ours = np.full((3, 5), 0.6) + np.array([[0.3], [0.0], [-0.3]])  # only the seeds differ
     result = difference(statistics(ours, np.full((3, 5), 0.5)), 5)
     assert result.mean == pytest.approx(0.1) and (result.up, result.down) == (2, 1) and not result.clear
     assert result.low == pytest.approx(-0.2) and result.high == pytest.approx(0.4)
-    both = ours + rng.normal(0, 0.5, 5)  # and the cases add theirs
+    both = ours + rng.normal(0, 0.5, 5)  # the cases differ too
     wider = difference(statistics(both, np.full((3, 5), 0.5)), 5)
     assert wider.high - wider.low > result.high - result.low
     again = difference(statistics(both, np.full((3, 5), 0.5)), 5)

@@ -1,4 +1,4 @@
-"""A run of the study that is killed goes on from its last checkpoint, and ends as one that was not."""
+"""A killed run of the study continues from its last checkpoint and ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLANS = "nnUNetTrainerICI__nnUNetPlans_small__2d"
 
 
 class Trainer(SimpleNamespace):
-    """What the checkpoints need of nnU-Net's trainer; an epoch is a draw from each generator."""
+    """The parts of nnU-Net's trainer that checkpoints need; an epoch is a draw from each generator."""
 
     def __init__(self, folder):
         super().__init__(output_folder=str(folder), save_every=50, current_epoch=0, draws=[])
@@ -53,7 +53,7 @@ class Trainer(SimpleNamespace):
         return self
 
 
-def test_the_generators_go_on_where_they_were(tmp_path):
+def test_the_generators_continue(tmp_path):
     whole = Trainer(tmp_path)
     assert make_resumable(whole, save_every=2) == [] and whole.save_every == 2
     whole.run_training(1)

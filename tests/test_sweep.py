@@ -141,7 +141,7 @@ def test_bad_values_in_one_message(tmp_path):
 
 @pytest.mark.parametrize("ignoring", [False, True])
 @pytest.mark.parametrize(("shape", "voxel_mm3"), [((24, 30), 1.0), ((24, 30), 0.7), ((10, 12, 14), 2.4)])
-def test_the_sweep_is_what_plain_loops_find(rng, shape, voxel_mm3, ignoring):
+def test_the_sweep_equals_plain_loops(rng, shape, voxel_mm3, ignoring):
     prob = smooth(rng, shape)
     label = smooth(rng, shape) > 0.8
     counts = rng.random(shape) > 0.2 if ignoring else None

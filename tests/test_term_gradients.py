@@ -1,4 +1,4 @@
-"""The gradients of the three terms: gradcheck, and that every term teaches."""
+"""The gradients of the terms: gradcheck, and a non-zero gradient for every lesion."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_every_false_component_is_pushed_down(name, labelled, rng):
 
 
 @pytest.mark.parametrize("name", ["instance", "lesionwise", "pq"])
-def test_every_hesitant_voxel_of_a_lesion_is_pulled_up(name, rng):
+def test_every_uncertain_voxel_of_a_lesion_is_pulled_up(name, rng):
     for _ in range(20):
         target = torch.from_numpy(ndimage.gaussian_filter(rng.standard_normal((2, 1, 24, 24)), (0, 0, 2, 2)) > 0.1)
         prob = torch.rand(target.shape, dtype=torch.float64).requires_grad_()

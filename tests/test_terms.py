@@ -1,4 +1,4 @@
-"""The values of the three terms: against the naive loops, by hand, and what bad input gets."""
+"""The values of the terms: against the naive loops, by hand, and errors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_instance_term_by_hand():
     first = 1 - 2 * 1.0 / (1.0 + 0.6 + 2)
     second = 1 - 2 * 0.9 / (0.9 + 0.6 + 1)
     assert instance_loss(prob, target, smooth=0).item() == pytest.approx((first + second) / 2)
-    first = 1 - 2 * 1.0 / (1.0 + (0.6 + 0.9) + 2)  # Eq. 3: what P_1 covers of the other is wrong
+    first = 1 - 2 * 1.0 / (1.0 + (0.6 + 0.9) + 2)  # Eq. 3: the part of P_1 on the other instance is wrong
     second = 1 - 2 * 0.9 / (0.9 + (0.6 + 0.8) + 1)
     loss = instance_loss(prob, target, smooth=0, exclude_other_instances=False)
     assert loss.item() == pytest.approx((first + second) / 2)

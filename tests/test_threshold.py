@@ -29,7 +29,7 @@ def test_validation_is_fixed_and_does_not_move_the_stream():
     assert threshold(True) == other(True)
 
 
-def test_the_stream_goes_on_from_a_state_and_differs_by_seed():
+def test_the_stream_continues_from_a_state_and_differs_by_seed():
     threshold = Threshold((0.1, 0.9), seed=5)
     for _ in range(7):
         threshold(True)

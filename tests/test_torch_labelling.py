@@ -1,4 +1,4 @@
-"""The labelling in plain torch: raster order of its ids, its memory, and no dependence on the shape of a component."""
+"""The labelling in plain torch: raster order of its ids, components of any shape, and its memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of all storages that operations return, at the moment when they are most."""
+    """The peak of the bytes in all storages that operations return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def assert_raster_ids(mask: np.ndarray, faces: bool = False) -> None:
 
 
 def random_mask(rng: np.random.Generator, axes: int) -> np.ndarray:
-    """Noise, smoothed or not, of every density, with axes of length 1 among the others."""
+    """Noise, smoothed or not, of every density, also with axes of length 1."""
     shape = (int(rng.integers(1, 4)), *rng.integers(1, 40 if axes == 2 else 16, size=axes))
     noise = rng.random(shape)
     if rng.random() < 0.5:

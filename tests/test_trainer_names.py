@@ -104,7 +104,7 @@ def test_names_of_others_get_no_hint(capsys):
 
 
 def test_no_two_names_for_one_setting():
-    """Of all orders of three options one is taken."""
+    """Of all orders of three options, exactly one is accepted."""
     words = ("g0p5", "size5", "5epochs")
     taken = []
     for order in itertools.permutations(words):

@@ -1,4 +1,4 @@
-"""The trainers in nnU-Net: what they make of its loss, and real trainings on a tiny data set."""
+"""The trainers in nnU-Net: how they wrap its loss, and real trainings on a tiny data set."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_trainer(nnunet, monkeypatch):
 
 
 def quick(base, **attributes):
-    """A trainer of three epochs of four iterations that saves each."""
+    """A trainer of three epochs of four iterations that saves every epoch."""
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008, N807
         base.__init__(self, plans, configuration, fold, dataset_json, device)
@@ -146,8 +146,8 @@ class PowerCutError(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not kernels.HAS_TRITON, reason="there is no Triton here")
-def test_a_training_goes_on_where_the_kernels_fail(make_trainer, monkeypatch, tmp_path):
+@pytest.mark.skipif(not kernels.HAS_TRITON, reason="Triton is not installed")
+def test_a_training_continues_if_the_kernels_fail(make_trainer, monkeypatch, tmp_path):
     from triton.runtime.errors import OutOfResources
 
     from nnunet_ici.instances import _triton_sums
@@ -169,7 +169,7 @@ def test_a_training_goes_on_where_the_kernels_fail(make_trainer, monkeypatch, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", [nnUNetTrainerICI, nnUNetTrainerLesionWise, nnUNetTrainerPQ, nnUNetTrainerCATMIL])
-def test_resume_goes_on_where_the_checkpoint_was(make_trainer, base):
+def test_resume_continues_from_the_checkpoint(make_trainer, base):
     cls = quick(base)
     whole = make_trainer(cls)
     whole.run_training()
@@ -204,7 +204,7 @@ def test_resume_goes_on_where_the_checkpoint_was(make_trainer, base):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_nnunets_own_trainer_goes_on(make_trainer):
+def test_a_checkpoint_of_nnunets_own_trainer_continues(make_trainer):
     host = make_trainer(quick(nnUNetTrainer))
     host.num_epochs = 2
     host.run_training()
@@ -255,7 +255,7 @@ def test_the_commands_as_a_user_types_them(nnunet):
 
 
 def _move_to_another_machine(nnunet, raw, predicted):
-    """Export, import elsewhere, predict the same; and what a user without the plugin is told."""
+    """Export, import elsewhere, predict the same; and the message to a user without the plugin."""
     model = ("-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", "nnUNetTrainerICI_1epoch", "-p", "nnUNetPlans_small")
     zipped = nnunet / "model.zip"
     tiny_nnunet.run(nnunet, "nnUNetv2_export_model_to_zip", *model, "-o", zipped, "--not_strict")
@@ -273,7 +273,7 @@ def _move_to_another_machine(nnunet, raw, predicted):
     with pytest.raises(AssertionError, match=r"Could not find requested nnunet trainer nnUNetTrainerICI_1epoch"):
         tiny_nnunet.run(elsewhere, "nnUNetv2_predict", *predict, "-o", elsewhere / "no", **without)
 
-    # What the README says to do about it.
+    # The remedy in docs/trainers.md.
     (checkpoint,) = (elsewhere / "nnUNet_results").rglob("checkpoint_final.pth")
     loaded = torch.load(checkpoint, map_location="cpu", weights_only=False)
     loaded["trainer_name"] = "nnUNetTrainer"

@@ -1,4 +1,4 @@
-"""The kernels compile to machine code for GPUs from Turing to Hopper, which the interpreter cannot tell."""
+"""The kernels compile to machine code for GPUs from Turing to Hopper, which the interpreter cannot show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nnunet_ici.instances import components
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
+pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed")
 
 
 @pytest.mark.parametrize("arch", [75, 90])

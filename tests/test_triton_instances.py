@@ -16,7 +16,7 @@ from nnunet_ici.settings import TermSettings
 from tests.launches import Launches
 from tests.terms import TERMS, random_case, tensors
 
-pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
+pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = tuple(TERMS)
 TERMS_OF_DICI = ("instance", "predicted", "center")
@@ -85,7 +85,7 @@ def test_everything_the_table_has(axes, rng):
         given = tensors(prob.astype(np.float32), target, mask)
         table = TableInstances(Source.of_prob(*given), 0.5)
         kernels = by_kernels(Source.of_prob(*on_device(*given)), 0.5)
-        # Ids differ: those of the kernels follow tiles. Instances are matched by what is theirs alone.
+        # Ids differ, because those of the kernels follow tiles. Instances are matched by their own values.
         order = []
         for instances in (table, kernels):
             image, size = instances.label_image[:, None], instances.voxels.label[:, None]
@@ -288,7 +288,7 @@ def test_where_they_are_used(monkeypatch):
 
 @pytest.mark.parametrize("scale", [0, 1e-30, 1, 1e6])
 def test_sums_on_cuda_are_of_integers(scale, rng, monkeypatch):
-    """The branch of segment_sum for CUDA: as exact as float64 needs, whatever the size of the values."""
+    """The branch of segment_sum for CUDA: as exact as float64, for values of any size."""
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
     values = torch.from_numpy(scale * rng.standard_normal((100_000, 2))).requires_grad_()
     at = torch.from_numpy(rng.integers(0, 7, 100_000))

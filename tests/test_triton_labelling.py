@@ -10,14 +10,14 @@ from scipy import ndimage
 from nnunet_ici.instances import components
 from tests.conftest import comb, snake, spiral
 
-pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="there is no Triton here")
+pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def labelled(mask: np.ndarray, block: int) -> tuple[np.ndarray, list[int]]:
     from nnunet_ici.instances._triton_label import label_triton
 
-    # A tile holds a voxel for each thread at least; the interpreter has none.
+    # A tile holds at least one voxel per thread; the interpreter has no threads.
     ids, counts = label_triton(torch.from_numpy(mask).to(DEVICE), block=block if DEVICE == "cpu" else max(block, 128))
     return ids.cpu().numpy(), counts.tolist()
 
@@ -53,8 +53,8 @@ def test_runs_longer_than_a_tile_are_one_component():
     assert labelled(mask, 64)[1] == [1, 2]
 
 
-def test_every_order_of_rows_before_is_seen():
-    """Each of the 13 neighbours before a voxel joins it, alone, wherever the tiles part them."""
+def test_every_earlier_neighbour_is_seen():
+    """Each of the 13 earlier neighbours of a voxel joins it on its own, also across tiles."""
     for offset in np.ndindex(3, 3, 3):
         if offset < (1, 1, 1):
             mask = np.zeros((1, 3, 3, 3), bool)

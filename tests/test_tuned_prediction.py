@@ -33,7 +33,7 @@ def nnunet(tmp_path_factory):
 
 @pytest.fixture
 def train(nnunet, monkeypatch):
-    """Trains two folds a little, with nnU-Net's own trainer, and writes the probabilities of their validation."""
+    """Trains two folds briefly with nnU-Net's own trainer, and writes their validation probabilities."""
     for name, value in tiny_nnunet.environment(nnunet).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")

@@ -18,7 +18,7 @@ FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 def environment(root: Path) -> dict[str, str]:
-    """The variables of a nnU-Net that lives under root, modest with processes."""
+    """The environment variables of an nnU-Net under root, with few processes."""
     folders = {name: str(root / name) for name in FOLDERS}
     return folders | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 
@@ -39,7 +39,7 @@ def run(root: Path, command: str, *arguments: object, **variables: str) -> str:
 
 
 def make_raw(root: Path, cases: int = 10, shape: tuple[int, ...] = (24, 28, 32), seed: int = 0) -> Path:
-    """Noise with two to five bright balls each, and their masks, as nnU-Net raw data; the last two to test."""
+    """Noise with two to five bright balls each, and their masks, as nnU-Net raw data; the last two for testing."""
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
     folder = root / "nnUNet_raw" / NAME

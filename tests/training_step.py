@@ -21,7 +21,7 @@ from nnunet_ici.losses import DICILoss
 
 
 def weights_after_a_step() -> list[float]:
-    """Of a convolution, after loss.backward() and optimizer.step() of the instance, predicted and center terms."""
+    """The weights of a convolution after a step with the instance, predicted and center terms."""
     generator = torch.Generator().manual_seed(1)
     image = F.avg_pool2d(torch.randn(2, 1, 14, 22, generator=generator), 3, 1)
     target = (image > 0.3).to(torch.int16)
