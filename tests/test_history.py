@@ -37,7 +37,7 @@ def test_an_epoch_in_logger_line_table_and_picture(logger, tmp_path):
     line = log(history, 0)
     assert line == (
         "train terms: global -0.5000, instance 0.2500; val terms: global -0.5000, instance 0.2500; "
-        "val instances: 2 of 8 missed, 0 of 0 predicted ones false"
+        "val: 2 of 8 label instances missed, 0 of 0 predicted instances false"
     )
     assert logger.get_value("ici_val_instance", step=-1) == 0.25 and history.draws == 3
     history.write(str(tmp_path))

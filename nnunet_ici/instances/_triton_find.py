@@ -68,7 +68,7 @@ class _Labelled:
         return label.reshape(rows, -1), pred.reshape(rows, -1)
 
     def sum_parts(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Sums of a voxel map (B, F, *spatial) in plain torch, for when a kernel fails after the labelling."""
+        """Sums of a voxel map (B, F, *spatial) in plain torch, in case a kernel fails after the labelling."""
         return sum_parts(values, self.bits, self.parent, self.labels, self.preds)
 
 

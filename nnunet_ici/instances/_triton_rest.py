@@ -1,7 +1,7 @@
-"""Sums over instances that the kernels have labelled, in plain torch: for when a later kernel fails.
+"""Sums in plain torch over instances that the kernels have labelled, as a fallback if a later kernel fails.
 
-The kernels number instances in another order than :class:`~nnunet_ici.instances.table.TableInstances`, so what is left
-of a step is computed with their ids. A gradient is that of these sums, by autograd.
+The kernels number instances in a different order than :class:`~nnunet_ici.instances.table.TableInstances`, so the
+fallback keeps their ids. Autograd computes the gradients.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ __all__ = ["sum_parts"]
 
 
 def sum_parts(values: Tensor, bits: Tensor, parent: Tensor, labels: int, preds: int) -> tuple[Tensor, ...]:
-    """Sum a voxel map over label instances, their overlaps, predicted instances and their parts off the label.
+    """Sum a voxel map over instances and their parts, see :class:`~nnunet_ici.instances.parts.PartSums`.
 
     Args:
         values: floating point, N * S elements in any shape.
-        bits: uint8 (N, S): 1 on the label, 2 in the prediction.
-        parent: int32 (2, N, S), numbered; anything off the mask.
-        labels: Z.
-        preds: M.
+        bits: uint8 (N, S), sum of 1 on the label and 2 in the prediction.
+        parent: int32 (2, N, S), numbered by :func:`~nnunet_ici.instances._triton_label.number_roots`; undefined on
+            background.
+        labels: number of label instances Z.
+        preds: number of predicted instances M.
 
     Returns:
-        Four float64 tensors (Z,), (Z,), (M,) and (M,), differentiable.
+        The four sums in the order of the class, float64 (Z,), (Z,), (M,) and (M,), differentiable.
     """
     label, pred = _ids(bits & 1, parent[0]), _ids(bits & 2, parent[1])
     parts = (
@@ -39,7 +40,7 @@ def sum_parts(values: Tensor, bits: Tensor, parent: Tensor, labels: int, preds: 
 
 
 def _ids(mask: Tensor, parent: Tensor) -> Tensor:
-    """int64 (N * S,): the instance of each voxel, 0 off the mask. A root holds -id, every other voxel its root."""
+    """int64 (N * S,): instance id of each voxel, 0 on background. A root holds -id, every other voxel its root."""
     root = torch.where(mask != 0, parent, 0).long()
     at_root = parent.gather(1, root.clamp(min=0)).long()
     return torch.where(mask != 0, -torch.where(root < 0, root, at_root), 0).reshape(-1)

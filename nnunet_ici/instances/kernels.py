@@ -92,7 +92,7 @@ def or_in_torch(device: torch.device, by_kernels: Callable[[], Result], in_torch
     Raises:
         RuntimeError: if the kernels fail and NNUNET_ICI_KERNELS is ``on``.
         torch.OutOfMemoryError: if the kernels run out of memory.
-        Exception: any other error of the kernels, during their self-check.
+        Exception: any other error of the kernels during their self-check.
     """
     try:
         return by_kernels()

@@ -112,7 +112,8 @@ class Source:
 
 
 def activate(x: Tensor, activation: str) -> Tensor:
-    """The probabilities of a :class:`Source` with these outputs: float32, or float64 for float64 ``x``."""
+    """Probability of each class (B, F, *spatial), see the attributes of :class:`Source`; float32, or float64 for
+    float64 ``x``."""
     x = x if x.dtype in (torch.float32, torch.float64) else x.float()
     if activation == "none":
         return x

@@ -1,8 +1,8 @@
-"""Settings of losses and trainers in one place: defaults, checks, and the options that trainers' names carry.
+"""Settings of losses and trainers: their defaults, their checks, and the options in trainer names.
 
-:mod:`~nnunet_ici.settings.terms` has the settings of terms, :mod:`~nnunet_ici.settings.losses` the losses of the
-trainers, and :mod:`~nnunet_ici.settings.options` the options of their names. Nothing here knows torch or nnU-Net. The
-losses, the trainers, their names and ``nnunet_ici explain`` read it.
+:mod:`~nnunet_ici.settings.terms` defines the settings of the terms, :mod:`~nnunet_ici.settings.losses` the losses of
+the trainers, and :mod:`~nnunet_ici.settings.options` the options in their names. Importing this package loads neither
+torch nor nnU-Net.
 """
 
 from nnunet_ici.settings.losses import COMMON_DEFAULTS, LOSSES, TrainerLoss

@@ -1,4 +1,4 @@
-"""The losses of the trainers: their terms, their defaults, and the options of their names."""
+"""The losses of the trainers: terms, defaults, and options in the trainer names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from nnunet_ici.settings.terms import DILATION_RADIUS, RANDOM_THRESHOLD, TermSet
 
 __all__ = ["COMMON_DEFAULTS", "LOSSES", "TrainerLoss"]
 
-# Class attributes of every trainer. None for epochs means nnU-Net's number.
+# Class attributes of every trainer. With epochs None, the number of epochs is nnU-Net's.
 COMMON_DEFAULTS: dict[str, Any] = {"global_loss": "nnunet", "finest_scale_only": False, "epochs": None}
 
-# Class attributes of trainers, and the arguments of losses that have another name.
+# Loss arguments whose names differ from the class attributes of the trainers.
 _ARGUMENTS = {"center_size": "size", "threshold_seed": "seed"}
 
 
@@ -21,13 +21,13 @@ class TrainerLoss:
     """The loss of one of our trainers.
 
     Attributes:
-        summary: one line, with the source.
-        loss: class in :mod:`nnunet_ici.losses`.
-        terms: names of its terms besides the global loss.
-        weights: class attributes that are weights, with their defaults.
-        settings: further class attributes, with their defaults; attributes of :data:`COMMON_DEFAULTS` only where
-            they differ.
-        options: options of the trainer's name, besides those that every loss has.
+        summary: description in one line, with the source.
+        loss: name of a class in :mod:`nnunet_ici.losses`.
+        terms: names of the terms, without the global loss.
+        weights: class attributes for weights, with their defaults.
+        settings: further class attributes, with their defaults; attributes of :data:`COMMON_DEFAULTS` only if the
+            default differs.
+        options: options in the trainer name, without those in :data:`~nnunet_ici.settings.options.EVERYWHERE`.
     """
 
     summary: str
@@ -39,14 +39,14 @@ class TrainerLoss:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The class attributes of the trainer, with their defaults."""
+        """All class attributes of the trainer, with their defaults."""
         return self.weights | COMMON_DEFAULTS | self.settings
 
     def arguments(self, trainer: Any) -> dict[str, Any]:
-        """The arguments of the loss.
+        """Keyword arguments for the loss.
 
         Args:
-            trainer: an object, or a class, with the attributes of :attr:`defaults`.
+            trainer: object or class with the attributes in :attr:`defaults`.
         """
         attributes = [name for name in self.weights | self.settings if name not in COMMON_DEFAULTS]
         return {_ARGUMENTS.get(name, name): getattr(trainer, name) for name in attributes}
@@ -92,7 +92,7 @@ LOSSES: dict[str, TrainerLoss] = {
         "LesionWiseLoss", "lesionwise", 1.0, ("f", "tau", "eq3", "inner"), **_LESION_WISE, **_INNER,
     ),
     "nnUNetTrainerPQ": _one_term(
-        "global + panoptic quality with the Dice: lesions counted as an F1 counts them (ours)",
+        "global + panoptic quality with Dice: lesions counted as in the F1 score (ours)",
         "PQLoss", "pq", 1.0, ("f", "tau", "eq3"), **_LESION_WISE,
     ),
     "nnUNetTrainerBlob": _one_term(
@@ -102,7 +102,7 @@ LOSSES: dict[str, TrainerLoss] = {
         "global + Dice and CE in each Voronoi region (Bouteille et al., 2025)", "CCDiceCELoss", "cc_dice_ce", 1.0
     ),
     "nnUNetTrainerCATMIL": TrainerLoss(
-        "global + Tversky weighted by lesion size + best voxel of each lesion, finest scale (Luu, 2026)",
+        "global + Tversky weighted by lesion size + most probable voxel of each lesion, finest scale (Luu, 2026)",
         "CATMILLoss",
         ("cat", "mil"),
         {"global_weight": 1.0, "cat_weight": 0.1, "mil_weight": 0.2},
@@ -113,7 +113,7 @@ LOSSES: dict[str, TrainerLoss] = {
         "region-wise loss, rectified maps (Valverde & Tohka, 2023)", "RegionWiseLoss", "region_wise", 0.0
     ),
     "nnUNetTrainerBoundary": TrainerLoss(
-        "global loss, replaced step by step by boundary loss (Kervadec et al., 2019)", "BoundaryLoss", ("boundary",), {}
+        "global loss, gradually replaced by boundary loss (Kervadec et al., 2019)", "BoundaryLoss", ("boundary",), {}
     ),
     "nnUNetTrainerDBCE": _one_term(
         "dilated balanced cross-entropy (Hosseini & Baghshah, 2024)",

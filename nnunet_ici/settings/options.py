@@ -1,4 +1,4 @@
-"""The options that a trainer's name carries, and how each is written."""
+"""The options in trainer names, and their spelling."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COUNT = r"[1-9]\d*"
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a trainer's name.
+    """One option in a trainer name.
 
     Attributes:
-        pattern: regular expression of the option as written, with its value, if it has one, as the only group.
-        shown: example for users.
-        attribute: class attribute that it sets; "" for nnU-Net's own bases.
-        value: function from the text of the group to the attribute's value.
-        meaning: explanation for users.
+        pattern: regular expression for the whole option; its only group, if any, matches the value.
+        shown: example, shown to users.
+        attribute: class attribute that the option sets; "" for the base, a variant of nnU-Net's trainer.
+        value: function that converts the matched text, the group or the whole option, to the attribute's value.
+        meaning: explanation, shown to users.
     """
 
     pattern: str
@@ -37,26 +37,26 @@ def _number(text: str) -> float:
     return float(text.replace("p", "."))
 
 
-# In the order in which they have to be written.
+# In the order required in a name.
 OPTIONS: dict[str, Option] = {
     "g": Option(rf"g({_NUMBER})", "g0p5", "global_weight", _number, "weight of the global loss"),
     "i": Option(rf"i({_NUMBER})", "i0p5", "instance_weight", _number, "weight of the instance term"),
     "p": Option(rf"p({_NUMBER})", "p0p5", "predicted_weight", _number, "weight of the term over predicted instances"),
     "c": Option(rf"c({_NUMBER})", "c0p5", "center_weight", _number, "weight of the center term"),
-    "w": Option(rf"w({_NUMBER})", "w0p5", "term_weight", _number, "weight of the loss's own term"),
+    "w": Option(rf"w({_NUMBER})", "w0p5", "term_weight", _number, "weight of the loss term"),
     "f": Option(rf"f({_NUMBER})", "f0p5", "false_weight", _number, "weight of a false lesion relative to a missed one"),
-    "size": Option(rf"size({_COUNT})", "size5", "center_size", int, "edge of the center cubes in voxels, odd"),
+    "size": Option(rf"size({_COUNT})", "size5", "center_size", int, "edge length of the center cubes in voxels, odd"),
     "radius": Option(r"radius(0|[1-9]\d*)", "radius5", "radius", int, "radius of the dilation, in voxels"),
     "tau": Option(
         rf"tau({_NUMBER}|Random)",
         "tau0p5",
         "threshold",
         lambda text: RANDOM_THRESHOLD if text == "Random" else _number(text),
-        "fixed threshold of the predicted instances; tauRandom draws one from 0.1 to 0.9 at every call",
+        "fixed threshold of the predicted instances; tauRandom draws it from 0.1 to 0.9 at every call",
     ),
     "finest": Option("finest", "finest", "finest_scale_only", bool, "terms on the finest scale only"),
     "eq3": Option(
-        "eq3", "eq3", "exclude_other_instances", lambda _: False, "Eq. 3, with other instances' true positives"
+        "eq3", "eq3", "exclude_other_instances", lambda _: False, "Eq. 3: voxels on other lesions are false positives"
     ),
     "inner": Option(
         "(bce|focal|diceCE)",
@@ -83,11 +83,11 @@ OPTIONS: dict[str, Option] = {
         "NoMirroring",
         "",
         str,
-        "variant of nnU-Net's trainer to build on: NoMirroring, DA5 or probOversampling",
+        "variant of nnU-Net's trainer as base class: NoMirroring, DA5 or probOversampling",
     ),
-    # As nnU-Net spells it: 1epoch, 2epochs.
+    # Same spelling as in nnU-Net: 1epoch, 2epochs.
     "epochs": Option(
-        r"(1(?=epoch$)|(?:[2-9]|[1-9]\d+)(?=epochs$))epochs?", "250epochs", "epochs", int, "length of the training"
+        r"(1(?=epoch$)|(?:[2-9]|[1-9]\d+)(?=epochs$))epochs?", "250epochs", "epochs", int, "number of training epochs"
     ),
 }
-EVERYWHERE = ("finest", "global", "base", "epochs")  # every loss knows these
+EVERYWHERE = ("finest", "global", "base", "epochs")  # options of every loss

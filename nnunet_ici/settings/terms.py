@@ -1,4 +1,4 @@
-"""Settings of terms: their defaults and checks."""
+"""Settings of the loss terms: defaults and checks."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ __all__ = [
     "term_settings",
 ]
 
-SMOOTH = 1e-5  # eps; 1 would make a missed lesion of three voxels cost 0.75 instead of 1
-FIXED_THRESHOLD = 0.5  # for a term on its own, and in validation
-RANDOM_THRESHOLD = (0.1, 0.9)  # range of the thresholds of a loss in training
+SMOOTH = 1e-5  # eps; with 1, a missed lesion of three voxels would cost 0.75 instead of 1
+FIXED_THRESHOLD = 0.5  # for single terms, and in validation
+RANDOM_THRESHOLD = (0.1, 0.9)  # range of the random threshold in training
 CAT_WEIGHT, MIL_WEIGHT = 0.1, 0.2  # for the terms of CATMIL
-DILATION_RADIUS = 3  # voxels, of the dilated balanced cross-entropy
+DILATION_RADIUS = 3  # voxels, for the dilated balanced cross-entropy
 INNER_LOSSES = ("dice", "bce", "focal", "dice_ce")
 GLOBAL_LOSSES = ("nnunet", "dice", "bce", "focal", "dice_focal", "gdice_focal")
 
 
 @dataclass(frozen=True)
 class TermSettings:
-    """Settings of the terms over instances. :data:`TERM_SETTINGS` says which term reads which.
+    """Settings of the terms over instances. :data:`TERM_SETTINGS` lists the settings of each term.
 
     Attributes:
-        exclude_other_instances: True for Eq. 5 of Rachmadi et al., which does not punish a predicted instance for
-            the voxels of other label instances that it covers; False for Eq. 3.
-        inner: loss of a single instance: "dice"; or "bce", "focal" (gamma 2) or "dice_ce" (Dice + BCE).
+        exclude_other_instances: True for Eq. 5 of Rachmadi et al., in which voxels of other label instances inside a
+            predicted instance do not count as false positives; False for Eq. 3, in which they do.
+        inner: loss of a single instance: "dice", "bce", "focal" (gamma 2) or "dice_ce" (Dice + BCE).
         smooth: eps in numerator and denominator.
-        size: edge of the center cubes in voxels, odd; a number along the longest axis, or one for each axis.
-        reference_shape: full-resolution spatial shape, for outputs at a smaller scale: the cubes shrink with the
-            scale, to 3 voxels at least.
+        size: edge length of the center cubes in voxels, odd: one number for the longest axis, or one per axis.
+        reference_shape: full-resolution spatial shape. At a coarser scale the cubes shrink in proportion, to no less
+            than 3 voxels. None if there is a single scale.
         false_weight: weight of a false lesion relative to a missed one.
 
     Raises:
-        ValueError: a size that is not odd, an unknown inner loss, a weight that is negative or not finite.
-        NotImplementedError: Eq. 3 with another inner loss than Dice. With Eq. 3 a voxel on another label instance is
-            wrong for one instance and right for the other; a cross-entropy has one value for each voxel.
+        ValueError: if the size is not odd, the inner loss is unknown, or the weight is negative or not finite.
+        NotImplementedError: if Eq. 3 is combined with an inner loss other than Dice. In Eq. 3 a voxel can be a false
+            positive for one instance and a true positive for another, but its cross-entropy has a single target.
     """
 
     exclude_other_instances: bool = True
@@ -68,8 +68,8 @@ class TermSettings:
             raise ValueError(f"inner must be one of {', '.join(INNER_LOSSES)}. Got: {self.inner!r}")
         if self.inner != "dice" and not self.exclude_other_instances:
             raise NotImplementedError(
-                "Eq. 3 (exclude_other_instances=False) is defined for the Dice only, because a cross-entropy has "
-                f"one truth for each voxel. Got: inner={self.inner!r}"
+                "Eq. 3 (exclude_other_instances=False) is defined for Dice only, because a cross-entropy has a single "
+                f"target per voxel. Got: inner={self.inner!r}"
             )
 
     @property
@@ -83,7 +83,7 @@ class TermSettings:
         return self.inner != "dice"
 
 
-# The settings that each term reads.
+# Settings used by each term.
 TERM_SETTINGS: dict[str, tuple[str, ...]] = {
     "instance": ("exclude_other_instances", "inner", "smooth"),
     "predicted": ("inner", "smooth"),
@@ -95,15 +95,15 @@ TERM_SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 def term_settings(terms: Sequence[str], given: dict[str, Any]) -> TermSettings:
-    """The settings of some terms.
+    """Settings for the given terms.
 
     Args:
-        terms: names of terms, keys of :data:`TERM_SETTINGS`.
-        given: values of settings, by name.
+        terms: names of the terms, keys of :data:`TERM_SETTINGS`.
+        given: values of settings, by name; defaults apply to the others.
 
     Raises:
-        TypeError: a setting that none of the terms reads.
-        ValueError, NotImplementedError: as :class:`TermSettings`.
+        TypeError: if no term uses one of the given settings.
+        ValueError, NotImplementedError: see :class:`TermSettings`.
     """
     known = {name for term in terms for name in TERM_SETTINGS[term]}
     unknown = [name for name in given if name not in known]
@@ -124,7 +124,7 @@ def check_threshold(threshold: float | Sequence[float]) -> None:
     """Raise ValueError unless ``threshold`` is a number in (0, 1], or (low, high) with 0 <= low < high <= 1."""
     if isinstance(threshold, Sequence):
         if len(threshold) != 2 or not 0 <= threshold[0] < threshold[1] <= 1:
-            raise ValueError(f"a threshold range must be (low, high), 0 <= low < high <= 1. Got: {threshold!r}")
+            raise ValueError(f"threshold range must be (low, high) with 0 <= low < high <= 1. Got: {threshold!r}")
     elif not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1]. Got: {threshold!r}")
 

@@ -1,8 +1,8 @@
-"""nnU-Net trainers with instance-aware losses and their rivals, by name and on demand.
+"""nnU-Net trainers with instance-aware losses and the losses they are compared with, built on demand from their names.
 
-``nnUNetTrainer<Loss>[_<option>...]``, such as ``nnUNetTrainerICI_g0p25_i0p5_c0p25_250epochs``; ``nnunet_ici trainers``
-lists losses and options. Importing this package loads neither torch nor nnunetv2; asking it for a trainer does. A name
-gives the same class at every look-up, and the classes can be pickled.
+Names have the form ``nnUNetTrainer<Loss>[_<option>...]``, such as ``nnUNetTrainerICI_g0p25_i0p5_c0p25_250epochs``;
+``nnunet_ici trainers`` lists losses and options. Importing this package loads neither torch nor nnunetv2; accessing a
+trainer does. Repeated access returns the same class, and the classes can be pickled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nnunet_ici.trainers.names import TRAINERS, TrainerNameError, parse
 
 __all__ = ["TRAINERS"]
 
-# Where nnU-Net's variants live, by the option's name.
+# Module and class of nnU-Net's trainer variants, by option.
 _BASES = {
     "NoMirroring": ("data_augmentation.nnUNetTrainerNoMirroring", "nnUNetTrainerNoMirroring"),
     "DA5": ("data_augmentation.nnUNetTrainerDA5", "nnUNetTrainerDA5"),
@@ -30,8 +30,8 @@ def __getattr__(name: str) -> type:
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     except TrainerNameError as error:
-        # nnU-Net asks with hasattr and says no more than that there is no such trainer, in a traceback. The hint comes
-        # after it, at exit.
+        # nnU-Net uses hasattr, so this message would be lost: its traceback only says that the trainer was not found.
+        # The hint is therefore printed at exit, below the traceback.
         if name not in _hinted:
             _hinted.add(name)
             atexit.register(print, f"\nnnunet_ici: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The curves of the terms: kept in nnU-Net's logger, and so in its checkpoints; written as a table and a picture."""
+"""The history of the terms: kept in nnU-Net's logger and checkpoints, written as a CSV table and a figure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _DRAWS = _PREFIX + "threshold_draws"
 
 
 class TermHistory:
-    """Means of the terms and counts of validation instances, one value each per epoch.
+    """Mean of each term, and counts of validation instances, one value per epoch.
 
-    nnU-Net's logger wants every key registered before its first use, and logged exactly once per epoch:
-    progress.png is cut to the shortest list. The logger's content goes into each checkpoint.
+    nnU-Net's logger requires every key to be registered before its first use and logged exactly once per epoch, because
+    progress.png is cut to the shortest list. The content of the logger is saved in each checkpoint.
 
     Args:
-        logger: the trainer's ``MetaLogger``.
+        logger: ``MetaLogger`` of the trainer.
         terms: names of the terms.
     """
 
@@ -45,37 +45,37 @@ class TermHistory:
         return self._logger.local_logger.my_fantastic_logging
 
     def pad(self, epochs: int) -> None:
-        """Register the keys, and fill the epochs that are missing in a checkpoint (NaN; no draws)."""
+        """Register the keys, and fill epochs that are missing in a checkpoint, with NaN for terms and 0 for draws."""
         for key, missing in [*((_PREFIX + c, math.nan) for c in self._columns), (_DRAWS, 0)]:
             values = self._lists.setdefault(key, [])
             values.extend([missing] * (epochs - len(values)))
 
     @property
     def draws(self) -> int:
-        """Thresholds drawn up to the last epoch logged."""
+        """Number of thresholds drawn up to the end of the last logged epoch."""
         values = self._lists[_DRAWS]
         return int(values[-1]) if values else 0
 
     def add_training(self, taken: dict[str, float]) -> None:
-        """Take the record of an epoch's training, reduced over the ranks."""
+        """Add the record of an epoch's training iterations, reduced over the ranks."""
         reduced = over_ranks(taken)
         self._epoch |= {f"train_{name}": reduced.get(name, math.nan) for name in self._terms}
 
     def add_validation(self, taken: dict[str, float]) -> None:
-        """Take the record of an epoch's validation, reduced over the ranks."""
+        """Add the record of an epoch's validation iterations, reduced over the ranks."""
         reduced = over_ranks(taken)
         self._epoch |= {f"val_{name}": reduced.get(name, math.nan) for name in self._terms}
         self._epoch |= {f"val_{name}": reduced.get(name, 0) for name in COUNTS}
 
     def log_epoch(self, epoch: int, draws: int) -> str:
-        """Hand the epoch to nnU-Net's logger.
+        """Pass the values of the epoch to nnU-Net's logger.
 
         Args:
             epoch: number of the epoch, from 0.
-            draws: thresholds drawn so far.
+            draws: number of thresholds drawn so far.
 
         Returns:
-            The line for the training log.
+            One line for the training log.
         """
         for column in self._columns:
             self._logger.log(_PREFIX + column, self._epoch.get(column, math.nan), epoch)
@@ -86,14 +86,14 @@ class TermHistory:
             parts.append(f"{phase} terms: {', '.join(values)}")
         counts = {name: self._epoch.get(f"val_{name}", 0) for name in COUNTS}
         parts.append(
-            f"val instances: {counts['missed_instances']:.0f} of {counts['label_instances']:.0f} missed, "
-            f"{counts['false_instances']:.0f} of {counts['predicted_instances']:.0f} predicted ones false"
+            f"val: {counts['missed_instances']:.0f} of {counts['label_instances']:.0f} label instances missed, "
+            f"{counts['false_instances']:.0f} of {counts['predicted_instances']:.0f} predicted instances false"
         )
         self._epoch = {}
         return "; ".join(parts)
 
     def write(self, folder: str) -> None:
-        """Write ``terms_ici.csv`` and ``progress_ici.png``, the whole history: a resumed training continues them."""
+        """Write ``terms_ici.csv`` and ``progress_ici.png`` with the whole history, including that before a resume."""
         columns = {column: self._lists[_PREFIX + column] for column in self._columns}
         path = os.path.join(folder, CSV_NAME)
         with open(path + ".tmp", "w", newline="") as file:
@@ -105,7 +105,7 @@ class TermHistory:
 
 
 def over_ranks(taken: dict[str, float]) -> dict[str, float]:
-    """Counts summed and terms averaged over the ranks of a distributed training."""
+    """Sum the counts and average the terms over the ranks of a distributed training."""
     if not (dist.is_available() and dist.is_initialized()):
         return taken
     gathered: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
@@ -118,11 +118,11 @@ def over_ranks(taken: dict[str, float]) -> dict[str, float]:
 
 
 def _plot(columns: dict[str, list[float]], terms: list[str], path: str) -> None:
-    """The terms in training and validation, and below them the share of missed and of false validation instances."""
+    """Plot the terms in training and validation, and below them the percentages of missed and false instances."""
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
-    # nnU-Net's own plot changes the default fonts.
+    # nnU-Net's own plot calls seaborn.set, which changes the defaults of matplotlib.
     with matplotlib.rc_context(dict(matplotlib.rcParamsDefault)):
         figure = _draw(columns, terms)
         for axis in figure.axes:

@@ -1,4 +1,4 @@
-"""``nnunet_ici trainers``: the losses, their options and defaults; or what a name means."""
+"""``nnunet_ici trainers``: list the losses with their options and defaults, or explain trainer names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _shown(value: Any) -> str:
 
 
 def _list() -> str:
-    lines = ["nnUNetTrainer<Loss>[_<option>...]; options in the order given here; leave out defaults.", ""]
+    lines = ["nnUNetTrainer<Loss>[_<option>...], with options in the order below and without defaults.", ""]
     for name, loss in LOSSES.items():
         lines += [name, f"  {loss.summary}", f"  options: {' '.join(OPTIONS[key].shown for key in options_of(name))}"]
         attributes = dict.fromkeys(OPTIONS[key].attribute for key in loss.options)
@@ -28,7 +28,7 @@ def _list() -> str:
         lines.append("")
     width = max(len(option.shown) for option in OPTIONS.values())
     lines += [f"  _{option.shown:<{width}}  {option.meaning}" for option in OPTIONS.values()]
-    lines.append("\nDecimal points are written p: _i0p5. Example: nnUNetTrainerICI_g0p25_i0p5_c0p25_250epochs")
+    lines.append("\nWrite p for a decimal point: _i0p5. Example: nnUNetTrainerICI_g0p25_i0p5_c0p25_250epochs")
     return "\n".join(lines)
 
 
@@ -44,7 +44,7 @@ def _explain(name: str) -> str:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="*", help="explain and check these names instead of listing all")
+    parser.add_argument("name", nargs="*", help="trainer names to explain and check; default: list all losses")
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -60,4 +60,4 @@ def _run(args: argparse.Namespace) -> None:
     problems.raise_any()
 
 
-main = Command("List the losses, their options and defaults; or explain and check names.", _arguments, _run)
+main = Command("List the losses with their options and defaults, or explain and check trainer names.", _arguments, _run)

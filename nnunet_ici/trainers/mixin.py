@@ -1,4 +1,4 @@
-"""What turns an nnU-Net trainer into one of ours: it wraps the host's loss, and logs the terms."""
+"""Mixin that turns an nnU-Net trainer into one of ours: it wraps nnU-Net's loss and logs the terms."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["CompoundLossMixin", "make_trainer"]
 
 
 class CompoundLossMixin(_Host):
-    """Adds terms to the loss of the nnU-Net trainer it is mixed into.
+    """Adds terms to the loss of an nnU-Net trainer.
 
-    Planning, sampling, augmentation, network, optimizer and inference remain the host's. Options are class attributes,
-    to be set in a subclass: ``class MyTrainer(nnUNetTrainerICI): center_size = 5``. A trainer has the attributes of its
-    loss, see :data:`~nnunet_ici.settings.LOSSES`, and these.
+    Planning, sampling, augmentation, network, optimizer, inference and the weights of deep supervision remain
+    nnU-Net's. Options are class attributes that a subclass can set: ``class MyTrainer(nnUNetTrainerICI): center_size =
+    5``. A trainer has the attributes listed for its loss in :data:`~nnunet_ici.settings.LOSSES`, and these:
 
     Attributes:
         loss_name: key of the loss in :data:`~nnunet_ici.settings.LOSSES`. A trainer with another loss overrides
             :meth:`term_weights` and :meth:`build_compound` instead.
-        global_weight: weight of the global loss. The host weighs and adds the scales of deep supervision.
+        global_weight: weight of the global loss.
         global_loss: "nnunet", "dice", "bce", "focal", "dice_focal" or "gdice_focal"; see
             :func:`~nnunet_ici.losses.global_losses.make_global_loss`.
-        finest_scale_only: compute the terms for the full-resolution output only.
-        epochs: length of the training, or None for the host's.
+        finest_scale_only: whether to compute the terms for the full-resolution output only.
+        epochs: number of training epochs, or None for nnU-Net's default.
     """
 
     loss_name: ClassVar[str]
@@ -45,7 +45,7 @@ class CompoundLossMixin(_Host):
     finest_scale_only: ClassVar[bool] = COMMON_DEFAULTS["finest_scale_only"]
     epochs: ClassVar[int | None] = COMMON_DEFAULTS["epochs"]
 
-    # nnU-Net reads the names of these parameters and stores them in its checkpoints: no others may be added.
+    # nnU-Net inspects this signature and stores the arguments in its checkpoints, so no parameters may be added.
     def __init__(
         self,
         plans: dict[str, Any],
@@ -62,22 +62,21 @@ class CompoundLossMixin(_Host):
 
     @classmethod
     def term_weights(cls) -> dict[str, float]:
-        """The weights of the terms besides the global loss, by name."""
+        """Weights of the terms, without the global loss, by name."""
         of_one = getattr(cls, "term_weight", 1.0)
         return {term: getattr(cls, f"{term}_weight", of_one) for term in LOSSES[cls.loss_name].terms}
 
     @classmethod
     def logged_terms(cls) -> list[str]:
-        """The names of the terms with weight, the global loss first."""
+        """Names of the terms with a nonzero weight, the global loss first."""
         return [name for name, weight in ({"global": cls.global_weight} | cls.term_weights()).items() if weight]
 
     def build_compound(self, global_loss: GlobalLoss, **options: Any) -> CompoundLoss:
-        """The loss of one scale.
+        """Build the loss for one scale of deep supervision.
 
         Args:
-            global_loss: what is computed at each scale besides the terms, called as ``global_loss(net_output,
-                target)``.
-            **options: those of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
+            global_loss: global loss, called as ``global_loss(net_output, target)``.
+            **options: keyword arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`.
         """
         chosen = LOSSES[self.loss_name]
         loss: CompoundLoss = getattr(losses, chosen.loss)(global_loss, **chosen.arguments(self), **options)
@@ -111,7 +110,7 @@ class CompoundLossMixin(_Host):
         self._log_kernels()
 
     def _log_kernels(self) -> None:
-        """Log which path finds the instances on a GPU, once and when it changes."""
+        """Log whether Triton kernels or plain torch find the instances on a GPU, first and whenever this changes."""
         status = kernel_status(self.device) if self.device.type == "cuda" else None
         if status != self._kernels:
             self._kernels = status
@@ -137,7 +136,7 @@ class CompoundLossMixin(_Host):
         self._history.add_validation(self._compound.record.take())
 
     def on_epoch_end(self) -> None:
-        # Before the host's: that writes the checkpoint and counts the epoch.
+        # nnU-Net's method writes the checkpoint and increments the epoch, so the log comes first.
         line = self._history.log_epoch(self.current_epoch, self._compound.draws)
         self.print_to_log_file(line)
         super().on_epoch_end()
@@ -151,7 +150,7 @@ class CompoundLossMixin(_Host):
 
 
 def make_trainer(name: str) -> type:
-    """The trainer of one of :data:`~nnunet_ici.settings.LOSSES`, on nnU-Net's own."""
+    """Build the trainer for a key of :data:`~nnunet_ici.settings.LOSSES`, a subclass of nnU-Net's ``nnUNetTrainer``."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     chosen = LOSSES[name]

@@ -1,6 +1,6 @@
-"""Trainer names that carry options: ``nnUNetTrainer<Loss>[_<option>...]``, with one spelling for each setting.
+"""Trainer names with options, ``nnUNetTrainer<Loss>[_<option>...]``; every configuration has exactly one name.
 
-This module knows neither torch nor nnU-Net; classes are built in :mod:`nnunet_ici.trainers`.
+This module imports neither torch nor nnU-Net; :mod:`nnunet_ici.trainers` builds the classes.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
 
 __all__ = ["TRAINERS", "Parsed", "TrainerNameError", "default", "options_of", "parse"]
 
-HOST_EPOCHS = 1000  # nnU-Net's own length of a training
+HOST_EPOCHS = 1000  # nnU-Net's default
 TRAINERS = tuple(LOSSES)
 
 
 class TrainerNameError(ValueError):
-    """A name that begins like one of our trainers but is not valid; the message says why."""
+    """A name that begins with the name of one of our trainers but is not valid; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A trainer's name, taken apart.
+    """The parts of a trainer name.
 
     Attributes:
-        loss: the trainer without options.
-        base: nnU-Net's variant, or "".
-        attributes: the class attributes that the options set.
-        options: each option as it was written, by its name.
+        loss: name of the trainer without options.
+        base: variant of nnU-Net's trainer, or "".
+        attributes: class attributes set by the options, with their values.
+        options: options as written, by their keys in :data:`~nnunet_ici.settings.OPTIONS`.
     """
 
     loss: str
@@ -39,25 +39,25 @@ class Parsed:
 
 
 def options_of(loss: str) -> list[str]:
-    """The names of the options that a trainer knows, in their order."""
+    """Keys of the options that a trainer accepts, in the order required in a name."""
     chosen = LOSSES[loss]
-    # An attribute that a loss fixes is not an option of its name.
+    # An attribute that the loss sets itself is not an option.
     everywhere = [name for name in EVERYWHERE if OPTIONS[name].attribute not in chosen.settings]
     return [name for name in OPTIONS if name in (*chosen.options, *everywhere)]
 
 
 def default(loss: str, attribute: str) -> Any:
-    """The default of a class attribute, or None if the trainer has no such attribute."""
+    """Default of a class attribute, or None if the trainer does not have it."""
     return HOST_EPOCHS if attribute == "epochs" else LOSSES[loss].defaults.get(attribute)
 
 
 def parse(name: str) -> Parsed:
-    """Take a trainer's name apart.
+    """Parse a trainer name.
 
     Raises:
-        KeyError: if the name is not one of :data:`TRAINERS`, with or without something behind an underscore.
-        TrainerNameError: if an option is unknown, misspelled, out of order, given twice, or the default. The message
-            names the option, and what is valid.
+        KeyError: if the part before the first underscore is not in :data:`TRAINERS`.
+        TrainerNameError: if an option is unknown, out of order, repeated, equal to the default, or invalid in this
+            combination. The message names the option and the valid options or order.
     """
     loss, *words = name.split("_")
     if loss not in LOSSES:
@@ -72,7 +72,7 @@ def parse(name: str) -> Parsed:
         if match is None:
             raise TrainerNameError(f"{name}: unknown option {word!r}. {_valid(loss)}")
         if key in found:
-            raise TrainerNameError(f"{name}: {word!r} after {found[key]!r}, which sets the same")
+            raise TrainerNameError(f"{name}: {word!r} sets the same option as {found[key]!r}")
         value = OPTIONS[key].value(match[1] if match.re.groups else word)
         found[key] = word
         if key == "base":
@@ -85,12 +85,12 @@ def parse(name: str) -> Parsed:
     _check(name, loss, attributes, found)
     canonical = "_".join([loss, *(found[key] for key in known if key in found)])
     if canonical != name:
-        raise TrainerNameError(f"{name}: options have one order. Expected: {canonical}")
+        raise TrainerNameError(f"{name}: options are out of order. Expected: {canonical}")
     return Parsed(loss, base, attributes, found)
 
 
 def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, str]) -> None:
-    """Refuse values that are spelled correctly but mean nothing, or another trainer."""
+    """Reject options that are spelled correctly but are invalid, have no effect, or amount to another trainer."""
     tau = attributes.get("threshold")
     if isinstance(tau, float) and not 0 < tau <= 1:
         raise TrainerNameError(f"{name}: a threshold must lie in (0, 1]. Got: {found['tau']!r}")
@@ -98,7 +98,7 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
         raise TrainerNameError(f"{name}: the size of center cubes must be odd. Got: {found['size']!r}")
     if attributes.get("inner", "dice") != "dice" and "eq3" in found:
         raise TrainerNameError(
-            f"{name}: {found['inner']!r} and 'eq3' do not go together, because Eq. 3 is defined for the Dice only"
+            f"{name}: {found['inner']!r} and 'eq3' cannot be combined, because Eq. 3 is defined for Dice only"
         )
     same = {
         ("nnUNetTrainerDICI", "predicted_weight", 0): "nnUNetTrainerICI",
@@ -109,7 +109,7 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
     }
     for (trainer, attribute, value), other in same.items():
         if loss == trainer and attributes.get(attribute) == value:
-            raise TrainerNameError(f"{name}: that is another name for {other}, with its options")
+            raise TrainerNameError(f"{name}: another name for {other} with the remaining options; use that name")
     weights = {attribute: attributes.get(attribute, value) for attribute, value in LOSSES[loss].weights.items()}
     if "size" in found and not weights["center_weight"]:
         raise TrainerNameError(f"{name}: {found['size']!r} without a center term")
@@ -120,7 +120,7 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
         if key in found and not any(weights.get(attribute) for attribute in of_terms):
             raise TrainerNameError(f"{name}: {found[key]!r} without a term that uses it")
     if "global" in found and not weights.get("global_weight", 1):
-        raise TrainerNameError(f"{name}: {found['global']!r} without a weight: add _g1")
+        raise TrainerNameError(f"{name}: {found['global']!r}, but the global loss has weight 0: add _g1")
 
 
 def _valid(loss: str) -> str:
