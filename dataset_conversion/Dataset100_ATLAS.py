@@ -1,4 +1,4 @@
-"""ATLAS to nnU-Net raw data: python dataset_conversion/Dataset100_ATLAS.py SRC [-d 100] (see --help)."""
+"""Convert ATLAS to nnU-Net raw data: python dataset_conversion/Dataset100_ATLAS.py SRC [-d 100] (see --help)."""
 
 import sys
 

@@ -131,7 +131,7 @@ def test_splits_go_to_the_preprocessed_folder(tree, raw):
     different = preprocessed / "Dataset102_ATLAS" / "splits_final.json"
     different.parent.mkdir()
     different.write_text("[]")
-    with pytest.raises(BadInputError, match=rf"{different}: another split is there"):
+    with pytest.raises(BadInputError, match=rf"{different}: a different split exists"):
         convert(tree, raw, dataset_id=102, preprocessed=preprocessed, split="paper")
     assert different.read_text() == "[]" and not (raw / "Dataset102_ATLAS").exists()
 

@@ -89,7 +89,7 @@ def test_a_warning_about_an_unused_second_mask(tree, raw, capsys):
     (warning,) = done.warnings
     assert (
         warning.path == right
-        and warning.what == f"another mask of the case, which is not used. The mask used: {mask.name}"
+        and warning.what == f"an additional mask of the case, which is ignored. Mask used: {mask.name}"
     )
     np.testing.assert_array_equal(
         *(
@@ -103,7 +103,7 @@ def test_no_case_at_all(tmp_path, raw):
     (tmp_path / "ATLAS_2" / "Training").mkdir(parents=True)
     found = problems_of(Tree(tmp_path), raw)
     assert found[tmp_path / "ATLAS_2"].startswith(
-        "no case, in it or up to 2 folders down. Expected: Training/R001/sub-r001s001/ses-1"
+        "no case in this folder or up to 2 levels below it. Expected: Training/R001/sub-r001s001/ses-1"
     )
 
 
@@ -112,7 +112,7 @@ def test_a_target_folder_that_exists(tree, raw):
     with pytest.raises(BadInputError, match=f"{raw / 'Dataset100_Other'}: the target folder exists"):
         convert(tree, raw)
     assert os.listdir(raw) == ["Dataset100_Other"]
-    with pytest.raises(BadInputError, match=r"no such data set number\. Expected: 1 to 999\. Got: 1000"):
+    with pytest.raises(BadInputError, match=r"the data set number is out of range\. Expected: 1 to 999\. Got: 1000"):
         convert(tree, raw, dataset_id=1000)
 
 
@@ -136,7 +136,7 @@ def test_skip_bad_with_nothing_left(tmp_path, raw):
     _, mask = tree.add("r001s001")
     tree.write(mask, np.zeros(SHAPE, np.uint8))
     found = problems_of(tree, raw, skip_bad=True)
-    assert found[tree.root] == "no case left to convert. Expected: one with a mask. Got: none"
+    assert found[tree.root] == "no case left to convert. Expected: at least one with a mask. Got: none"
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
@@ -168,4 +168,4 @@ def test_the_command_lists_all_problems_in_one_report(tree, raw, capsys):
     assert "2 problems, nothing was written:" in report and "--skip-bad converts the rest" in report
     assert f"- {mask}: an empty mask" in report and f"- {image}: missing image" in report
     assert main(["convert-atlas", str(tree.root), "-np", "1", "--skip-bad"]) == 0
-    assert "2 problems; the files concerned were left out: " in capsys.readouterr().out
+    assert "2 problems; the affected files were skipped: " in capsys.readouterr().out

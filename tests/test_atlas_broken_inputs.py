@@ -97,8 +97,8 @@ def scaled(*factors):
 TILT = np.array([[0.96, 0.28, 0, 0], [-0.28, 0.96, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 MIRROR = np.array([[-1, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 WHOLE = "unreadable. Expected: a whole image. Got: "
-NUMBER, REAL_NUMBER = "Expected: one number for each voxel.", "Expected: one real number for each voxel."
-BINARY = "a mask that is not 0/1. Expected: 0 and 1 (--binarize takes voxels above 0 for lesion)."
+NUMBER, REAL_NUMBER = "Expected: one number per voxel.", "Expected: one real number per voxel."
+BINARY = "a mask that is not binary. Expected: 0 and 1 (--binarize makes voxels above 0 lesion)."
 
 # Which file is broken, how, and the message about it.
 FILES = {
@@ -127,8 +127,8 @@ FILES = {
     "a complex mask": ("mask", voxels(lambda a: a, np.complex64), f"a complex image. {REAL_NUMBER} Got: complex64"),
     "four axes": ("image", voxels(lambda a: np.stack([a, a], -1)), "not a volume. Expected: 3 axes. Got: shape (8,"),
     "a slice": ("mask", voxels(lambda a: a[..., 0]), "not a volume. Expected: 3 axes. Got: shape (8, 9)"),
-    "NaN in the affine": ("image", header(280, "<f", np.nan), (WHOLE, "an affine without a volume.")),
-    "flat affine": ("image", header(280, "<12f", *[0] * 12), (WHOLE, "an affine without a volume.")),
+    "NaN in the affine": ("image", header(280, "<f", np.nan), (WHOLE, "a singular affine.")),
+    "flat affine": ("image", header(280, "<12f", *[0] * 12), (WHOLE, "a singular affine.")),
     "another size": ("mask", voxels(lambda a: a[:, :, 1:]), "another shape than its image. Expected: (10, 9, 8), as "),
     "transposed": ("mask", voxels(lambda a: a.T), "another shape than its image. Expected: (10, 9, 8), as "),
     "moved by 1 mm": ("mask", affine(shifted(1)), "another origin than its image. Expected: [-98.0, -134.0, -72.0]"),
@@ -137,8 +137,8 @@ FILES = {
     "other axes": ("mask", affine(lambda a: a @ MIRROR), "other axes than its image. Expected: RAS, as "),
     "NaN": ("image", voxels(put(np.nan)), "NaN or infinity in the image. Expected: finite values. Got: 1 voxel"),
     "infinity": ("image", voxels(put(-np.inf)), "NaN or infinity in the image. Expected: finite values. Got: 1 voxel"),
-    "all zero": ("image", voxels(np.zeros_like), "an image of one value. Expected: at least two. Got: 0 only"),
-    "one value": ("image", voxels(lambda a: 0 * a + 7), "an image of one value. Expected: at least two. Got: 7 only"),
+    "all zero": ("image", voxels(np.zeros_like), "a constant image. Expected: at least two values. Got: 0 only"),
+    "one value": ("image", voxels(lambda a: 0 * a + 7), "a constant image. Expected: at least two values. Got: 7 only"),
     "NaN in a mask": ("mask", voxels(put(np.nan)), "NaN in the mask. Expected: 0 and 1. Got: 1 voxel"),
     "infinity in a mask": ("mask", voxels(put(np.inf)), "NaN in the mask. Expected: 0 and 1. Got: 1 voxel"),
     "an empty mask": ("mask", voxels(np.zeros_like), "an empty mask. Expected: at least one voxel of 1. Got: 0 only"),
@@ -175,13 +175,13 @@ def test_a_broken_file_is_refused_by_name_and_skippable(broken, tree, raw):
 def two_images(tree):
     image, _ = tree.paths(SUBJECT)
     image.with_suffix("").write_bytes(gzip.decompress(image.read_bytes()))
-    return image.parent, "two files for one case. Expected: one image. Got: sub-r001s001_ses-1_space-"
+    return image.parent, "several files for one case. Expected: one image. Got: sub-r001s001_ses-1_space-"
 
 
 def a_session_twice(tree):
     again, _ = tree.add(SUBJECT, part="Testing")
     path = min(again, tree.paths(SUBJECT)[0], key=lambda path: path.parts[-6] == "Testing")
-    return path, f"two files for one case. Expected: one sub-r001s001_ses-1. Got: {again} too"
+    return path, f"several images for sub-r001s001_ses-1. Expected: one. Got: also {again}"
 
 
 def sheet(text, said):
@@ -203,7 +203,7 @@ def own_sheet(text, said):
 def two_own_sheets(native):
     path = native.sheet(SUBJECT)
     again = shutil.copy(path, path.with_name("sub-r001s001_ses-1_metadata_2.csv"))
-    return path, f"two sheets for one case. Expected: one sub-r001s001_ses-1. Got: {path}, {again}"
+    return path, f"several sheets for sub-r001s001_ses-1. Expected: one. Got: {path}, {again}"
 
 
 SHEETS_AND_FOLDERS = {
@@ -211,11 +211,11 @@ SHEETS_AND_FOLDERS = {
     "a session in Training and Testing": ("tree", a_session_twice),
     "an empty sheet": ("tree", sheet(b"", "cannot be read. Expected: a table with a header. Got: an empty file")),
     "another encoding": ("tree", sheet("ß\n".encode("utf-16"), "cannot be read. Expected: a table with a header.")),
-    "a sheet without subjects": ("tree", sheet(b"Name,Age\nx,1\n", "no column with the subjects. Expected: ")),
-    "two rows": ("tree", sheet(b"Subject ID\nr001s001\nsub-r001s001\n", "two rows for one case. Expected: one. Got: ")),
-    "no session": ("native", own_sheet("SITE\nR001\n", "no column with the session. Expected: one named SESSION_ID.")),
+    "a sheet without subjects": ("tree", sheet(b"Name,Age\nx,1\n", "no subject column. Expected: ")),
+    "two rows": ("tree", sheet(b"Subject ID\nr001s001\nsub-r001s001\n", "two rows for the same case. Expected: one.")),
+    "no session": ("native", own_sheet("SITE\nR001\n", "no session column. Expected: one named SESSION_ID.")),
     "another session": ("native", own_sheet("SESSION_ID\nsub-x_ses-1\n", "a row of another case. Expected: sub-r")),
-    "two own rows": ("native", own_sheet("SESSION_ID\n1\n1\n", "two rows for one case. Expected: one sub-r00")),
+    "two own rows": ("native", own_sheet("SESSION_ID\n1\n1\n", "several rows for sub-r001s001_ses-1. Expected: one. ")),
     "two own sheets": ("native", two_own_sheets),
 }  # fmt: skip
 

@@ -69,7 +69,7 @@ def test_no_release(tmp_path):
     anat.mkdir(parents=True)
     (anat / "sub-1_ses-1_T1w.nii.gz").touch()
     found, (problem,) = find_layout(tmp_path)
-    assert found is None and problem.what.endswith(f"Got: sessions with files of other names, in {tmp_path / 'bids'}")
+    assert found is None and problem.what.endswith(f"Got: sessions with other file names, in {tmp_path / 'bids'}")
 
 
 def test_folders_with_other_files_beside_a_release_are_passed_over(native):

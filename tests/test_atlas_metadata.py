@@ -104,11 +104,11 @@ def test_errors_in_own_sheets(native):
     second = double.with_name("another_metadata.csv")
     second.write_text(double.read_text())
     assert problems_of(native.root) == {
-        lacking: "no column with the session. Expected: one named SESSION_ID. Got: ATLAS2_DATASET, SITE",
-        twice: "two rows for one case. Expected: one sub-r002s001_ses-1. Got: 2",
+        lacking: "no session column. Expected: one named SESSION_ID. Got: ATLAS2_DATASET, SITE",
+        twice: "several rows for sub-r002s001_ses-1. Expected: one. Got: 2",
         other: "a row of another case. Expected: sub-r009s003_ses-1. Got: r009s004_1",
         empty: "cannot be read. Expected: a table with a header. Got: an empty file",
-        second: f"two sheets for one case. Expected: one sub-r010s001_ses-1. Got: {second}, {double}",
+        second: f"several sheets for sub-r010s001_ses-1. Expected: one. Got: {second}, {double}",
     }
 
 
@@ -117,13 +117,13 @@ def test_errors_in_own_sheets(native):
     [
         (
             "SITE,AGE\nR001,3\n",
-            "no column with the subjects. Expected: one named Subject ID or SESSION_ID. Got: SITE, AGE",
+            "no subject column. Expected: one named Subject ID or SESSION_ID. Got: SITE, AGE",
         ),
         (
             "SESSION_ID,AGE\nses-1,3\n",
             "a row without a subject. Expected: sub-r001s001_ses-1, or a column Subject ID. Got: ses-1, 3",
         ),
-        (JOINT + "sub-r001s001_ses-1,,\n", "two rows for one case. Expected: one. Got: r001s001 1"),
+        (JOINT + "sub-r001s001_ses-1,,\n", "two rows for the same case. Expected: one. Got: r001s001 1"),
     ],
 )
 def test_errors_in_the_joint_sheet(bare_tree, text, what):

@@ -98,7 +98,9 @@ def test_the_former_test_set_is_left_out_and_listed(native, raw):
 def test_all_left_out(native, raw):
     native.sheet("r071s001").write_text("SESSION_ID,ATLAS2_DATASET\nses-1,new\n")
     native.sheet("soop0003").write_text("SESSION_ID,ATLAS2_DATASET\nses-1,new\n")
-    with pytest.raises(BadInputError, match=r"no case left to convert\. Expected: one with a mask\. Got: none"):
+    with pytest.raises(
+        BadInputError, match=r"no case left to convert\. Expected: at least one with a mask\. Got: none"
+    ):
         convert(native, raw, exclude=["training", "testing", "new"])
     assert os.listdir(raw) == []
 
@@ -130,18 +132,18 @@ def test_the_command_says_what_it_found_and_left_out(native, raw, capsys):
     out = capsys.readouterr().out
     assert out.startswith("ATLAS R3.0, native space\n")
     assert "Dataset100_ATLAS: 6 training cases of 5 subjects, 0 test cases\n" in out
-    assert f"metadata: {joint} and the own sheets of 8 sessions\n" in out
-    assert "7 of the sheet have no folder: sub-x0_ses-1, sub-x1_ses-1, sub-x2_ses-1, sub-x3_ses-1, " in out
+    assert f"metadata: {joint} and individual sheets of 8 sessions\n" in out
+    assert "7 entries of the sheet have no folder: sub-x0_ses-1, sub-x1_ses-1, sub-x2_ses-1, sub-x3_ses-1, " in out
     assert "sub-x4_ses-1 and 2 more\n" in out
     excluded = raw / "Dataset100_ATLAS" / "excluded.csv"
-    assert f"2 sessions with ATLAS2_DATASET Testing were left out: {excluded}\n" in out
+    assert f"2 sessions with ATLAS2_DATASET Testing were excluded: {excluded}\n" in out
 
 
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["--split", "site", "--exclude-atlas2", "testing", "training"], "Expected: 5 at least. Got: 2 (R071, SOOP)"),
-        (["--split", "volume", "--exclude-atlas2", "training"], "Expected: 5 at least. Got: 4"),
+        (["--split", "site", "--exclude-atlas2", "testing", "training"], "Expected: at least 5. Got: 2 (R071, SOOP)"),
+        (["--split", "volume", "--exclude-atlas2", "training"], "Expected: at least 5. Got: 4"),
         (["--exclude-atlas2", "hidden"], "Expected: Testing, Training. Got: hidden"),
     ],
 )
@@ -158,7 +160,7 @@ def test_the_folds_of_sites(tmp_path, raw, capsys):
     tree.add("r005s002")
     assert main(["convert-atlas", str(tree.root), "-np", "1", "--split", "site"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("ATLAS R3.0, native space\n") and "metadata: the own sheets of 6 sessions\n" in out
+    assert out.startswith("ATLAS R3.0, native space\n") and "metadata: individual sheets of 6 sessions\n" in out
     assert out.count("5 + 1") == 8 and out.count("4 + 2") == 2 and "for folds 0 to 4" in out
 
 

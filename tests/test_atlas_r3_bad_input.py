@@ -43,7 +43,7 @@ def test_a_session_at_two_sites(native, raw):
     for path in image.parent.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     found = problems_of(native, raw)
-    assert found[image] == f"two files for one case. Expected: one sub-r001s001_ses-1. Got: {folder / image.name} too"
+    assert found[image] == f"several images for sub-r001s001_ses-1. Expected: one. Got: also {folder / image.name}"
 
 
 def test_sheets_and_files_in_one_report(native, raw, capsys):
@@ -53,7 +53,7 @@ def test_sheets_and_files_in_one_report(native, raw, capsys):
     mask.unlink()
     assert main(["convert-atlas", str(native.root), "-np", "1", "--exclude-atlas2", "hidden"]) == 1
     report = capsys.readouterr().err
-    assert "3 problems, nothing was written:" in report and f"- {sheet}: no column with the session." in report
+    assert "3 problems, nothing was written:" in report and f"- {sheet}: no session column." in report
     assert f"- {mask}: missing mask" in report and "- no such value" not in report
     assert f"- {native.root}: no such value of ATLAS2_DATASET. Expected: Testing, Training. Got: hidden" in report
 

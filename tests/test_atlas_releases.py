@@ -82,5 +82,5 @@ def test_a_release_without_that_column(tree, native):
         with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
             exclude_atlas2(sessions, sheet, ["testing"])
     empty = Metadata(columns=["ATLAS2_DATASET"])
-    with pytest.raises(ValueError, match=r"Expected: none, as no session has one\. Got: testing$"):
+    with pytest.raises(ValueError, match=r"Expected: none, because no session has a value\. Got: testing$"):
         exclude_atlas2(sessions, empty, ["testing"])

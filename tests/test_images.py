@@ -57,7 +57,7 @@ def test_one_tolerance_for_the_converter_and_the_evaluation(tmp_path, dtype):
     nearly = values[..., :3]
     assert binary_mask(nearly, binarize=False).ravel().tolist() == [0, 1, 1]
     for value in (0.99999, 1.00001, -0.00001):
-        with pytest.raises(ValueError, match="a mask that is not 0/1"):
+        with pytest.raises(ValueError, match="a mask that is not binary"):
             binary_mask(np.full((1, 1, 1), value, dtype), binarize=False)
         nib.save(nib.Nifti1Image(np.full((1, 1, 1), value, dtype), np.eye(4)), tmp_path / "b.nii.gz")
         with pytest.raises(ValueError, match=r"b\.nii\.gz is not a label map\. Expected: whole numbers\. Got: -?\d"):

@@ -91,7 +91,10 @@ def test_the_command(masks, tmp_path, capsys):
     (fold,) = json.loads((raw / "Dataset007_Implants" / "splits_final.json").read_text())
     assert len(fold["train"]) == len(fold["val"]) == 1
     assert main([*options, "-d", "7"]) == 1
-    assert "Dataset007_Implants: the target folder exists. Expected: none with this number" in capsys.readouterr().err
+    assert (
+        "Dataset007_Implants: the target folder exists. Expected: no data set with this number"
+        in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit):
         main([*options, "-np", "0"])
     assert "-np must be at least 1. Got: 0" in capsys.readouterr().err
@@ -108,12 +111,12 @@ def test_all_problems_are_reported_and_nothing_is_written(masks, tmp_path, capsy
     assert main([str(masks), str(raw), "-d", "1000", "-n", "0", "--spacing", "0.5"]) == 1
     said = capsys.readouterr().err
     assert "7 problems, nothing was written" in said
-    assert "no such data set number. Expected: 1 to 999. Got: 1000" in said
+    assert "the data set number is out of range. Expected: 1 to 999. Got: 1000" in said
     assert "too few cases. Expected: 2 for training at least, of which one is for validation" in said
     assert "Got: 0 and 9" in said
     assert "no such spacing. Expected: 1 to 4 mm. Got: 0.5" in said
     assert "patient07.nii.gz: an empty mask. Expected: at least one voxel of 1. Got: 0 only" in said
-    assert "patient08.nii.gz: a mask that is not 0/1" in said
+    assert "patient08.nii.gz: a mask that is not binary" in said
     assert "patient09.nii.gz: cannot be read. Expected: a whole image" in said
     assert "two masks of patient05. Expected: one. Got:" in said
     assert not list(raw.iterdir())

@@ -49,7 +49,7 @@ def test_the_seed_decides():
 
 
 def test_one_subject_is_too_few():
-    with pytest.raises(ValueError, match=r"a split needs two subjects\. Got: 1"):
+    with pytest.raises(ValueError, match=r"too few subjects for a split\. Expected: at least 2\. Got: 1"):
         paper_split(sessions(1, per_subject=3))
 
 
@@ -102,7 +102,7 @@ def test_subjects_are_balanced_and_not_sessions():
 
 
 def test_too_few_sites():
-    what = "a split by site needs as many sites as folds. Expected: 5 at least. Got: 4 (R000, R001, R002, R003)"
+    what = "too few sites for a split by site. Expected: at least 5. Got: 4 (R000, R001, R002, R003)"
     with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
         site_split(at_sites(9, 9, 9, 9))
 
@@ -159,7 +159,7 @@ def test_the_volume_of_a_subject_is_the_mean_of_its_sessions():
 
 
 def test_too_few_subjects():
-    what = "a split by volume needs as many subjects as folds. Expected: 5 at least. Got: 4"
+    what = "too few subjects for a split by volume. Expected: at least 5. Got: 4"
     with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
         volume_split(sessions(4, per_subject=2), [1.0] * 8)
 

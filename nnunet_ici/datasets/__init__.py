@@ -1,6 +1,6 @@
-"""Data sets as nnU-Net raw data: the ATLAS releases, and synthetic ones in their layout.
+"""Data sets: conversion of the ATLAS releases to nnU-Net raw data, and synthetic data in their layout.
 
-``convert-atlas`` and ``synth-atlas`` are the commands. Names are loaded on demand.
+The commands are ``convert-atlas`` and ``synth-atlas``. Names are loaded on demand.
 """
 
 from __future__ import annotations

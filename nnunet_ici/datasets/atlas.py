@@ -1,4 +1,4 @@
-"""The parts of every release of ATLAS: sessions, and problems with them."""
+"""Data structures shared by all ATLAS releases: sessions, and problems with their files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Problem", "Session", "bare"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with the data.
+    """A problem with the data.
 
     Attributes:
-        path: the file or folder.
-        what: what is wrong with it, with what was expected and found.
+        path: path of the file or folder.
+        what: description of the problem, including what was expected and what was found.
     """
 
     path: Path
@@ -29,12 +29,12 @@ class Session:
     """One scan of one subject.
 
     Attributes:
-        site: such as "R001".
-        subject: such as "sub-r001s001".
-        session: such as "ses-1".
-        image: the T1w image.
-        mask: the lesion mask; None in Testing, where masks are not given out.
-        unused_masks: further masks in the session's folder.
+        site: name of the site, such as "R001".
+        subject: name of the subject, such as "sub-r001s001".
+        session: name of the session, such as "ses-1".
+        image: path of the T1w image.
+        mask: path of the lesion mask; None in Testing, whose masks are not public.
+        unused_masks: paths of additional masks in the session's folder.
     """
 
     site: str
@@ -46,12 +46,14 @@ class Session:
 
     @property
     def case(self) -> str:
-        """The case's name for nnU-Net, unique for each session."""
+        """The name of the case in nnU-Net, unique for each session."""
         return f"{self.subject}_{self.session}"
 
 
 def bare(identifier: str, prefix: str) -> str:
-    """A subject's or session's name without its prefix, in lower case: folders and sheets write it differently.
+    """Normalise the name of a subject or session, which folders and metadata sheets write differently.
+
+    The prefix and a trailing ".0" are removed, and the rest is converted to lower case.
 
     >>> bare("sub-r001s001", "sub"), bare("R001S001 ", "sub"), bare("ses-1", "ses"), bare("1.0", "ses")
     ('r001s001', 'r001s001', '1', '1')

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of one ATLAS session, found by reading them to the end."""
+"""Checks of the files of one ATLAS session, which are read completely."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Array = npt.NDArray[np.generic]
 
 @dataclass
 class Report:
-    """What the check of a session found.
+    """The result of checking a session.
 
     Attributes:
-        problems: what keeps the session from being converted; empty where nothing does.
-        warnings: what does not.
-        lesion_count: 26-connected components of the mask; None without a mask.
-        lesion_volume_mm3: volume of the mask, by its own affine; None without a mask.
-        mask_is_ready: whether the mask file can be used as it is: 8-bit integers, 0 and 1, .nii.gz.
-        is_straight: whether SimpleITK reads the affines; nnU-Net reads other files with nibabel.
-        fingerprint: hashes of the voxels of image and mask; "" for a file that was not read.
+        problems: problems that prevent the conversion of the session.
+        warnings: problems that do not.
+        lesion_count: number of 26-connected components in the mask; None without a usable mask.
+        lesion_volume_mm3: volume of the lesions in mm3, from the affine of the mask; None without a usable mask.
+        mask_is_ready: whether the mask file can be used unchanged: unsigned 8-bit, values 0 and 1, .nii.gz.
+        is_straight: whether SimpleITK accepts the affines; nnU-Net needs nibabel to read other files.
+        fingerprint: hashes of the voxels of image and mask; "" for a file that could not be read.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -59,16 +59,16 @@ class _Volume:
 
 
 def check_session(session: Session, binarize: bool = False) -> Report:
-    """Read the image and the mask of a session, and say everything that is wrong with them.
+    """Read the image and the mask of a session and report all problems with them.
 
     Args:
-        session: files of the session.
-        binarize: accept a mask with other values than 0 and 1: voxels above 0 are lesion.
+        session: the session.
+        binarize: whether to accept masks with values other than 0 and 1, taking voxels above 0 as lesion.
     """
     report = Report()
     for path in session.unused_masks:
         used = "none" if session.mask is None else session.mask.name
-        report.warnings.append(Problem(path, f"another mask of the case, which is not used. The mask used: {used}"))
+        report.warnings.append(Problem(path, f"an additional mask of the case, which is ignored. Mask used: {used}"))
     image = _read(session.image, report)
     if image is not None:
         report.problems += [Problem(session.image, what) for what in _image_faults(image.values)]
@@ -89,23 +89,23 @@ def check_session(session: Session, binarize: bool = False) -> Report:
     report.warnings += [Problem(mask.path, what) for what in _changes(mask.values)]
     report.lesion_count = label_array(lesion)[1]
     report.lesion_volume_mm3 = float(lesion.sum() * mask.grid.voxel_mm3)
-    is_8_bit = mask.header.get_data_dtype() == mask.values.dtype == np.uint8  # stored so, and not scaled
+    is_8_bit = mask.header.get_data_dtype() == mask.values.dtype == np.uint8  # in the file, and without scaling
     report.mask_is_ready = is_8_bit and np.array_equal(mask.values, lesion) and mask.path.name.endswith(".nii.gz")
     return report
 
 
 def binary_mask(values: Array, binarize: bool) -> npt.NDArray[np.uint8]:
-    """The mask as 0 and 1, values within 1e-6 of them included.
+    """Convert a mask to integers 0 and 1; values within 1e-6 of a whole number are rounded to it.
 
     Args:
-        values: any shape and real dtype.
-        binarize: whether voxels above 0 become 1, whatever their value.
+        values: any shape, any real dtype.
+        binarize: whether all values above 0 become 1, and all others 0.
 
     Returns:
         uint8, the same shape.
 
     Raises:
-        ValueError: if there is NaN or infinity, or, unless ``binarize``, anything but 0 and 1; says what.
+        ValueError: if a value is NaN or infinite, or, without ``binarize``, anything but 0 or 1.
     """
     finite = np.isfinite(values)
     if not finite.all():
@@ -114,21 +114,21 @@ def binary_mask(values: Array, binarize: bool) -> npt.NDArray[np.uint8]:
     lesion = np.greater(values, 0)
     if not binarize and not np.array_equal(values, lesion):
         raise ValueError(
-            "a mask that is not 0/1. Expected: 0 and 1 (--binarize takes voxels above 0 for lesion). "
+            "a mask that is not binary. Expected: 0 and 1 (--binarize makes voxels above 0 lesion). "
             f"Got: {_shown(np.unique(values))}"
         )
     return lesion.astype(np.uint8)
 
 
 def find_duplicates(sessions: Sequence[Session], reports: Sequence[Report]) -> list[Problem]:
-    """Images that two subjects share: in a cross-validation one may be trained on while the other is validated.
+    """Find images shared by several subjects, which can leak from training to validation in a cross-validation.
 
     Args:
         sessions: all sessions.
-        reports: the report of each session.
+        reports: report of each session, in the same order.
 
     Returns:
-        A warning for each session whose image an earlier session of another subject has.
+        A warning for each session whose image is identical to that of another subject's earlier session.
     """
     seen: dict[str, list[tuple[Session, Report]]] = defaultdict(list)
     warnings = []
@@ -144,7 +144,7 @@ def find_duplicates(sessions: Sequence[Session], reports: Sequence[Report]) -> l
 
 
 def _read(path: Path, report: Report) -> _Volume | None:
-    """A volume; None, with the problem in the report, where the file cannot be read or holds something else."""
+    """Read a volume; None, and a problem in the report, if the file cannot be read or is not a volume."""
     try:
         header, values = read_nifti(path)
         straight = is_straight(path)
@@ -153,13 +153,13 @@ def _read(path: Path, report: Report) -> _Volume | None:
         return None
     what = ""
     if values.dtype.names is not None:
-        what = f"a colour image. Expected: one number for each voxel. Got: {''.join(values.dtype.names)}"
+        what = f"a colour image. Expected: one number per voxel. Got: {''.join(values.dtype.names)}"
     elif np.issubdtype(values.dtype, np.complexfloating):
-        what = f"a complex image. Expected: one real number for each voxel. Got: {values.dtype}"
+        what = f"a complex image. Expected: one real number per voxel. Got: {values.dtype}"
     elif values.ndim != 3:
         what = f"not a volume. Expected: 3 axes. Got: shape {values.shape}"
     elif not (np.isfinite(header.affine).all() and np.linalg.det(header.affine)):
-        what = f"an affine without a volume. Expected: three axes in space. Got: {_rows(header.affine)}"
+        what = f"a singular affine. Expected: three independent axes. Got: {_rows(header.affine)}"
     if what:
         report.problems.append(Problem(path, what))
         return None
@@ -172,11 +172,11 @@ def _image_faults(values: Array) -> list[str]:
     if not finite.all():
         return [f"NaN or infinity in the image. Expected: finite values. Got: {_count(finite)}"]
     low, high = values.min(), values.max()
-    return [f"an image of one value. Expected: at least two. Got: {low:g} only"] if low == high else []
+    return [f"a constant image. Expected: at least two values. Got: {low:g} only"] if low == high else []
 
 
 def _compare_grids(image: _Volume, mask: _Volume) -> list[Problem]:
-    """Where the mask lies, compared with its image."""
+    """Compare the grid of the mask with that of its image."""
     try:
         turn = turn_between(mask.grid, image.grid, "its image")
     except ValueError as error:
@@ -188,7 +188,7 @@ def _compare_grids(image: _Volume, mask: _Volume) -> list[Problem]:
 
 
 def _changes(values: Array) -> Iterable[str]:
-    """What :func:`binary_mask` changes in the values of a mask, in one sentence; nothing for 0 and 1."""
+    """A sentence on the values that :func:`binary_mask` changes; nothing for a mask of 0 and 1."""
     found = np.unique(whole_numbers(values))
     above, below = found[(found > 0) & (found != 1)], found[found < 0]
     if above.size or below.size:

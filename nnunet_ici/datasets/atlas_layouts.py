@@ -1,6 +1,6 @@
-"""How the releases of ATLAS are laid out, and which release a folder holds.
+"""The layouts of the ATLAS releases, and the detection of the release in a folder.
 
-All of them are ``<folder>/<site>/sub-*/ses-*/anat/``; the folders and the files are named differently:
+All releases use ``<folder>/<site>/sub-*/ses-*/anat/``, but the names of folders and files differ:
 
 ========================  =================================  ====================================================
 layout                    folder                             releases
@@ -12,10 +12,10 @@ layout                    folder                             releases
                           ``ATLAS3_Training_Preprocessed``   intensities scaled
 ========================  =================================  ====================================================
 
-R2.0 is described in its paper (Liew et al., Scientific Data 9:320, 2022). R2.1 and R3.0 have no paper: the table
-follows the page of the challenge ISLES'26, whose training data are R3.0, and programs that others published for them.
-It is an assumption that R2.1's preprocessed files are named like R3.0's. A folder in the layout of R2.0 is taken for
-R2.1 where its name, or its sheet's name, says 2.1.
+R2.0 is described in its paper (Liew et al., Scientific Data 9:320, 2022). R2.1 and R3.0 have no paper. Their rows
+follow the page of the ISLES'26 challenge, whose training data are R3.0, and published programs that read these
+releases. That the preprocessed files of R2.1 are named like those of R3.0 is an assumption. A folder in the layout of
+R2.0 is treated as R2.1 if its name, or the name of its metadata sheet, contains 2.1.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from nnunet_ici.images import visible
 __all__ = ["ATLAS_2", "ENDINGS", "LAYOUTS", "NATIVE", "PREPROCESSED", "Found", "Layout", "find_layout", "named_release"]
 
 ENDINGS = (".nii.gz", ".nii")
-# Levels between the given folder and the one with the sites: ATLAS_2's parent, ATLAS_2, Training.
+# Maximum number of levels from the given folder down to the one with the sites: parent of ATLAS_2, ATLAS_2, Training.
 DEPTH = 2
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of folders and files.
+    """The naming scheme of folders and files in a release.
 
     Attributes:
-        space: the space of the images, in words.
-        folders: names of the folders that hold the sites, the one with masks first.
-        image: end of the images' names, between the case and ``.nii.gz``.
-        mask: end of the masks' names.
-        releases: the releases with this layout; in doubt, the last one.
-        own_sheets: whether each session has a metadata sheet of its own.
-        reader: the class of nnU-Net that should read the images; None where any can. In native space the order and
-            direction of the axes differ between scans, and nnU-Net's default reader only heeds the spacing.
+        space: image space, in words.
+        folders: possible names of the folders that contain the sites, the one with masks first.
+        image: suffix of image names, between the case and ``.nii.gz``.
+        mask: suffix of mask names.
+        releases: names of the releases with this layout; the last one is the default.
+        own_sheets: whether each session has its own metadata sheet.
+        reader: class name of the nnU-Net reader for the images; None if any reader will do. In native space the order
+            and direction of the axes differ between scans, but nnU-Net's default reader considers only the spacing.
     """
 
     space: str
@@ -60,11 +60,11 @@ class Layout:
 
     @property
     def example(self) -> str:
-        """Where the image of a session is."""
+        """The path of an example image."""
         return f"{self.folders[0]}/R001/sub-r001s001/ses-1/anat/sub-r001s001_ses-1_{self.image}.nii.gz"
 
     def has_file(self, name: str) -> bool:
-        """Whether a file of this name is an image or a mask of this layout."""
+        """Whether the name is that of an image or a mask in this layout."""
         return name.endswith(tuple(f"_{suffix}{end}" for suffix in (self.image, self.mask) for end in ENDINGS))
 
 
@@ -98,13 +98,14 @@ LAYOUTS = (ATLAS_2, NATIVE, PREPROCESSED)
 
 @dataclass(frozen=True)
 class Found:
-    """A folder that was recognised.
+    """A release found in a folder.
 
     Attributes:
-        source: the given folder.
-        folders: the folders that hold the sites, such as ``ATLAS_2/Training`` and ``ATLAS_2/Testing``, in this order.
-        layout: their layout.
-        named: the release that their names, or those of the folders above them, say; None where they say none.
+        source: path of the given folder.
+        folders: paths of the folders that contain the sites, such as ``ATLAS_2/Training`` and ``ATLAS_2/Testing``;
+            training data first.
+        layout: layout of these folders.
+        named: release named by these folders or the folders above them; None if they name none.
     """
 
     source: Path
@@ -114,13 +115,13 @@ class Found:
 
 
 def find_layout(source: Path) -> tuple[Found | None, list[Problem]]:
-    """Recognise a release by the names of its files, or else by those of its folders.
+    """Identify a release by the names of its files or, failing that, its folders.
 
     Args:
-        source: the release's folder, the folder above it, or the one that holds the sites.
+        source: folder of the release, the folder above it, or the folder that contains the sites.
 
     Returns:
-        What was found, and no problem; or None, and the problem: no release, or more than one.
+        The release and an empty list, or None and a list with the problem: no release, or more than one.
     """
     folders = list(_with_sites(source, DEPTH)) if source.is_dir() else []
     kinds = {folder: _layouts_of(folder) for folder in folders}
@@ -141,7 +142,7 @@ def find_layout(source: Path) -> tuple[Found | None, list[Problem]]:
 
 
 def named_release(names: tuple[str, ...]) -> str | None:
-    """The release that names of folders or files say; None where they say nothing, or only ATLAS 2.
+    """The release named by folders or files; None if they name none, or only ATLAS 2.
 
     >>> named_release(("ATLAS3_Training_Raw",)), named_release(("ATLAS_R2.1_raw", "Training_Raw"))
     ('R3.0', 'R2.1')
@@ -154,7 +155,7 @@ def named_release(names: tuple[str, ...]) -> str | None:
 
 
 def _with_sites(folder: Path, depth: int) -> Iterator[Path]:
-    """The folder if it holds sites with sessions, else those below it that do."""
+    """The folder itself if it contains sites with sessions, otherwise the subfolders that do."""
     if visible(folder, "*/sub-*/ses-*"):
         yield folder
     elif depth:
@@ -164,7 +165,7 @@ def _with_sites(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _layouts_of(folder: Path) -> list[Layout]:
-    """The layouts whose names the files below a folder have, or else the one that its own name says."""
+    """The layouts that match the file names below a folder or, failing that, the folder's own name."""
     names = [path.name for path in visible(folder, "*/sub-*/ses-*/anat/*")]
     by_files = [layout for layout in LAYOUTS if any(map(layout.has_file, names))]
     return by_files or [layout for layout in LAYOUTS if folder.name in layout.folders]
@@ -177,7 +178,7 @@ def _ways(layout: Layout) -> str:
 def _nothing_found(source: Path, folders: list[Path]) -> str:
     known = "; ".join(f"{layout.example} ({_ways(layout)})" for layout in LAYOUTS)
     if folders:
-        got = f"sessions with files of other names, in {', '.join(map(str, folders))}"
+        got = f"sessions with other file names, in {', '.join(map(str, folders))}"
     else:
         got = "none" if source.is_dir() else "no such folder"
-    return f"no case, in it or up to {DEPTH} folders down. Expected: {known}. Got: {got}"
+    return f"no case in this folder or up to {DEPTH} levels below it. Expected: {known}. Got: {got}"

@@ -1,15 +1,18 @@
-"""What the metadata sheets of ATLAS say of its sessions.
+"""The metadata of ATLAS sessions, read from the sheets of a release.
 
-R2.0 has one sheet for all sessions, ``20220425_ATLAS_2.0_MetaData.xlsx``, beside Training. In R2.1 and R3.0 each
-session has its own, ``sub-*_ses-*_metadata.csv`` beside its image: a header and one row, with the columns SESSION_ID
-(``sub-r001s001_ses-1``), ATLAS2_DATASET, DAYS_POST_STROKE (a decimal number), CHRONICITY and SITE. Their order differs
-between sites, many cells are empty, and two of 1,453 sheets have no row. Programs that read these sheets describe them
-so; no document does.
+R2.0 has one joint sheet for all sessions, ``20220425_ATLAS_2.0_MetaData.xlsx``, beside Training. In R2.1 and R3.0 each
+session has its own sheet ``sub-*_ses-*_metadata.csv`` beside its image, with a header and one row. Its columns are
+SESSION_ID (``sub-r001s001_ses-1``), ATLAS2_DATASET, DAYS_POST_STROKE (a decimal number), CHRONICITY and SITE. Their
+order differs between sites, many cells are empty, and two of the 1,453 sheets have no row. This format is undocumented
+and was inferred from published programs that read these sheets.
 
-Further assumptions: a session's own sheet may also lie in its ses-* folder. SESSION_ID may be ``ses-1`` or ``1``; the
-folder then says which subject is meant. There may be one joint sheet with ``metadata`` in its name in the folder of the
-sites, beside that folder or in the given one; its rows name the subject in SESSION_ID or in another column. Where both
-sheets have a row, the session's own counts.
+The reader makes further assumptions:
+
+- A session's own sheet may also be in its ses-* folder. If its SESSION_ID is only ``ses-1`` or ``1``, the folder gives
+  the subject.
+- R2.1 and R3.0 may also have a joint sheet, with ``metadata`` in its name. It may be in the folder that contains the
+  sites, beside that folder, or in the given folder. Its rows name the subject in SESSION_ID or in another column.
+- If both sheets have a row for a session, the row in its own sheet is used.
 """
 
 from __future__ import annotations
@@ -39,12 +42,12 @@ class Metadata:
     """The metadata of all sessions.
 
     Attributes:
-        path: the joint sheet; None where there is none.
+        path: path of the joint sheet; None if there is none.
         own_sheets: number of sessions with a sheet of their own.
-        columns: columns of all sheets, without those of subject and session.
-        rows: the cells by column, for each subject and session (:func:`key_of`); the session is "" in a sheet without
-            that column.
-        absent: sessions of the joint sheet that have no folder.
+        columns: names of all columns except those that identify subject and session.
+        rows: cells by column, for each subject and session (:func:`key_of`); the session is "" if the sheet does not
+            have that column.
+        absent: names of the sessions in the joint sheet that have no folder.
     """
 
     path: Path | None = None
@@ -54,14 +57,14 @@ class Metadata:
     absent: list[str] = field(default_factory=list)
 
     def of(self, session: Session) -> dict[str, str]:
-        """The cells of a session, by column; empty where no sheet has one."""
+        """The cells of a session by column; "" if no sheet has a value."""
         subject, number = key_of(session)
         row = self.rows.get((subject, number)) or self.rows.get((subject, "")) or {}
         return {column: row.get(column, "") for column in self.columns}
 
 
 def key_of(session: Session) -> Key:
-    """The subject and session under which the row of a session is kept."""
+    """The normalised subject and session that identify the row of a session."""
     return bare(session.subject, "sub"), bare(session.session, "ses")
 
 
@@ -70,12 +73,12 @@ def read_metadata(found: Found, sessions: Sequence[Session]) -> tuple[Metadata, 
 
     Args:
         found: the release.
-        sessions: the sessions whose own sheets are wanted.
+        sessions: sessions whose own sheets to read.
 
     Returns:
-        The metadata, without rows where there is no sheet, and the problems: a sheet that cannot be read, that has no
-        column with the subjects (own sheets: the session) or that names a session twice; an own sheet that names
-        another session; two own sheets of one session.
+        The metadata, without rows if there is no sheet, and the problems: a sheet that cannot be read, lacks the column
+        of the subjects (in a session's own sheet: of the session), or names a session twice; a session with two own
+        sheets, or with an own sheet that names another session.
     """
     columns: dict[str, None] = {}
     rows: dict[Key, dict[str, str]] = {}
@@ -93,7 +96,7 @@ def read_metadata(found: Found, sessions: Sequence[Session]) -> tuple[Metadata, 
         files = _own_sheets(session)
         if len(files) > 1:
             names = ", ".join(str(file) for file in files)
-            problems.append(Problem(files[0], f"two sheets for one case. Expected: one {session.case}. Got: {names}"))
+            problems.append(Problem(files[0], f"several sheets for {session.case}. Expected: one. Got: {names}"))
         elif files:
             own += 1
             sheet = _read(files[0], problems)
@@ -110,7 +113,7 @@ class _Sheet:
     lines: list[list[str]]
 
     def at(self, names: Sequence[str]) -> int | None:
-        """Index of the column with one of these names, in any case and with any punctuation."""
+        """Index of the first of these columns in the sheet, ignoring case and punctuation; None without one."""
         keys = [re.sub("[^a-z]", "", name.lower()) for name in self.header]
         return next((keys.index(name) for name in names if name in keys), None)
 
@@ -123,7 +126,7 @@ class _Sheet:
         return {column: cells.get(column, "") for column in self.columns}
 
     def key(self, line: list[str]) -> Key:
-        """Subject and session of a line; "" where it does not say."""
+        """Subject and session of a line; "" for a missing one."""
         subject, session = ("" if at is None or at >= len(line) else line[at].strip() for at in self._keys())
         if both := _CASE.fullmatch(session):
             subject, session = both.groups()
@@ -134,7 +137,7 @@ class _Sheet:
 
 
 def _joint_sheet(found: Found) -> Path | None:
-    """The sheet of all sessions; a .csv is preferred to an .xlsx."""
+    """The path of the joint sheet; .csv takes precedence over .xlsx."""
     beside = [folder.parent for folder in found.folders]
     folders = [found.source, *beside] if found.layout is ATLAS_2 else [*found.folders, *beside, found.source]
     pattern = "atlas.*metadata" if found.layout is ATLAS_2 else "metadata"
@@ -155,7 +158,7 @@ def _own_sheets(session: Session) -> list[Path]:
 def _joint_rows(sheet: _Sheet, problems: list[Problem]) -> dict[Key, dict[str, str]]:
     rows: dict[Key, dict[str, str]] = {}
     if sheet.at(_SUBJECT_COLUMNS) is None and sheet.at(_SESSION_COLUMNS) is None:
-        what = "no column with the subjects. Expected: one named Subject ID or SESSION_ID. Got: "
+        what = "no subject column. Expected: one named Subject ID or SESSION_ID. Got: "
         problems.append(Problem(sheet.path, what + ", ".join(sheet.header)))
         return rows
     for line in sheet.lines:
@@ -166,21 +169,21 @@ def _joint_rows(sheet: _Sheet, problems: list[Problem]) -> dict[Key, dict[str, s
         if not subject:
             continue
         if key in rows:
-            what = f"two rows for one case. Expected: one. Got: {subject} {session}".rstrip()
+            what = f"two rows for the same case. Expected: one. Got: {subject} {session}".rstrip()
             problems.append(Problem(sheet.path, what))
         rows[key] = sheet.cells(line)
     return rows
 
 
 def _own_row(sheet: _Sheet, session: Session, problems: list[Problem]) -> dict[Key, dict[str, str]]:
-    """The row of a session's own sheet, under its key; none where the sheet has only a header."""
+    """The row in a session's own sheet, by its key; empty if the sheet has only a header."""
     if sheet.at(_SESSION_COLUMNS) is None:
-        what = f"no column with the session. Expected: one named SESSION_ID. Got: {', '.join(sheet.header)}"
+        what = f"no session column. Expected: one named SESSION_ID. Got: {', '.join(sheet.header)}"
         problems.append(Problem(sheet.path, what))
         return {}
     lines = [line for line in sheet.lines if any(cell.strip() for cell in line)]
     if len(lines) > 1:
-        problems.append(Problem(sheet.path, f"two rows for one case. Expected: one {session.case}. Got: {len(lines)}"))
+        problems.append(Problem(sheet.path, f"several rows for {session.case}. Expected: one. Got: {len(lines)}"))
         return {}
     for line in lines:
         subject, number = sheet.key(line)
@@ -210,7 +213,7 @@ def _read(path: Path, problems: list[Problem]) -> _Sheet | None:
 
 
 def _read_cells(path: Path) -> list[list[str]]:
-    """The cells of a sheet, as text, header first; ValueError for an empty sheet."""
+    """The cells of a sheet as text, header first; ValueError for an empty sheet."""
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))

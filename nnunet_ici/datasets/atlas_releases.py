@@ -1,4 +1,4 @@
-"""Which release of ATLAS a folder holds, and which of its sessions were in ATLAS 2.0's test set."""
+"""Identification of the ATLAS release, and exclusion of sessions that were in parts of ATLAS 2.0."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NO_VALUE = {"", "nan", "na", "n/a", "none"}
 
 @dataclass(frozen=True)
 class Release:
-    """What dataset.json says about a release.
+    """The description of a release for dataset.json.
 
     Attributes:
-        name: such as "R2.0".
-        reference: the page it is distributed from.
-        citation: the paper; R2.1 and R3.0 have none of their own, as far as is known.
+        name: name of the release, such as "R2.0".
+        reference: address of the page that distributes it.
+        citation: paper to cite; R2.1 and R3.0 have no known paper of their own.
     """
 
     name: str
@@ -45,12 +45,12 @@ RELEASES = {
 
 
 def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) -> Release:
-    """The release.
+    """Identify the release.
 
-    The folders' names decide. Where they say nothing, the layout of R2.0 means R2.0, or R2.1 where its sheet has 2.1 in
-    its name. The other layouts mean R2.1 where ATLAS2_DATASET is Training or Testing for every session, as all of R2.1
-    comes from ATLAS 2.0, and R3.0 otherwise. This is a guess, which a part of R3.0 would mislead; only the text in
-    dataset.json depends on it.
+    The names of the folders take precedence. If they name no release, the layout of R2.0 means R2.0, or R2.1 if the
+    name of the joint sheet contains 2.1. The other layouts mean R2.1 if ATLAS2_DATASET is Training or Testing for every
+    session, because all sessions of R2.1 come from ATLAS 2.0, and R3.0 otherwise. This is a guess, and can be wrong for
+    a subset of R3.0. Only the description in dataset.json depends on it.
     """
     *others, name = found.layout.releases
     named = found.named
@@ -66,19 +66,19 @@ def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) ->
 def exclude_atlas2(
     sessions: Sequence[Session], metadata: Metadata, wanted: Sequence[str]
 ) -> tuple[list[Session], dict[str, str]]:
-    """Leave out the sessions that were in a part of ATLAS 2.0, such as its hidden test set.
+    """Exclude the sessions that were in a part of ATLAS 2.0, such as its hidden test set.
 
     Args:
         sessions: all sessions.
-        metadata: metadata with a column ATLAS2_DATASET; sessions without a value there are kept.
-        wanted: values to leave out, in any case, or the beginning of one that no other value shares: "test" for
-            "Testing".
+        metadata: metadata with the column ATLAS2_DATASET; sessions without a value are kept.
+        wanted: values to exclude, or unambiguous beginnings of values, such as "test" for "Testing"; case is ignored.
 
     Returns:
-        The sessions that are kept, and the value of each that is not, by case.
+        The sessions to keep, and the value of each excluded session, by case.
 
     Raises:
-        ValueError: for a value that no session has, or without that column; names the values or columns there are.
+        ValueError: if there is no such column, or a value matches none of its values, or several; the message lists
+            what there is.
     """
     if not wanted:
         return list(sessions), {}
@@ -92,7 +92,7 @@ def exclude_atlas2(
         matches = {value.lower() for value in known if value.lower().startswith(want.strip().lower())}
         exact = matches & {want.strip().lower()}
         if not want.strip() or len(exact or matches) != 1:
-            expected = ", ".join(known) or "none, as no session has one"
+            expected = ", ".join(known) or "none, because no session has a value"
             raise ValueError(f"no such value of ATLAS2_DATASET. Expected: {expected}. Got: {want}")
         out |= exact or matches
     left = [session for session, value in values.items() if value.lower() not in out]
@@ -104,6 +104,6 @@ def _atlas2_column(metadata: Metadata) -> str | None:
 
 
 def _atlas2_values(metadata: Metadata, sessions: Sequence[Session]) -> list[str]:
-    """The value of each session; "" where there is none."""
+    """The value of ATLAS2_DATASET of each session; "" if it has none."""
     column = _atlas2_column(metadata)
     return [metadata.of(session)[column].strip() if column else "" for session in sessions]

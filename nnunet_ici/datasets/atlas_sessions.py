@@ -1,4 +1,4 @@
-"""The sessions of a release, found by their folders and files."""
+"""The search for the sessions of a release by the names of their folders and files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def find_sessions(found: Found) -> tuple[list[Session], list[Problem]]:
     """Find all sessions of a release.
 
     Returns:
-        The sessions, sorted by case, and the problems: a missing image or mask, two files for one case, files named
-        after another case.
+        The sessions without problems, sorted by case, and the problems: a missing image or mask, several files for one
+        case, files named after another case.
     """
     sessions: list[Session] = []
     problems: list[Problem] = []
@@ -35,13 +35,13 @@ def find_sessions(found: Found) -> tuple[list[Session], list[Problem]]:
     for case, twins in by_case.items():
         others = ", ".join(str(twin.image) for twin in twins[1:])
         if others:
-            problems.append(Problem(twins[0].image, f"two files for one case. Expected: one {case}. Got: {others} too"))
+            problems.append(Problem(twins[0].image, f"several images for {case}. Expected: one. Got: also {others}"))
     unique = [session for session in sessions if len(by_case[session.case]) == 1]
     return sorted(unique, key=lambda session: session.case), problems
 
 
 def _read_folder(folder: Path, layout: Layout, has_mask: bool) -> tuple[Session | None, list[Problem]]:
-    """The session of a ses-* folder, or what keeps it from being one."""
+    """The session in a ses-* folder, or None and the problems with its files."""
     site, subject, session = folder.parts[-3:]
     anat, prefix = folder / "anat", f"{subject}_{session}_"
     problems = []
@@ -60,7 +60,7 @@ def _read_folder(folder: Path, layout: Layout, has_mask: bool) -> tuple[Session 
             )
         elif len(own) > 1:
             names = ", ".join(path.name for path in own)
-            problems.append(Problem(anat, f"two files for one case. Expected: one {kind}. Got: {names}"))
+            problems.append(Problem(anat, f"several files for one case. Expected: one {kind}. Got: {names}"))
         found[kind] = own[0] if len(own) == 1 else None
     image, mask = found["image"], found.get("mask")
     if problems or image is None:

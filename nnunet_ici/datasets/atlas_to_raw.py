@@ -1,4 +1,4 @@
-"""ATLAS as released to nnU-Net raw data: everything is checked first, then written, whole or not at all."""
+"""Conversion of ATLAS to nnU-Net raw data: all files are checked first, then everything is written, or nothing."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from nnunet_ici.parallel import in_parallel
 __all__ = ["BadInputError", "Converted", "check_target", "convert_atlas"]
 
 SPLITS_NAME = "splits_final.json"
-# nnU-Net's reader of affines that SimpleITK refuses.
+# nnU-Net's reader for files whose affine SimpleITK rejects.
 NIBABEL_READER = "NibabelIOWithReorient"
 
 
 class BadInputError(InputError):
-    """The data, or the folder they should go to, cannot be used; nothing was written.
+    """The source data or the target folder cannot be used; nothing was written.
 
     Attributes:
-        problems: everything that is wrong.
-        skippable: whether the rest could be converted without what has problems.
+        problems: all problems.
+        skippable: whether the sessions without problems could be converted on their own.
     """
 
     def __init__(self, problems: Sequence[Problem], skippable: bool = False) -> None:
@@ -47,17 +47,17 @@ class BadInputError(InputError):
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written.
+    """The result of a conversion.
 
     Attributes:
-        folder: the data set.
-        release: which one it is, and the space of its images, such as "R3.0, native space".
-        sessions: converted, in the order of cases.csv.
-        skipped: the problems of the sessions and files that were left out.
-        warnings: what may be wrong with the sessions that were converted.
-        excluded: the value of ATLAS2_DATASET of the sessions that were to be left out, by case.
-        metadata: the sheets used.
-        splits: the copies of splits_final.json that were written.
+        folder: folder of the data set.
+        release: name of the release and the image space, such as "R3.0, native space".
+        sessions: converted sessions, in the order of cases.csv.
+        skipped: problems of the sessions and files that were skipped.
+        warnings: possible problems with the converted sessions.
+        excluded: value of ATLAS2_DATASET of each session excluded on request, by case.
+        metadata: metadata of the sessions.
+        splits: paths of all written copies of splits_final.json.
     """
 
     folder: Path
@@ -84,25 +84,26 @@ def convert_atlas(
     symlink: bool = False,
     processes: int = 2,
 ) -> Converted:
-    """Convert ATLAS R2.0, R2.1 or R3.0. The data set's folder appears only when it is complete.
+    """Convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data. The data set's folder appears only once it is complete.
 
     Args:
-        source: the release's folder, such as ``ATLAS_2``, the one above it, or the one with the sites, such as
-            ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas_layouts`.
-        raw: nnU-Net's ``nnUNet_raw``, in which the folder ``DatasetXXX_ATLAS`` is made.
-        dataset_id: XXX, 1 to 999.
-        preprocessed: nnU-Net's ``nnUNet_preprocessed``, which receives a copy of the split; None for no copy.
-        split: "paper", "site" or "volume", see :mod:`~nnunet_ici.datasets.splits`; None for none.
+        source: folder of the release, such as ``ATLAS_2``, the folder above it, or the folder that contains the sites,
+            such as ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas_layouts`.
+        raw: nnU-Net's folder ``nnUNet_raw``, in which ``DatasetXXX_ATLAS`` is created.
+        dataset_id: number of the data set (XXX), 1 to 999.
+        preprocessed: nnU-Net's folder ``nnUNet_preprocessed``, which receives a copy of the split; None for no copy.
+        split: "paper", "site" or "volume", see :mod:`~nnunet_ici.datasets.splits`; None to write no split.
         seed: seed of the split.
-        exclude: values of ATLAS2_DATASET to leave out, see
-            :func:`~nnunet_ici.datasets.atlas_releases.exclude_atlas2`; listed in ``excluded.csv``.
-        binarize: accept masks with other values than 0 and 1: voxels above 0 are lesion.
-        skip_bad: leave out the sessions with problems, and list them in ``skipped.csv``.
-        symlink: link the files that can be used as they are, instead of copying them.
+        exclude: values of ATLAS2_DATASET whose sessions are excluded and listed in ``excluded.csv``; see
+            :func:`~nnunet_ici.datasets.atlas_releases.exclude_atlas2`.
+        binarize: whether to accept masks with values other than 0 and 1, taking voxels above 0 as lesion.
+        skip_bad: whether to skip sessions with problems and list them in ``skipped.csv``.
+        symlink: whether to link files that can be used unchanged, instead of copying them.
         processes: number of processes.
 
     Raises:
-        BadInputError: with everything that is wrong, by path; without ``skip_bad`` that includes any bad file.
+        BadInputError: if the source, the target folder or an argument cannot be used, or, without ``skip_bad``, any
+            file is bad; with all problems found.
     """
     name = f"Dataset{dataset_id:03d}_ATLAS"
     problems = check_target(raw, dataset_id)
@@ -127,7 +128,8 @@ def convert_atlas(
     if not skip_bad and bad:
         raise BadInputError(bad, skippable=bool(training))
     if not training:
-        raise BadInputError([*bad, Problem(source, "no case left to convert. Expected: one with a mask. Got: none")])
+        what = "no case left to convert. Expected: at least one with a mask. Got: none"
+        raise BadInputError([*bad, Problem(source, what)])
 
     splits: Split | None = None
     split_target = None if preprocessed is None else preprocessed / name / SPLITS_NAME
@@ -138,7 +140,7 @@ def convert_atlas(
         except ValueError as error:
             raise BadInputError([Problem(source, str(error))]) from error
         if split_target is not None and split_target.exists() and read_json(split_target) != splits:
-            what = "another split is there. Expected: none, or the same. Got: a different one; move it away"
+            what = "a different split exists. Expected: none, or the same split. Got: another one; move it away"
             raise BadInputError([Problem(split_target, what)])
 
     with complete_or_absent(raw / name) as folder:
@@ -163,11 +165,12 @@ def convert_atlas(
 
 
 def check_target(raw: Path, dataset_id: int) -> list[Problem]:
-    """What keeps a data set of this number from being made in nnU-Net's raw folder; empty where it can be made."""
+    """Problems that prevent the creation of a data set with this number in nnUNet_raw; empty if there are none."""
     if not 1 <= dataset_id <= 999:
-        return [Problem(raw, f"no such data set number. Expected: 1 to 999. Got: {dataset_id}")]
+        return [Problem(raw, f"the data set number is out of range. Expected: 1 to 999. Got: {dataset_id}")]
     taken = sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))
-    return [Problem(path, "the target folder exists. Expected: none with this number. Got: this one") for path in taken]
+    what = "the target folder exists. Expected: no data set with this number. Got: this one"
+    return [Problem(path, what) for path in taken]
 
 
 def _write_session(item: tuple[Session, Report], folder: Path, binarize: bool, symlink: bool) -> None:

@@ -23,31 +23,34 @@ SHOWN = 5
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", type=Path, metavar="SRC", help="the release's folder, the one above it, or the one with its sites"
+        "source",
+        type=Path,
+        metavar="SRC",
+        help="folder of the release, the folder above it, or the folder that contains its sites",
     )
     parser.add_argument("-d", type=int, default=100, metavar="ID", help="number of the data set (default: 100)")
     parser.add_argument(
         "--split",
         choices=SPLITS,
-        help="write splits_final.json, drawn with --seed. paper: 600 training and 55 validation subjects (with other "
-        "numbers of subjects, in that proportion), fold 0 only. site: five folds, each site in one of them. volume: "
-        "five folds with similar lesion volumes. Default: nnU-Net makes five folds, and may separate the sessions of a "
-        "subject",
+        help="write splits_final.json, randomised with --seed. paper: 600 training and 55 validation subjects (or this "
+        "proportion of another number), fold 0 only. site: five folds, with each site in a single fold. volume: five "
+        "folds with similar lesion volumes. Default: nnU-Net makes five folds itself, which may separate the sessions "
+        "of a subject",
     )
     parser.add_argument(
         "--exclude-atlas2",
         nargs="+",
         default=[],
         metavar="VALUE",
-        help="leave out the sessions with this ATLAS2_DATASET in their metadata (give SRC first), such as test, the "
-        f"former hidden test set of ATLAS 2.0; they are listed in {EXCLUDED_NAME}",
+        help="exclude the sessions with these values of ATLAS2_DATASET in their metadata (give SRC before this option) "
+        f"and list them in {EXCLUDED_NAME}; test stands for the former hidden test set of ATLAS 2.0",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     parser.add_argument(
-        "--binarize", action="store_true", help="accept masks that are not 0/1: voxels above 0 are lesion"
+        "--binarize", action="store_true", help="accept masks that are not binary; voxels above 0 become lesion"
     )
-    parser.add_argument("--skip-bad", action="store_true", help=f"leave out bad files, and list them in {SKIPPED_NAME}")
-    parser.add_argument("--symlink", action="store_true", help="link files instead of copying, where possible")
+    parser.add_argument("--skip-bad", action="store_true", help=f"skip bad files, and list them in {SKIPPED_NAME}")
+    parser.add_argument("--symlink", action="store_true", help="link files instead of copying them, where possible")
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 
@@ -82,9 +85,9 @@ def _tell(done: Converted, dataset_id: int) -> None:
     if done.excluded:
         values = ", ".join(sorted(set(done.excluded.values())))
         path = done.folder / EXCLUDED_NAME
-        print(f"{len(done.excluded)} sessions with ATLAS2_DATASET {values} were left out: {path}")
+        print(f"{len(done.excluded)} sessions with ATLAS2_DATASET {values} were excluded: {path}")
     _tell_problems("warning", done.warnings, done.folder / WARNINGS_NAME)
-    _tell_problems("problem", done.skipped, done.folder / SKIPPED_NAME, "; the files concerned were left out")
+    _tell_problems("problem", done.skipped, done.folder / SKIPPED_NAME, "; the affected files were skipped")
     for path in done.splits:
         folds = json.loads(path.read_text())
         sizes = ", ".join(f"{len(fold['train'])} + {len(fold['val'])}" for fold in folds)
@@ -97,11 +100,12 @@ def _tell(done: Converted, dataset_id: int) -> None:
 
 def _tell_metadata(metadata: Metadata) -> None:
     found = [str(metadata.path)] if metadata.path else []
-    found += [f"the own sheets of {metadata.own_sheets} sessions"] if metadata.own_sheets else []
+    found += [f"individual sheets of {metadata.own_sheets} sessions"] if metadata.own_sheets else []
     print(f"metadata: {' and '.join(found) or 'no sheet *MetaData*.csv or .xlsx found'}")
     if metadata.absent:
         more = f" and {len(metadata.absent) - SHOWN} more" if len(metadata.absent) > SHOWN else ""
-        print(f"{len(metadata.absent)} of the sheet have no folder: {', '.join(metadata.absent[:SHOWN])}{more}")
+        listed = ", ".join(metadata.absent[:SHOWN])
+        print(f"{len(metadata.absent)} entries of the sheet have no folder: {listed}{more}")
 
 
 def _tell_problems(what: str, found: Sequence[Problem], path: Path, end: str = "") -> None:
@@ -111,7 +115,7 @@ def _tell_problems(what: str, found: Sequence[Problem], path: Path, end: str = "
 
 main = Command(
     "Convert ATLAS R2.0, R2.1 or R3.0 (the training data of ISLES'26) to nnU-Net raw data (nnUNet_raw must be set). "
-    "The files say which release it is. Everything that is wrong is listed before anything is written.",
+    "The release is detected from the names of the files. All problems are reported before anything is written.",
     _arguments,
     _run,
 )

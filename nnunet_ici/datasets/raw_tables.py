@@ -1,4 +1,4 @@
-"""The tables beside the images of a converted data set, and its dataset.json."""
+"""The tables and the dataset.json of a converted data set."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ def write_tables(
     warnings: Sequence[Problem],
     excluded: Mapping[str, str],
 ) -> None:
-    """Write the tables; those without a row are left out.
+    """Write the tables of a converted data set into its folder.
 
-    ``cases.csv`` has the sessions that were converted, ``skipped.csv`` the problems of others, ``warnings.csv`` what
-    may be wrong with those converted, and ``excluded.csv`` the sessions that were to be left out. Volumes are in mm3,
-    on each image's own grid.
+    - ``cases.csv``: converted sessions, with lesion volumes in mm3 on each mask's own grid.
+    - ``skipped.csv``: problems of the sessions and files that were skipped.
+    - ``warnings.csv``: possible problems with the converted sessions.
+    - ``excluded.csv``: sessions excluded on request.
+
+    All but ``cases.csv`` are written only if they have a row.
     """
     header = ["case", "split", "site", "subject", "session", "lesion_count", "lesion_volume_mm3", *metadata.columns]
     rows = []
@@ -63,11 +66,11 @@ def write_dataset_json(folder: Path, training: int, release: Release, space: str
     """Write nnU-Net's dataset.json.
 
     Args:
-        folder: the data set.
+        folder: folder of the data set.
         training: number of training cases.
-        release: which one it is.
-        space: the space of the images, in words.
-        reader: the class of nnU-Net that should read the images; None where any can.
+        release: description of the release.
+        space: image space, in words.
+        reader: class name of the nnU-Net reader for the images; None if any reader will do.
     """
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
@@ -89,7 +92,7 @@ def write_dataset_json(folder: Path, training: int, release: Release, space: str
 
 
 def read_json(path: Path) -> object:
-    """The content; None for a file that is not JSON."""
+    """The content of a JSON file; None if it is not valid JSON."""
     try:
         return json.loads(path.read_text())
     except ValueError:
@@ -97,7 +100,7 @@ def read_json(path: Path) -> object:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write with an indent, as nnU-Net does."""
+    """Write a JSON file with indentation, like nnU-Net."""
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Splits into training and validation that keep each subject on one side."""
+"""Training and validation splits that keep all sessions of a subject together."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ Split = list[dict[str, list[str]]]
 
 
 def make_split(kind: str, sessions: Sequence[Session], volumes_mm3: Sequence[float], seed: int = 0) -> Split:
-    """One of the splits, by name.
+    """Make one of the splits by name.
 
     Args:
-        kind: one of :data:`SPLITS`.
-        sessions: the sessions with a mask.
-        volumes_mm3: lesion volume of each session; only "volume" uses it.
+        kind: name of the split, one of :data:`SPLITS`.
+        sessions: sessions with a mask.
+        volumes_mm3: lesion volume of each session in mm3; used only by "volume".
         seed: seed of the random choices.
 
+    Returns:
+        The content of splits_final.json: a list of folds, with the sorted cases of ``train`` and ``val``.
+
     Raises:
-        ValueError: for another name, and as the split itself does.
+        ValueError: if there is no such split, or it cannot be made from these sessions.
     """
     if kind == "paper":
         return paper_split(sessions, seed)
@@ -41,25 +44,25 @@ def make_split(kind: str, sessions: Sequence[Session], volumes_mm3: Sequence[flo
 
 
 def paper_split(sessions: Sequence[Session], seed: int = 0) -> Split:
-    """One fold with 600 training and 55 validation subjects, drawn at random.
+    """One fold with 600 training and 55 validation subjects, chosen at random.
 
-    Source: Rachmadi et al., MIDL 2023, who split the 655 subjects of ATLAS R2.0's Training like this. They did not
-    publish which subjects they drew, so this split has the same sizes but not the same subjects. Another number of
-    subjects is split in the same proportion, with at least one subject on each side.
+    Source: Rachmadi et al., MIDL 2023, who split the 655 subjects in Training of ATLAS R2.0 in this way. They did not
+    publish the subjects of each part, so this split has the same sizes but not the same subjects. Other numbers of
+    subjects are split in the same proportion, with at least one subject in each part.
 
     Args:
-        sessions: the sessions with a mask; all sessions of a subject stay together.
+        sessions: sessions with a mask.
         seed: seed of the random choice.
 
     Returns:
-        The content of splits_final.json: a list of one fold, with the cases of ``train`` and ``val``, sorted.
+        The content of splits_final.json: one fold, with the sorted cases of ``train`` and ``val``.
 
     Raises:
-        ValueError: for fewer than two subjects.
+        ValueError: if there are fewer than two subjects.
     """
     subjects = sorted({session.subject for session in sessions})
     if len(subjects) < 2:
-        raise ValueError(f"a split needs two subjects. Got: {len(subjects)}")
+        raise ValueError(f"too few subjects for a split. Expected: at least 2. Got: {len(subjects)}")
     share = PAPER_SUBJECTS["val"] / sum(PAPER_SUBJECTS.values())
     count = min(max(1, round(share * len(subjects))), len(subjects) - 1)
     validation = set(random.Random(seed).sample(subjects, count))
@@ -67,33 +70,33 @@ def paper_split(sessions: Sequence[Session], seed: int = 0) -> Split:
 
 
 def site_split(sessions: Sequence[Session], seed: int = 0) -> Split:
-    """Five folds that keep sites whole: each site is validated in one fold, and trained on in the other four.
+    """Five folds that keep sites together: each site is in the validation part of one fold, in training in the others.
 
-    The sites are taken by number of subjects, largest first, and each goes to the fold with the fewest subjects so far.
-    So the folds are about as equal in size as whole sites allow.
+    Sites are assigned in decreasing order of their number of subjects, each to the fold with the fewest subjects so
+    far. This makes the folds about as equal in size as whole sites allow.
 
     Args:
-        sessions: the sessions with a mask.
-        seed: seed that shuffles sites of equal size, and the folds.
+        sessions: sessions with a mask.
+        seed: seed of the order of equally large sites, and of the order of the folds.
 
     Returns:
-        The content of splits_final.json: five folds, with the cases of ``train`` and ``val``, sorted.
+        The content of splits_final.json: five folds, with the sorted cases of ``train`` and ``val``.
 
     Raises:
-        ValueError: for fewer than five sites, or a subject with sessions at two sites.
+        ValueError: if there are fewer than five sites, or a subject has sessions at two sites.
     """
     sites: dict[str, set[str]] = defaultdict(set)
     for session in sessions:
         sites[session.site].add(session.subject)
     if len(sites) < FOLDS:
         got = f"{len(sites)} ({', '.join(sorted(sites))})"
-        raise ValueError(f"a split by site needs as many sites as folds. Expected: {FOLDS} at least. Got: {got}")
+        raise ValueError(f"too few sites for a split by site. Expected: at least {FOLDS}. Got: {got}")
     site_of: dict[str, str] = {}
     for session in sessions:
         other = site_of.setdefault(session.subject, session.site)
         if other != session.site:
             got = f"{session.subject} at {other} and {session.site}"
-            raise ValueError(f"a subject at two sites. Expected: one site, as each site is in one fold. Got: {got}")
+            raise ValueError(f"a subject at two sites. Expected: one, as a site belongs to one fold. Got: {got}")
     rng = random.Random(seed)
     names = sorted(sites)
     rng.shuffle(names)
@@ -108,30 +111,28 @@ def site_split(sessions: Sequence[Session], seed: int = 0) -> Split:
 
 
 def volume_split(sessions: Sequence[Session], volumes_mm3: Sequence[float], seed: int = 0) -> Split:
-    """Five folds with about the same lesion volumes: subjects of similar volume are dealt out to all folds.
+    """Five folds with similar distributions of lesion volume.
 
-    A subject's volume is the mean of its sessions. Subjects are sorted by volume, and every five neighbours go to five
-    different folds at random. So the folds have about the same distribution, and their sizes differ by at most one
+    The volume of a subject is the mean over its sessions. Subjects are sorted by volume, and each group of five
+    consecutive subjects is distributed randomly over the five folds. The sizes of the folds differ by at most one
     subject.
 
     Args:
-        sessions: the sessions with a mask; all sessions of a subject stay together.
-        volumes_mm3: lesion volume of each session, in the same order.
+        sessions: sessions with a mask.
+        volumes_mm3: lesion volume of each session in mm3, in the same order.
         seed: seed of the random choices.
 
     Returns:
-        The content of splits_final.json: five folds, with the cases of ``train`` and ``val``, sorted.
+        The content of splits_final.json: five folds, with the sorted cases of ``train`` and ``val``.
 
     Raises:
-        ValueError: for fewer than five subjects.
+        ValueError: if there are fewer than five subjects.
     """
     of_subject: dict[str, list[float]] = defaultdict(list)
     for session, volume in zip(sessions, volumes_mm3, strict=True):
         of_subject[session.subject].append(volume)
     if len(of_subject) < FOLDS:
-        raise ValueError(
-            f"a split by volume needs as many subjects as folds. Expected: {FOLDS} at least. Got: {len(of_subject)}"
-        )
+        raise ValueError(f"too few subjects for a split by volume. Expected: at least {FOLDS}. Got: {len(of_subject)}")
     rng = random.Random(seed)
     subjects = sorted(of_subject, key=lambda subject: (fmean(of_subject[subject]), subject))
     fold_of: dict[str, int] = {}
@@ -142,7 +143,7 @@ def volume_split(sessions: Sequence[Session], volumes_mm3: Sequence[float], seed
 
 
 def _fold(sessions: Sequence[Session], fold_of: Mapping[str, int], fold: int) -> dict[str, list[str]]:
-    """The fold that validates the subjects assigned to it, and trains on all others."""
+    """The cases of one fold: its own subjects for validation, all others for training."""
     sides: dict[str, list[str]] = {"train": [], "val": []}
     for session in sessions:
         sides["val" if fold_of[session.subject] == fold else "train"].append(session.case)

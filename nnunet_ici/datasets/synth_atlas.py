@@ -22,18 +22,18 @@ __all__ = ["main", "synthesize_atlas"]
 RELEASES = ("2.0", "3.0")
 SHEET = "20220425_ATLAS_2.0_MetaData.csv"
 README = """\
-SYNTHETIC DATA. Nobody's brain, nobody's stroke, and not ATLAS.
+SYNTHETIC DATA. These are not images of patients, and not ATLAS.
 
 Every image shows the same brain, the ICBM 2009a nonlinear symmetric template (copyright (C) 1993-2004 Louis Collins,
-McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University) as distributed with nilearn, with
-made-up lesions, contrast, bias field and noise. The metadata are made up as well. Names and folders are those of ATLAS
-R{release}, so that programs for it can be tried out; {grid}.
-Results on these data say nothing about stroke.
+McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University) as distributed with nilearn.
+Lesions, contrast, bias field, noise and metadata are artificial. The names of files and folders follow ATLAS R{release}
+so that programs for it can be tested; {grid}.
+Results on these data say nothing about real strokes.
 
 Made by: nnunet_ici synth-atlas --release {release} -n {training} --test {testing} --seed {seed} \
 --spacing {spacing_mm:g}
 """
-GRIDS = {"2.0": "the grid is that of R2.0", "3.0": "each image has a random grid of its own"}
+GRIDS = {"2.0": "the grid is that of R2.0", "3.0": "each image has its own random grid"}
 
 _load_template = lru_cache(maxsize=1)(load_template)  # once in each process
 
@@ -47,24 +47,26 @@ def synthesize_atlas(
     processes: int = 2,
     release: str = "2.0",
 ) -> None:
-    """Write a data set. The folder appears only when it is complete.
+    """Write a synthetic data set. The folder appears only once it is complete.
 
-    A subject depends only on the release, the seed, the spacing, its part and its number.
+    Each subject depends only on the release, the seed, the spacing, its part (Training or Testing) and its number.
 
     Args:
-        out: folder of the data set, new or empty: it stands for ``ATLAS_2``, or holds ``ATLAS3_Training_Raw``.
+        out: folder of the data set, new or empty; takes the place of ``ATLAS_2`` (R2.0), or will contain
+            ``ATLAS3_Training_Raw`` (R3.0).
         training: number of subjects with masks.
         testing: number of subjects without masks; R3.0 has none.
-        seed: seed of everything random.
-        spacing_mm: edge of a voxel, 0.5 to 10 mm (ATLAS R2.0: 1 mm); in R3.0 it is then varied by 0.9 to 1.2.
+        seed: seed of all random choices.
+        spacing_mm: isotropic voxel spacing, 0.5 to 10 mm (ATLAS R2.0: 1 mm); in R3.0 multiplied by a random factor of
+            0.9 to 1.2.
         processes: number of processes.
-        release: "2.0" or "3.0".
+        release: release whose layout to use, "2.0" or "3.0".
 
     Raises:
         FileExistsError: if the folder exists and is not empty.
-        ModuleNotFoundError: without nilearn.
-        ValueError: for fewer than 1 training or 0 test subjects, test subjects in R3.0, a spacing out of range, or
-            another release.
+        ModuleNotFoundError: if nilearn is not installed.
+        ValueError: if the release is unknown, there is no training subject, the number of test subjects is negative or
+            not 0 in R3.0, or the spacing is out of range.
     """
     if release not in RELEASES:
         raise ValueError(f"no such release. Expected: {' or '.join(RELEASES)}. Got: {release}")
@@ -73,8 +75,8 @@ def synthesize_atlas(
     if release == "3.0" and testing:
         raise ValueError(f"all subjects of R3.0 have masks. Expected: 0 test subjects. Got: {testing}")
     if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty. Expected: a new or an empty folder. Got: files in it")
-    load_template(spacing_mm)  # so that what is missing is said before anything is made
+        raise FileExistsError(f"{out} is not empty. Expected: a new or empty folder. Got: files in it")
+    load_template(spacing_mm)  # fails here, before anything is written
     subjects = [SynthSubject(release, i, True) for i in range(training)]
     subjects += [SynthSubject(release, i, False) for i in range(testing)]
     if out.exists():
@@ -111,15 +113,18 @@ def _write_sheet(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, metavar="OUT", help="new folder, which stands for the release's")
-    parser.add_argument("--release", choices=RELEASES, default="2.0", help="release with this layout (default: 2.0)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder, new or empty")
+    parser.add_argument("--release", choices=RELEASES, default="2.0", help="release to imitate (default: 2.0)")
     parser.add_argument("-n", type=int, default=24, metavar="N", help="number of training subjects (default: 24)")
     parser.add_argument(
-        "--test", type=int, metavar="N", help="number of subjects without masks (default: a sixth; 3.0: 0)"
+        "--test",
+        type=int,
+        metavar="N",
+        help="number of subjects without masks (default: a sixth of -n; 3.0: 0)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: 0)")
     parser.add_argument(
-        "--spacing", type=float, default=1, metavar="MM", help="edge of a voxel, 0.5 to 10 (default: 1)"
+        "--spacing", type=float, default=1, metavar="MM", help="voxel spacing in mm, 0.5 to 10 (default: 1)"
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
@@ -135,9 +140,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 main = Command(
-    "A SYNTHETIC data set in the layout and names of ATLAS R2.0 (one grid, MNI space) or R3.0 (native space, another "
-    "grid for each subject): the MNI template with made-up lesions. ATLAS itself is given out under a data-use "
-    "agreement.",
+    "Write a SYNTHETIC data set, the MNI template with artificial lesions, in the layout of ATLAS R2.0 (MNI space, one "
+    "grid) or R3.0 (native space, a grid per subject). ATLAS itself is available under a data-use agreement.",
     _arguments,
     _run,
 )

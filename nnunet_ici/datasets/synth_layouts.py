@@ -1,4 +1,4 @@
-"""Where a synthetic data set puts its subjects, and what its metadata say about them."""
+"""The layout and the metadata of synthetic data sets."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from nnunet_ici.datasets.atlas_layouts import ATLAS_2, NATIVE, Layout
 
 __all__ = ["SynthSubject", "layout_of", "metadata_of"]
 
-# Number of subjects at each site of R2.0 and of R3.0; after the last site the numbers repeat.
+# Number of subjects per site in R2.0 and R3.0; the numbers repeat after the last site.
 EQUAL_SITES = (6,)
 UNEQUAL_SITES = (3, 1, 2, 1, 4, 1, 6, 2, 9, 1, 5)
-SOOP = 4  # index of the site SOOP of R3.0, whose sheets have the columns in another order
-TEST_SITES_FROM = 100  # well beyond the sites of Training
+SOOP = 4  # index of the site SOOP in R3.0, whose sheets have another column order
+TEST_SITES_FROM = 100  # offset of the site numbers in Testing, beyond those in Training
 
 ATLAS2_VALUES = ("Training", "Training", "Testing", "")
-# Day after the stroke on which a stage ends.
+# Day after the stroke on which each stage ends.
 STAGES = {"acute": 7.0, "subacute": 180.0, "chronic": np.inf}
 
 
 @dataclass(frozen=True)
 class SynthSubject:
-    """A subject that is to be made.
+    """A synthetic subject and its place in the data set.
 
     Attributes:
-        release: "2.0" or "3.0".
+        release: name of the imitated release, "2.0" or "3.0".
         index: number of the subject in Training or Testing, from 0.
-        has_mask: False in Testing.
+        has_mask: whether the subject has a mask; False in Testing.
     """
 
     release: str
@@ -37,13 +37,13 @@ class SynthSubject:
 
     @property
     def folder(self) -> str:
-        """The folder that holds the sites."""
+        """The name of the folder that contains the sites."""
         layout = layout_of(self.release)
         return layout.folders[-1] if self.release == "3.0" else layout.folders[0 if self.has_mask else 1]
 
     @property
     def site(self) -> str:
-        """The site; it only depends on the index."""
+        """The name of the site, such as "R001"."""
         number, _ = self._place()
         if self.release == "3.0" and number == SOOP:
             return "SOOP"
@@ -51,17 +51,17 @@ class SynthSubject:
 
     @property
     def subject(self) -> str:
-        """Such as "sub-r001s001", or "sub-soop0001" as that site names them."""
+        """The name of the subject, such as "sub-r001s001", or "sub-soop0001" at the site SOOP."""
         _, number = self._place()
         return f"sub-soop{number:04d}" if self.site == "SOOP" else f"sub-{self.site.lower()}s{number:03d}"
 
     @property
     def key(self) -> tuple[int, int]:
-        """The part of the seed that is unique to this subject within its data set."""
+        """The part of the random seed that is unique to this subject within its data set."""
         return int(not self.has_mask), self.index
 
     def _place(self) -> tuple[int, int]:
-        """Number of the site, from 0, and of the subject at the site, from 1."""
+        """Number of the site, from 0, and number of the subject within the site, from 1."""
         sizes = UNEQUAL_SITES if self.release == "3.0" else EQUAL_SITES
         site, left = 0, self.index
         while left >= sizes[site % len(sizes)]:
@@ -76,11 +76,11 @@ def layout_of(release: str) -> Layout:
 
 
 def metadata_of(subject: SynthSubject, seed: int) -> dict[str, str]:
-    """The made-up metadata of a subject, by column, in the order of its sheet.
+    """The artificial metadata of a subject by column, in the column order of its sheet.
 
-    R3.0: acute, subacute and chronic are about equally frequent; one subject in ten has neither days nor stage. Of
-    every four subjects, two are from ATLAS 2.0's training set, one is from its test set, and one is new; all of SOOP
-    are new. In the real sheets CHRONICITY seems to be a number, and is mostly empty.
+    In R3.0, acute, subacute and chronic strokes are about equally frequent, and one subject in ten has neither days nor
+    a stage. Of every four subjects, two are labelled as ATLAS 2.0 training, one as its test set, and one as new. All
+    subjects of the site SOOP are new. In the real sheets, CHRONICITY seems to be numeric and is mostly empty.
     """
     rng = np.random.default_rng([seed, *subject.key, 1])
     if subject.release == "2.0":

@@ -1,7 +1,7 @@
-"""Synthetic stroke subjects: the MNI template with infarct-like lesions, and varied contrast, bias field and noise.
+"""Synthetic stroke subjects: the MNI template with infarct-like lesions and random contrast, bias field and noise.
 
-Nothing here is measured from patients. The images look like T1w images with chronic infarcts. That is enough to try out
-the whole pipeline and to compare losses under equal conditions, but not to say anything about stroke.
+No parameter is estimated from patients. The images resemble T1w images with chronic infarcts. This suffices to test the
+whole pipeline and to compare losses under equal conditions, but not to draw conclusions about stroke.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ GRID = (197, 233, 189)  # MNI152NLin2009aSym at 1 mm, (x, y, z)
 LESIONS = (1, 10)
 VOLUME_MM3 = (10.0, 400_000.0)
 MEDIAN_VOLUME_MM3, LOG_SD = 1_500.0, 1.9
-# The territory of the middle cerebral artery, with most lesions of ATLAS. MNI coordinates in mm, x without its sign.
+# Mean and SD of the territory of the middle cerebral artery, where most lesions in ATLAS are. MNI mm, x unsigned.
 TERRITORY_MM, TERRITORY_SD_MM = (35.0, -8.0, 18.0), (14.0, 24.0, 18.0)
-CSF_LEVEL = 0.25  # relative to the white matter's intensity
-SPACING_MM = (0.5, 10.0)  # the finest and coarsest grids; beyond them memory or the anatomy runs out
+CSF_LEVEL = 0.25  # relative to the intensity of white matter
+SPACING_MM = (0.5, 10.0)  # finest and coarsest grid, limited by memory and by anatomical detail
 
 FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Template:
-    """The template on the grid of the data set.
+    """The brain template on the grid of the data set.
 
     Attributes:
-        t1: float32 (D, H, W), white matter about 1, 0 outside the brain.
-        white_matter: float32 (D, H, W), probability.
-        tissue: bool (D, H, W), grey or white matter.
-        coordinates_mm: three float32 vectors, the MNI coordinates x, y, z along the axes W, H, D.
-        spacing_mm: edge of a voxel.
-        geometry: any image with this grid.
+        t1: float32 (D, H, W), T1w intensities, about 1 in white matter and 0 outside the brain.
+        white_matter: float32 (D, H, W), probability of white matter.
+        tissue: bool (D, H, W), mask of grey and white matter.
+        coordinates_mm: three float32 vectors, MNI coordinates x, y and z along the axes W, H and D.
+        spacing_mm: isotropic voxel spacing.
+        geometry: an image with this grid.
     """
 
     t1: FloatArray
@@ -57,7 +57,7 @@ class Subject:
     """A synthetic subject.
 
     Attributes:
-        image: int16, the template's grid.
+        image: int16, T1w image on the grid of the template.
         mask: uint8, the same grid, 1 = lesion.
     """
 
@@ -66,14 +66,14 @@ class Subject:
 
 
 def load_template(spacing_mm: float = 1.0) -> Template:
-    """The ICBM 2009a nonlinear symmetric template that nilearn ships inside its package; nilearn is not imported.
+    """Load the ICBM 2009a nonlinear symmetric template from the files of the package nilearn, without importing it.
 
     Args:
-        spacing_mm: edge of a voxel, 0.5 to 10 mm; other than 1 mm the template is resampled.
+        spacing_mm: isotropic voxel spacing, 0.5 to 10 mm; the template is resampled unless this is 1 mm.
 
     Raises:
-        ModuleNotFoundError: without nilearn; says what to install.
-        ValueError: if the spacing is out of range, or the template is on another grid than ATLAS R2.0.
+        ModuleNotFoundError: if nilearn is not installed.
+        ValueError: if the spacing is out of range, or the template's grid is not that of ATLAS R2.0.
     """
     if not SPACING_MM[0] <= spacing_mm <= SPACING_MM[1]:
         low, high = SPACING_MM
@@ -91,7 +91,7 @@ def load_template(spacing_mm: float = 1.0) -> Template:
         maps.append(image if spacing_mm == 1 else _resample(image, spacing_mm))
     t1, grey, white = (sitk.GetArrayFromImage(image) / 255 for image in maps)
     size, (across_x, across_y) = maps[0].GetSize(), (maps[0].GetDirection()[0], maps[0].GetDirection()[4])
-    # SimpleITK counts x and y towards the patient's left and back, MNI towards the right and the front.
+    # In SimpleITK x and y increase towards left and posterior, in MNI space towards right and anterior.
     signs = (-across_x, -across_y, 1.0)
     origin = (-maps[0].GetOrigin()[0], -maps[0].GetOrigin()[1], maps[0].GetOrigin()[2])
     x, y, z = (
@@ -111,11 +111,11 @@ def _resample(image: sitk.Image, spacing_mm: float) -> sitk.Image:
 
 
 def synthesize_subject(template: Template, seed: int | Sequence[int]) -> Subject:
-    """Make one subject: 1 to 10 lesions of log-normal volume (0.01 to 400 cm3, median 1.5) in one brain.
+    """Make one subject with 1 to 10 lesions of log-normal volume (0.01 to 400 cm3, median 1.5 cm3).
 
     Args:
-        template: the brain.
-        seed: seed of everything random; the same seed and template give the same subject.
+        template: the brain template.
+        seed: seed of all random choices; the same seed and template give the same subject.
     """
     rng = np.random.default_rng(seed)
     count = min(LESIONS[1], LESIONS[0] + int(rng.geometric(0.35)) - 1)
@@ -125,7 +125,7 @@ def synthesize_subject(template: Template, seed: int | Sequence[int]) -> Subject
     depth = np.zeros(template.t1.shape, np.float32)
     for volume_mm3 in sorted(volumes, reverse=True):
         box, lesion = _lesion(template, volume_mm3, side if rng.random() < 0.85 else -side, rng)
-        # A small lesion is shallow: a partial loss of tissue instead of a cavity.
+        # Small lesions are partial tissue loss, large ones cavities.
         deep = np.clip(0.35 + 0.14 * math.log10(volume_mm3 / VOLUME_MM3[0]) + 0.1 * rng.standard_normal(), 0.25, 0.95)
         soft = ndimage.gaussian_filter(lesion.astype(np.float32), 0.7 / template.spacing_mm)
         depth[box] = np.maximum(depth[box], deep * soft)
@@ -140,10 +140,10 @@ def synthesize_subject(template: Template, seed: int | Sequence[int]) -> Subject
 def _lesion(
     template: Template, volume_mm3: float, side: int, rng: np.random.Generator
 ) -> tuple[tuple[slice, ...], npt.NDArray[np.bool_]]:
-    """One connected lesion of about the given volume, in a box around it.
+    """One connected lesion of about the given volume, as a bounding box and a mask inside it.
 
-    It consists of the voxels nearest to its center, by a distance that is stretched and ruffled at random, within the
-    tissue of one hemisphere.
+    The lesion consists of the voxels of one hemisphere's tissue that are nearest to its center, by a distance with
+    random anisotropy and noise.
     """
     x, y, z = template.coordinates_mm
     center = _center(template, side, rng)
@@ -172,7 +172,7 @@ def _lesion(
 
 
 def _center(template: Template, side: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """A voxel of the tissue of one hemisphere, mostly in the territory of the middle cerebral artery."""
+    """A random tissue voxel of one hemisphere, mostly in the territory of the middle cerebral artery."""
     x, y, z = template.coordinates_mm
     near = np.ones((1, 1, 1), np.float32)
     for axis, (coordinate, mean, sd) in enumerate(
@@ -188,7 +188,7 @@ def _center(template: Template, side: int, rng: np.random.Generator) -> tuple[in
 
 
 def _intensities(template: Template, depth: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """The image: contrast, lesions, bias field, noise, scale."""
+    """The image intensities: contrast, lesions, bias field, noise and scale are applied in this order."""
     brain = template.t1 > 0.05
     contrast = np.where(brain, template.t1, 0) ** rng.uniform(0.8, 1.6)
     image = contrast * (1 - depth) + CSF_LEVEL * rng.uniform(0.8, 1.2) * depth * (contrast > 0)

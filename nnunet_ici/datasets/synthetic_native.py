@@ -1,4 +1,4 @@
-"""A synthetic subject on a grid of its own, as in the native space of ATLAS R3.0."""
+"""Resampling of a synthetic subject to its own random grid, like the native-space images of ATLAS R3.0."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from nnunet_ici.instances.labelling_cc3d import label_array
 __all__ = ["to_native"]
 
 MARGIN_MM = (1.0, 16.0)  # around the brain, on each of the six sides
-ZOOM = (0.9, 1.2)
-ISOTROPIC = 0.6  # fraction of the subjects
-TILT_DEGREES = 6.0
-FLIPPED = 0.4  # fraction of the subjects whose x axis runs the other way
+ZOOM = (0.9, 1.2)  # factor of the spacing
+ISOTROPIC = 0.6  # fraction of subjects with the same factor on all axes
+TILT_DEGREES = 6.0  # largest rotation about each axis
+FLIPPED = 0.4  # fraction of subjects with a flipped x axis
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def to_native(subject: Subject, seed: int | Sequence[int]) -> Subject:
-    """The same brain on a grid of its own.
+    """Resample a subject to a random grid.
 
-    The grid is rotated by a few degrees, its voxels have 0.9 to 1.2 times the size along each axis (the same along all
-    axes in about 6 of 10 subjects), and it leaves a margin of 1 to 16 mm around the brain. Every lesion keeps at least
-    one voxel.
+    The grid is rotated by up to 6 degrees about each axis. Its spacing is 0.9 to 1.2 times that of the subject, with
+    the same factor on all axes in about 6 of 10 subjects. It leaves a margin of 1 to 16 mm around the brain. Every
+    lesion keeps at least one voxel.
 
     Args:
-        subject: a subject whose image is 0 outside the brain, as made by
+        subject: subject whose image is 0 outside the brain, as made by
             :func:`~nnunet_ici.datasets.synthetic.synthesize_subject`.
         seed: seed of the grid.
 
     Returns:
-        Image (int16, 0 outside the brain) and mask (uint8) on the new grid.
+        The image (int16, 0 outside the brain) and the mask (uint8) on the new grid.
     """
     rng = np.random.default_rng(seed)
     zoom = np.full(3, rng.uniform(*ZOOM)) if rng.random() < ISOTROPIC else rng.uniform(*ZOOM, 3)
@@ -63,13 +63,13 @@ def _tilt(rng: np.random.Generator) -> FloatArray:
 
 
 def _extent(image: sitk.Image, direction: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The brain's lowest and highest coordinates along the new axes, the columns of ``direction``, in mm."""
+    """The lowest and highest brain coordinates in mm along the new axes, the columns of ``direction``."""
     along = _points_mm(image, np.argwhere(sitk.GetArrayViewFromImage(image) > 0)) @ direction
     return along.min(0), along.max(0)
 
 
 def _keep_each_lesion(before: sitk.Image, after: sitk.Image) -> None:
-    """Set one voxel of ``after`` for each lesion of ``before`` that fell between the voxels."""
+    """Set one voxel of ``after`` for each lesion of ``before`` that was lost in the resampling."""
     labels, count = label_array(sitk.GetArrayFromImage(before))
     array = sitk.GetArrayViewFromImage(after)
     origin_mm, axes = np.array(after.GetOrigin()), np.array(after.GetDirection()).reshape(3, 3)
@@ -81,6 +81,6 @@ def _keep_each_lesion(before: sitk.Image, after: sitk.Image) -> None:
 
 
 def _points_mm(image: sitk.Image, voxels: npt.NDArray[np.int64]) -> FloatArray:
-    """The positions of voxels: from indices (N, 3), z y x, to mm (N, 3), x y z."""
+    """Convert voxel indices (N, 3) in the order z, y, x to positions (N, 3) in mm in the order x, y, z."""
     axes = np.array(image.GetDirection()).reshape(3, 3)
     return np.array(image.GetOrigin()) + voxels[:, ::-1] * np.array(image.GetSpacing()) @ axes.T
