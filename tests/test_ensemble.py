@@ -162,7 +162,7 @@ def test_a_missing_prediction_makes_no_ensemble(tmp_path, capsys):
 def test_one_model_is_no_ensemble(tmp_path, capsys):
     make_members(tmp_path, ".png")
     evaluate(tmp_path, models=("a",), expected=1)
-    assert "--ensemble needs two models. Got: a" in capsys.readouterr().err
+    assert "--ensemble needs several models. Expected: two or more. Got: a" in capsys.readouterr().err
 
 
 def test_a_model_of_that_name(tmp_path, capsys):

@@ -75,7 +75,7 @@ def test_means_over_different_cases_say_so_and_are_not_ranked():
     assert column(table, "precision") == [("1.000 (n = 2)", None, False), ("0.750", None, False)]
     assert column(table, "recall") == [("0.500", 1, True)] * 2
     assert column(table, "mean rank") == [("1.00", None, True)] * 2
-    assert "n: number of cases in which the metric has a value, given if it is not all of them." in table.note
+    assert "n: number of cases in which the metric has a value, shown if it has none in others." in table.note
     assert "Models whose means cover different cases are not ranked." in table.note
     # the same number of cases, but not the same cases
     rows = detection_rows("a", [nan] + [1.0] * 11) + detection_rows("b", [0.75] * 11 + [nan])

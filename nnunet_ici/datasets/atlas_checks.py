@@ -109,7 +109,7 @@ def binary_mask(values: Array, binarize: bool) -> npt.NDArray[np.uint8]:
     """
     finite = np.isfinite(values)
     if not finite.all():
-        raise ValueError(f"NaN in the mask. Expected: 0 and 1. Got: {_count(finite)}")
+        raise ValueError(f"NaN or infinity in the mask. Expected: 0 and 1. Got: {_count(finite)}")
     values = whole_numbers(values)
     lesion = np.greater(values, 0)
     if not binarize and not np.array_equal(values, lesion):

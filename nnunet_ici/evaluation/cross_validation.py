@@ -56,7 +56,7 @@ def fold_predictions(
     folder = results / f"{trainer}__{plans}__{configuration}"
     if not folder.is_dir():
         others = ", ".join(sorted(path.name for path in results.glob("*__*__*"))) or "none"
-        raise ValueError(f"there is no training with this name. Expected: {folder}. Got: {others}")
+        raise ValueError(f"no results of this trainer, plans and configuration. Expected: {folder}. Got: {others}")
     files: dict[str, Path] = {}
     for number in folds:
         validation = folder / f"fold_{number}" / "validation"

@@ -21,7 +21,7 @@ def _fold(text: str) -> str:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-gt", "--gt", type=Path, metavar="DIR", help="ground truth, such as labelsTs")
+    parser.add_argument("-gt", "--gt", type=Path, metavar="DIR", help="folder of the ground truth, such as labelsTs")
     parser.add_argument(
         "-pred",
         "--pred",

@@ -158,7 +158,7 @@ def family_table(
     table = ranked_table(family, TITLES[family], titles, values, without=without, cases=cases)
     if any(any(of_key) for of_key in without.values()):
         notes.append(
-            "n: number of cases in which the metric has a value, given if it is not all of them. Models whose means "
+            "n: number of cases in which the metric has a value, shown if it has none in others. Models whose means "
             "cover different cases are not ranked."
         )
     if table.head[-1] == MEAN_RANK and cases < FEWEST_CASES:

@@ -38,7 +38,8 @@ CONVENTIONS = """\
 A lesion is a connected component (8 neighbours in 2D, 26 in 3D; 4 and 6 in the family atlas22). A lesion is found if
 the prediction overlaps it by at least one voxel, and missed otherwise. A predicted component that overlaps no lesion is
 false. The family brats dilates the label first. Two empty masks score 1, one empty mask scores 0; as distances, 0 and
-374 mm. A metric that is undefined in a case (recall without lesions, PR-AUC of an empty label) omits it from its mean.
+374 mm. Cases in which a metric is undefined (recall without lesions, PR-AUC of an empty label) are left out of its
+mean.
 """
 
 Better = Literal["higher", "lower", ""]

@@ -106,7 +106,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     problems += missing_inputs(given, folders=[*([] if args.gt is None else [args.gt]), *folders.values()])
     models = [*trainers, *folders]
     if args.ensemble and len(models) < 2:
-        problems.append(f"--ensemble needs two models. Got: {', '.join(models) or 'none'}")
+        problems.append(f"--ensemble needs several models. Expected: two or more. Got: {', '.join(models) or 'none'}")
     if args.ensemble and ENSEMBLE in models:
         problems.append(f"--ensemble adds a model with this name. Expected: no other model with it. Got: {ENSEMBLE}")
     return problems

@@ -71,7 +71,9 @@ def _peak(text: str) -> float | None:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     probability, volume = partial(_number, highest=1), partial(_number, highest=float("inf"))
-    parser.add_argument("-gt", "--gt", type=Path, required=True, metavar="DIR", help="ground truth, such as labelsTr")
+    parser.add_argument(
+        "-gt", "--gt", type=Path, required=True, metavar="DIR", help="folder of the ground truth, such as labelsTr"
+    )
     parser.add_argument(
         "-prob", "--prob", type=Path, nargs="+", required=True, metavar="DIR", help="folders of probabilities, CASE.npz"
     )
