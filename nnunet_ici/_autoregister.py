@@ -1,4 +1,4 @@
-"""Tells nnU-Net where our trainers are. Runs at every interpreter start, so it imports nothing but ``os``."""
+"""Registration of our trainers with nnU-Net. Runs at every interpreter start, so it imports only ``os``."""
 
 import os
 
@@ -7,16 +7,16 @@ __all__ = ["EXT_FOLDER", "OPT_OUT", "VARIABLE", "register"]
 VARIABLE = "nnUNet_extTrainer"
 OPT_OUT = "NNUNET_ICI_NO_AUTOREGISTER"
 
-# The one folder nnU-Net's search is pointed at. It must not be the package itself: the search drops every module it
-# loaded from under the folder out of sys.modules, which would make our classes unpicklable.
+# The only folder that nnU-Net searches. It must not be the package itself: the search removes all modules that it loads
+# from the folder from sys.modules again, which would make our classes unpicklable.
 EXT_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ext")
 
 
 def register() -> None:
-    """Append our folder to ``nnUNet_extTrainer``, once, after whatever the user has set.
+    """Append our folder to ``nnUNet_extTrainer``, after the user's folders, unless it is already listed.
 
-    ``NNUNET_ICI_NO_AUTOREGISTER`` set to anything but "", "0" or "false" leaves the variable alone. Never raises: a
-    plugin must not keep an interpreter from starting.
+    Does nothing if ``NNUNET_ICI_NO_AUTOREGISTER`` is set to anything but "", "0" or "false". Never raises, because a
+    plugin must not prevent an interpreter from starting.
     """
     try:
         if os.environ.get(OPT_OUT, "").lower() not in ("", "0", "false"):

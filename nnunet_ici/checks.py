@@ -1,4 +1,4 @@
-"""Checks of tensors, with one wording: what is wrong, what was expected, what was got."""
+"""Checks of tensors, with uniform error messages that state what was expected and what was received."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["check_case", "check_mask", "check_network_output", "check_prob", "ch
 
 
 def check_prob(prob: Tensor) -> None:
-    """Raise unless ``prob`` is a floating-point tensor (B, C, *spatial), 2D or 3D.
+    """Check that ``prob`` is a floating-point tensor (B, C, *spatial), 2D or 3D.
 
     Raises:
-        TypeError: another dtype.
-        ValueError: another number of axes.
+        TypeError: if the dtype is wrong.
+        ValueError: if the number of axes is wrong.
     """
     if not prob.is_floating_point():
         raise TypeError(f"prob must be a floating-point tensor. Got: {prob.dtype}")
@@ -22,12 +22,16 @@ def check_prob(prob: Tensor) -> None:
 
 
 def check_case(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
-    """Raise unless ``prob`` passes :func:`check_prob`, ``target`` is bool of its shape, and ``mask`` is None or bool
-    (B, 1, *spatial).
+    """Check the tensors that are passed to a term.
+
+    Args:
+        prob: floating point (B, C, *spatial), 2D or 3D.
+        target: bool, same shape as ``prob``.
+        mask: bool (B, 1, *spatial), or None.
 
     Raises:
-        TypeError: another dtype.
-        ValueError: another shape.
+        TypeError: if a dtype is wrong.
+        ValueError: if a shape is wrong.
     """
     check_prob(prob)
     check_mask("target", target, tuple(prob.shape))
@@ -36,19 +40,19 @@ def check_case(prob: Tensor, target: Tensor, mask: Tensor | None) -> None:
 
 
 def check_network_output(net_output: Tensor, target: Tensor) -> bool:
-    """Tell labels from regions by the shapes of what nnU-Net hands to a loss.
+    """Check the tensors that nnU-Net passes to a loss, and tell label maps from regions by their shapes.
 
     Args:
-        net_output: logits (B, C, *spatial), 2D or 3D.
-        target: (B, 1, *spatial) with C > 1: labels, for a softmax over C classes with the background; (B, C, *spatial)
-            or (B, C + 1, *spatial): regions, for a sigmoid each, the last channel of C + 1 marking ignored voxels.
+        net_output: logits, floating point (B, C, *spatial), 2D or 3D.
+        target: label map (B, 1, *spatial), for a softmax over C > 1 classes including background; or regions
+            (B, C, *spatial), for sigmoids. Regions may have an additional last channel that marks ignored voxels.
 
     Returns:
-        True for labels, False for regions.
+        True for a label map, False for regions.
 
     Raises:
-        TypeError: net_output is not floating-point.
-        ValueError: a target of neither form.
+        TypeError: if ``net_output`` is not floating-point.
+        ValueError: if ``net_output`` is neither 2D nor 3D, or the target has neither form.
     """
     if not net_output.is_floating_point():
         raise TypeError(f"net_output must be a floating-point tensor. Got: {net_output.dtype}")
@@ -67,11 +71,11 @@ def check_network_output(net_output: Tensor, target: Tensor) -> bool:
 
 
 def check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise unless ``mask``, called ``name`` in the message, is a bool tensor of the given shape.
+    """Check that ``mask``, called ``name`` in messages, is a bool tensor of the given shape.
 
     Raises:
-        TypeError: another dtype.
-        ValueError: another shape.
+        TypeError: if the dtype is wrong.
+        ValueError: if the shape is wrong.
     """
     if mask.dtype != torch.bool:
         raise TypeError(f"{name} must be a bool tensor. Got: {mask.dtype}")
@@ -79,6 +83,6 @@ def check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Raise ValueError unless the shape of ``name`` is the expected one."""
+    """Raise ValueError if the shape of the tensor called ``name`` is not the expected shape."""
     if tuple(shape) != tuple(expected):
         raise ValueError(f"{name} has the wrong shape. Expected: {tuple(expected)}. Got: {tuple(shape)}")

@@ -1,4 +1,4 @@
-"""``nnunet_ici <command>``: hands the arguments to the command's own module, and loads only that one."""
+"""``nnunet_ici <command>``: pass the arguments to the module of the command, and import only that module."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from nnunet_ici.command import suggestion
 
 __all__ = ["main"]
 
-# command: (module with main(argv, prog) -> exit code, what it does)
+# command: (module with main(argv, prog) -> exit code, summary)
 COMMANDS = {
-    "doctor": ("nnunet_ici.doctor", "check the installation, and say what is missing"),
-    "ext-path": ("nnunet_ici.ext_path", "print the folder for nnUNet_extTrainer"),
-    "trainers": ("nnunet_ici.trainers.listing", "list the trainers and their options, or check a name"),
-    "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data"),
-    "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic data set in the layout of ATLAS R2.0 or R3.0"),
-    "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions of predictions"),
+    "doctor": ("nnunet_ici.doctor", "check the installation and report what is missing"),
+    "ext-path": ("nnunet_ici.ext_path", "print the folder to add to nnUNet_extTrainer"),
+    "trainers": ("nnunet_ici.trainers.listing", "list the trainers and their options, or explain and check names"),
+    "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data"),
+    "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic dataset in the layout of ATLAS R2.0 or R3.0"),
+    "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions in predictions"),
     "report": (
         "nnunet_ici.report.report",
-        "one HTML page from an evaluation: tables, lesions, cases, training curves",
+        "make an HTML page from an evaluation: tables, lesions, cases, training curves",
     ),
-    "explain": ("nnunet_ici.explain.explain", "draw what the loss sees in a label and a prediction"),
+    "explain": ("nnunet_ici.explain.explain", "visualize the loss terms for a label and a prediction"),
     "tune": (
         "nnunet_ici.postprocessing.tune",
         "choose threshold and smallest lesion on cross-validation probabilities",
     ),
-    "postprocess": ("nnunet_ici.postprocessing.postprocess", "apply what tune chose to a folder of predictions"),
+    "postprocess": ("nnunet_ici.postprocessing.postprocess", "apply the choice of tune to a folder of predictions"),
 }
 
 
@@ -43,11 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the arguments after the program's name; ``sys.argv[1:]`` by default.
+        argv: arguments after the program name; ``sys.argv[1:]`` by default.
 
     Returns:
-        The exit code: 0 for success, 2 for an unknown command or bad arguments, 130 after Ctrl-C, else what the
-        command returns.
+        The exit code: 2 for an unknown command, 130 after Ctrl-C, otherwise the exit code of the command.
+
+    Raises:
+        SystemExit: from the argument parser of the command, with code 2 for invalid arguments and 0 after the help.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv in (["-h"], ["--help"], ["help"]):
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(COMMANDS[name][0])
         return int(module.main(arguments, prog=f"nnunet_ici {name}"))
     except KeyboardInterrupt:
-        print("\ninterrupted: no file was left half written", file=sys.stderr)
+        print("\ninterrupted: no incomplete file was left behind", file=sys.stderr)
         return 130
 
 

@@ -1,4 +1,4 @@
-"""The skeleton of every command: its arguments, one report of everything that is wrong, and the exit codes."""
+"""The common structure of all commands: arguments, one report of all problems with the input, and exit codes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Command", "InputError", "Problems", "check_file", "missing_inputs", 
 
 
 class InputError(Exception):
-    """The input of a command is not usable; nothing was written.
+    """The input of a command cannot be used; nothing was written.
 
     Attributes:
-        problems: everything that is wrong, one sentence each.
-        advice: what to do about it, printed as the last line; empty for nothing.
+        problems: all problems, one sentence each.
+        advice: suggested solution, printed as the last line; may be empty.
     """
 
     def __init__(self, problems: Sequence[object], advice: str = "") -> None:
@@ -32,7 +32,7 @@ class InputError(Exception):
 
 
 class Problems(list[str]):
-    """All problems found so far, one sentence each.
+    """The problems found so far, one sentence each.
 
     Example:
         >>> problems = Problems(["-o is missing."])
@@ -50,7 +50,7 @@ class Problems(list[str]):
 
     @contextmanager
     def collecting(self, *errors: type[Exception]) -> Iterator[None]:
-        """Add the message of a ValueError, or of one of ``errors``, and continue after the block."""
+        """Catch a ValueError, or one of ``errors``, in the block and add its message to the problems."""
         kinds: tuple[type[Exception], ...] = (ValueError, *errors)
         try:
             yield
@@ -65,14 +65,14 @@ class Problems(list[str]):
 
 @dataclass(frozen=True)
 class Command:
-    """A command; calling it runs it.
+    """A command, which runs when it is called.
 
     Attributes:
-        description: text at the head of the help.
+        description: text at the top of the help.
         arguments: function that adds the arguments to a parser.
-        run: function that does the work. It raises :class:`InputError` for input that is not usable, and returns an
-            exit code, or None for 0.
-        epilog: the end of the help, with its own line breaks.
+        run: function that runs the command. It raises :class:`InputError` for invalid input, and returns an exit code,
+            or None for 0.
+        epilog: text at the end of the help; line breaks are kept.
     """
 
     description: str
@@ -84,14 +84,14 @@ class Command:
         """Run the command.
 
         Args:
-            argv: the arguments; ``sys.argv[1:]`` by default.
-            prog: the command's name in the help.
+            argv: arguments; ``sys.argv[1:]`` by default.
+            prog: name of the command in the help.
 
         Returns:
-            The exit code: 1 where the input is not usable; all of the problems are then on stderr.
+            The exit code of :attr:`run`, or 1 for invalid input, with all problems on stderr.
 
         Raises:
-            SystemExit: with code 2 for bad arguments, and with 0 after the help.
+            SystemExit: with code 2 for invalid arguments, and with code 0 after the help.
         """
         parser = argparse.ArgumentParser(
             prog=prog,
@@ -112,7 +112,7 @@ class Command:
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown word: the known word most like it, or nothing.
+    """The end of a message about an unknown word: the most similar known word, or an empty string.
 
     Example:
         >>> suggestion("evalute", ["evaluate", "explain"]), suggestion("x", ["evaluate"])
@@ -123,7 +123,7 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 
 def positive(text: str) -> int:
-    """An integer above 0, as a type for argparse."""
+    """Argument type for argparse: an integer above 0."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"Expected: an integer above 0. Got: {text}")
@@ -131,7 +131,7 @@ def positive(text: str) -> int:
 
 
 def missing_inputs(files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> list[str]:
-    """Which inputs that arguments name are not there, one sentence each."""
+    """One sentence for each input file or folder that does not exist."""
     problems = [f"{path} cannot be read. Expected: a file. Got: no such file" for path in files if not path.is_file()]
     return problems + [
         f"{path} cannot be read. Expected: a folder. Got: no such folder" for path in folders if not path.is_dir()
@@ -139,7 +139,7 @@ def missing_inputs(files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> 
 
 
 def check_file(option: str, path: Path) -> list[str]:
-    """Why a file cannot be written: a list of at most one sentence. Missing folders above it are no problem."""
+    """Reason why a file cannot be written, a list of at most one sentence. Missing parent folders are allowed."""
     if path.is_dir():
         return [f"{option} is not usable. Expected: a file. Got: the folder {path}"]
     parent = next((folder for folder in path.parents if folder.exists()), path.parent)

@@ -1,4 +1,4 @@
-"""``nnunet_ici doctor``: is everything in place for ``nnUNetv2_train ... -tr nnUNetTrainerICI``?"""
+"""``nnunet_ici doctor``: check the installation for ``nnUNetv2_train ... -tr nnUNetTrainerICI``."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        what: the thing looked at.
-        found: what was found.
-        remedy: what to do about it, a line for the shell; None where all is well.
+        what: subject of the check.
+        found: result of the check.
+        remedy: shell command, or comment, that solves the problem; None if there is no problem.
     """
 
     what: str
@@ -43,9 +43,9 @@ class Finding:
 
 
 def diagnose() -> Iterator[Finding]:
-    """Look at versions and folders, and where nothing is missing there, at registration and device; never raises.
+    """Check versions and folders and, if these are complete, trainers and devices. Never raises.
 
-    The latter load nnU-Net and torch, which takes seconds. What is being looked at is said on stderr.
+    The checks of trainers and devices load nnU-Net and torch, which takes seconds. Progress is printed on stderr.
     """
     yield Finding("python", platform.python_version())
     yield Finding("nnunet_ici", __version__)
@@ -53,16 +53,16 @@ def diagnose() -> Iterator[Finding]:
     for check, what in (
         (_packages, "packages"),
         (_folders, "folders"),
-        (_trainers, "trainers, with nnU-Net's own search"),
+        (_trainers, "trainers with nnU-Net's own search"),
         (_labelling, "labelling on this device"),
     ):
         if missing and check is _trainers:
-            print("trainers and labelling: looked at when the above is in place", file=sys.stderr)
+            print("trainers and labelling: not checked until the problems above are solved", file=sys.stderr)
             return
-        print(f"looking at the {what} ...", file=sys.stderr, flush=True)
+        print(f"checking {what} ...", file=sys.stderr, flush=True)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of other packages, about themselves
+                warnings.simplefilter("ignore", FutureWarning)  # raised by other packages about their own code
                 for finding in check():
                     missing |= finding.remedy is not None
                     yield finding
@@ -115,7 +115,7 @@ def _labelling() -> Iterator[Finding]:
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     for i in range(torch.cuda.device_count()):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the report says the same
+            warnings.simplefilter("ignore")  # the report contains the same information
             status = kernel_status(f"cuda:{i}", afresh=True)
         path = "Triton kernels" if status.runs else "plain torch"
         found = f"{torch.cuda.get_device_name(i)}: instances by {path} ({status.reason})"
@@ -123,7 +123,7 @@ def _labelling() -> Iterator[Finding]:
     if device != "cuda":
         yield Finding("device", f"{device}: instances by plain torch (the Triton kernels are for CUDA devices)")
     for axes in (2, 3):
-        # Two voxels that touch at a corner, and one apart: two components.
+        # Two voxels that touch at a corner, and a separate one: two components.
         mask = torch.zeros((1, *[4] * axes), dtype=torch.bool, device=device)
         for corner in (0, 1, 3):
             mask[(slice(None),) + (corner,) * axes] = True
@@ -144,17 +144,21 @@ def _folders() -> Iterator[Finding]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Print the report; 1 if anything has a remedy."""
-    remedies: dict[str, None] = {}  # in order, each once
+    """Print the report.
+
+    Returns:
+        1 if there is any problem, else 0.
+    """
+    remedies: dict[str, None] = {}  # an ordered set
     for finding in diagnose():
         print(f"{'ok ' if finding.remedy is None else '-->'} {finding.what:<{WIDTH}}  {finding.found}", flush=True)
         if finding.remedy is not None:
             remedies[finding.remedy] = None
     if not remedies:
-        print("\nEverything is in place.")
+        print("\nNo problems found.")
         return 0
-    print("\nSomething is missing. These lines help:\n", *remedies, sep="\n")
+    print("\nProblems found. To solve them:\n", *remedies, sep="\n")
     return 1
 
 
-main = Command("Check the installation, and say what is missing.", lambda parser: None, _run)
+main = Command("Check the installation and report what is missing.", lambda parser: None, _run)

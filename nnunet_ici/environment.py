@@ -1,4 +1,4 @@
-"""nnU-Net's folders, as its environment variables name them."""
+"""nnU-Net's folders, from its environment variables."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 __all__ = ["FOLDERS", "find_folder", "missing_folder"]
 
-# What each is for.
+# Content of each folder.
 FOLDERS = {
-    "nnUNet_raw": "data sets as nnU-Net reads them",
+    "nnUNet_raw": "datasets in nnU-Net's raw format",
     "nnUNet_preprocessed": "preprocessed data",
     "nnUNet_results": "trained models",
 }
 
 
 def missing_folder(variable: str) -> tuple[str, str] | None:
-    """Why the folder of a variable cannot be used, and a line for the shell that helps; None where it can."""
+    """Reason why the folder of a variable cannot be used, and a shell command that helps; None if it can be used."""
     path = os.environ.get(variable)
     if not path:
         new = f"$HOME/nnunet/{variable}"
@@ -29,10 +29,11 @@ def missing_folder(variable: str) -> tuple[str, str] | None:
 
 
 def find_folder(variable: str) -> Path:
-    """The folder of a variable.
+    """The folder named by a variable.
 
     Raises:
-        ValueError: if it is not set, does not exist or is not writable; with what helps.
+        ValueError: if the variable is not set, or the folder does not exist or is not writable. The message includes a
+            shell command that helps.
     """
     problem = missing_folder(variable)
     if problem is not None:

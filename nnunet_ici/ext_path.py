@@ -1,4 +1,4 @@
-"""``nnunet_ici ext-path``: the fallback where a start-up file is not run (``python -I -S``, a zipped environment)."""
+"""``nnunet_ici ext-path``: fallback where Python runs no start-up file (``python -I -S``, a zipped environment)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 main = Command(
-    f"Print the folder to put into {VARIABLE}: export {VARIABLE}=$(nnunet_ici ext-path)",
+    f"Print the folder to add to {VARIABLE}: export {VARIABLE}=$(nnunet_ici ext-path)",
     arguments=lambda parser: None,
     run=lambda args: print(EXT_FOLDER),
 )

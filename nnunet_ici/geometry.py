@@ -1,4 +1,4 @@
-"""Where the voxels of an image lie, and how one image is turned to the grid of another."""
+"""Voxel grids in physical space, and the reorientation of arrays from one grid to another."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ["NIFTI_ENDINGS", "PIXEL_ENDINGS", "Grid", "is_orthonormal", "reorient
 FloatArray = npt.NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Formats without millimetres: what they say of resolution is meant for printers.
+# Formats without a voxel size in mm; their resolution is meant for printing.
 PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 NIFTI_ENDINGS = (".nii", ".nii.gz")
-# nnU-Net's check of a data set compares spacing, origin and direction with numpy.allclose: relative to the values.
+# nnU-Net's dataset check compares spacing, origin and direction with the relative tolerance of numpy.allclose.
 RELATIVE_TOLERANCE = 1e-5
-# SimpleITK reads a NIfTI whose axes are this close to perpendicular, and writes it with the nearest perpendicular ones.
+# SimpleITK reads a NIfTI file if its axes are this close to perpendicular, and writes the nearest perpendicular axes.
 ORTHONORMAL_TOLERANCE = 2e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The grid of an image's voxels.
+    """The voxel grid of an image in n dimensions, 2 or 3.
 
     Attributes:
-        path: the file, for messages.
+        path: path of the image, for messages.
         size: number of voxels along each axis, x first.
-        affine: (n + 1, n + 1), from voxel indices to mm, axes towards right, front and top as in NIfTI (RAS+).
-        in_mm: False for :data:`PIXEL_ENDINGS`, which say nothing of space.
+        affine: float64 (n + 1, n + 1), from voxel indices to mm in RAS+ as in NIfTI: right, anterior, superior.
+        in_mm: False for :data:`PIXEL_ENDINGS`, which have no voxel size.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Grid:
 
     @classmethod
     def of(cls, image: sitk.Image, path: Path) -> Grid:
-        """The grid of an image in 2 or 3 dimensions that was read from a file."""
+        """The grid of a 2D or 3D image that was read from a file."""
         dim = image.GetDimension()
         affine = np.eye(dim + 1)
         affine[:dim, :dim] = np.reshape(image.GetDirection(), (dim, dim)) * image.GetSpacing()
@@ -52,7 +52,11 @@ class Grid:
         return cls(path, tuple(image.GetSize()), affine, not path.name.endswith(PIXEL_ENDINGS))
 
     def image_of(self, array: npt.NDArray[np.generic]) -> sitk.Image:
-        """An array (H, W) or (D, H, W), a last axis for colours, as an image on this grid."""
+        """Convert an array to an image on this grid.
+
+        Args:
+            array: (H, W) or (D, H, W), with an optional last axis for color channels.
+        """
         affine = self.affine.copy()
         affine[:2] *= -1  # to LPS
         spacing = _spacing(affine)
@@ -64,50 +68,50 @@ class Grid:
 
     @property
     def voxel_mm3(self) -> float:
-        """Volume of a voxel in mm³; in 2D its area in mm²; 1 for formats without millimetres."""
+        """Volume of a voxel in mm³, or its area in mm² in 2D; 1 for formats without a voxel size."""
         return abs(float(np.linalg.det(self.affine[:-1, :-1]))) if self.in_mm else 1.0
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Edges of a voxel in mm, x first; 1 for formats without millimetres."""
+        """Edge lengths of a voxel in mm, x first; 1 for formats without a voxel size."""
         return _spacing(self.affine) if self.in_mm else (1.0,) * len(self.size)
 
     @property
     def orientation(self) -> FloatArray:
-        """The orientation of the axes x, y, z as nibabel's ``io_orientation``."""
+        """Orientation of the axes, x first, in the form of nibabel's ``io_orientation``, (n, 2)."""
         orientation: FloatArray = nib.orientations.io_orientation(self.affine)
         return orientation
 
     def turned(self, turn: FloatArray) -> Grid:
-        """The grid of an array of this grid that :func:`reorient` turned."""
+        """The grid of an array on this grid after :func:`reorient`."""
         size = tuple(int(self.size[list(turn[:, 0]).index(axis)]) for axis in range(len(self.size)))
         return replace(self, size=size, affine=self.affine @ nib.orientations.inv_ornt_aff(turn, self.size))
 
 
 def is_orthonormal(direction: npt.ArrayLike) -> bool:
-    """Whether SimpleITK can keep a direction matrix, (n, n), in a NIfTI."""
+    """Whether SimpleITK preserves a direction matrix, (n, n), in a NIfTI file."""
     matrix = np.asarray(direction, np.float64)
     return bool(np.allclose(matrix.T @ matrix, np.eye(len(matrix)), rtol=0, atol=ORTHONORMAL_TOLERANCE))
 
 
 def turn_between(own: Grid, wanted: Grid, called: str) -> FloatArray | None:
-    """How an array is turned to the grid of another image of the same place, for :func:`reorient`.
+    """Flips and axis permutation that bring an array to the grid of another image, for :func:`reorient`.
 
-    Two grids are the same where spacing, direction and origin agree within 1e-5 of their size, nnU-Net's tolerance.
-    NIfTI files that SimpleITK places differently may still agree in nibabel's affines: the two prefer other header
-    fields, and either may have written a prediction.
+    After them, spacing, direction and origin must agree within a relative tolerance of 1e-5, as in nnU-Net. If two
+    NIfTI files differ when read with SimpleITK, their affines from nibabel are compared as well: the libraries prefer
+    different header fields, and either may have written a prediction.
 
     Args:
-        own: the array's grid.
-        wanted: the grid it should have.
-        called: what messages call the other image, such as "its ground truth".
+        own: grid of the array.
+        wanted: grid that the array should have.
+        called: name of the other image in messages, such as "its ground truth".
 
     Returns:
-        Flips and a permutation of axes as nibabel writes an orientation; None where there is nothing to turn, as for
-        formats without millimetres.
+        The orientation change in nibabel's form, (n, 2); None if the array can stay as it is, as for all formats
+        without a voxel size.
 
     Raises:
-        ValueError: if the grids differ by more; names both files and the first difference.
+        ValueError: if the grids do not agree; the message names both files and the first difference.
     """
     if len(own.size) != len(wanted.size) or not (own.in_mm and wanted.in_mm):
         if own.size != wanted.size:
@@ -129,11 +133,11 @@ def reorient(array: npt.NDArray[Scalar], turn: FloatArray | None) -> npt.NDArray
     """Flip and permute the axes of an array.
 
     Args:
-        array: (..., D, H, W) or (..., H, W).
-        turn: as :func:`turn_between` returns; None leaves the array as it is.
+        array: (..., D, H, W) or (..., H, W), any dtype.
+        turn: result of :func:`turn_between`.
 
     Returns:
-        The turned array, contiguous.
+        The reoriented array, contiguous; the array itself if ``turn`` is None.
     """
     if turn is None:
         return array
@@ -141,7 +145,11 @@ def reorient(array: npt.NDArray[Scalar], turn: FloatArray | None) -> npt.NDArray
 
 
 def _compare(own: Grid, wanted: Grid) -> tuple[FloatArray, tuple[str, object, object] | None]:
-    """The turn that brings the axes together, and what differs after it: its name, the value got and expected."""
+    """The orientation change that aligns the axes, and the first difference that remains after it.
+
+    Returns:
+        The change, (n, 2); and name, received value and expected value of the difference, or None.
+    """
     own, wanted = (replace(grid, affine=_straightened(grid.affine)) for grid in (own, wanted))
     turn = nib.orientations.io_orientation(np.linalg.inv(wanted.affine) @ own.affine)
     turned = own.turned(turn)
@@ -165,7 +173,7 @@ def _compare(own: Grid, wanted: Grid) -> tuple[FloatArray, tuple[str, object, ob
 
 
 def _straightened(affine: FloatArray) -> FloatArray:
-    """The affine that SimpleITK writes in its place: the nearest perpendicular axes, where it takes them at all."""
+    """The affine as SimpleITK writes it, with the nearest perpendicular axes; unchanged if SimpleITK rejects it."""
     spacing = _spacing(affine)
     direction = affine[:-1, :-1] / spacing
     if not is_orthonormal(direction):
@@ -178,7 +186,7 @@ def _straightened(affine: FloatArray) -> FloatArray:
 
 def _differs(own: Grid, wanted: Grid, called: str, what: str, got: object, expected: object) -> ValueError:
     return ValueError(
-        f"{own.path} has another {what} than {called}. Expected: {expected}, as {wanted.path}. Got: {got}"
+        f"{own.path} has a different {what} than {called}. Expected: {expected}, as in {wanted.path}. Got: {got}"
     )
 
 
@@ -191,7 +199,7 @@ def _spacing(affine: FloatArray) -> tuple[float, ...]:
 
 
 def _rounded(values: FloatArray) -> object:
-    return (np.round(values, 6) + 0.0).tolist()  # no -0.0
+    return (np.round(values, 6) + 0.0).tolist()  # + 0.0 turns -0.0 into 0.0
 
 
 def _are_nifti(*paths: Path) -> bool:

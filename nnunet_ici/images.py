@@ -1,4 +1,4 @@
-"""Reading medical images as nnU-Net does, and noticing when a file is not whole."""
+"""Reading and writing of medical images as in nnU-Net, with detection of truncated files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunet_ici.geometry import NIFTI_ENDINGS, Grid, is_orthonormal
 __all__ = ["is_straight", "read_image", "read_nifti", "visible", "whole_numbers", "write_image"]
 
 _CHUNK = 1 << 24
-# Some masks of ATLAS R2.1 and R3.0 are stored with a scale, and read as 0.99999998.
+# Some masks of ATLAS R2.1 and R3.0 are stored with a scale factor, and their foreground reads as 0.99999998.
 VALUE_TOLERANCE = 1e-6
 REAL_PIXELS = (sitk.sitkFloat32, sitk.sitkFloat64)
 
@@ -25,25 +25,26 @@ REAL_PIXELS = (sitk.sitkFloat32, sitk.sitkFloat64)
 def visible(folder: Path, pattern: str) -> list[Path]:
     """The paths below a folder that match a pattern, sorted.
 
-    Hidden ones, and what lies in hidden folders, are left out: macOS puts a ``._NAME`` beside every NAME on disks of
-    other systems.
+    Hidden files and files in hidden folders are skipped: macOS creates a file ``._NAME`` for every NAME on foreign file
+    systems.
     """
     found = (path for path in folder.glob(pattern) if "/." not in f"/{path.relative_to(folder).as_posix()}")
     return sorted(found)
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Read an image with SimpleITK, or, where that refuses the affine of a NIfTI, with nibabel, as nnU-Net does.
+    """Read an image with SimpleITK, or with nibabel if SimpleITK rejects the affine of a NIfTI file, as nnU-Net does.
 
-    SimpleITK reads a truncated NIfTI without a word and makes up the missing voxels. So a compressed file is first
-    decompressed to its end and its checksum, and the size of an uncompressed one is compared with its header. SimpleITK
-    also turns NaN and infinity in a NIfTI into 0, so the voxels of a floating-point NIfTI come from nibabel.
+    SimpleITK silently fills the missing voxels of a truncated NIfTI file. Therefore a compressed file is first
+    decompressed to its end, which verifies the checksum, and the size of an uncompressed file is compared with its
+    header. SimpleITK also replaces NaN and infinity in a NIfTI file by 0, so nibabel reads the voxels of floating-point
+    NIfTI files.
 
     Returns:
-        The image. Its direction matrix need not be orthonormal.
+        The image, whose direction matrix need not be orthonormal.
 
     Raises:
-        ValueError: if the file is missing, truncated, damaged, or not an image; with path and reason.
+        ValueError: if the file is missing, truncated, damaged, or not an image. The message gives path and reason.
     """
     with _named(path):
         if not path.name.endswith(NIFTI_ENDINGS):
@@ -71,13 +72,13 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def read_nifti(path: Path) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
-    """Read a NIfTI with nibabel.
+    """Read a NIfTI file with nibabel.
 
     Returns:
-        The image, for its header, and its voxels, (x, y, z) and scaled as the header says, NaN and infinity included.
+        The image, for its header; and its voxels (x, y, z), scaled according to the header, including NaN and infinity.
 
     Raises:
-        ValueError: if the file is missing, truncated, damaged, or not a NIfTI; with path and reason.
+        ValueError: if the file is missing, truncated, damaged, or not NIfTI. The message gives path and reason.
     """
     with _named(path):
         image = nib.load(path)
@@ -87,17 +88,21 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
 
 
 def is_straight(path: Path) -> bool:
-    """Whether SimpleITK reads the affine of a NIfTI: its axes are perpendicular.
+    """Whether SimpleITK accepts the affine of a NIfTI file, that is, whether its axes are perpendicular.
 
     Raises:
-        ValueError: if the file is missing, or SimpleITK refuses its header for another reason; with path and reason.
+        ValueError: if the file is missing, or SimpleITK rejects its header for another reason. The message gives path
+            and reason.
     """
     with _named(path, to_the_end=False):
         return _read_header(path) is not None
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
-    """Write a scalar image, compressed; with nibabel where SimpleITK would make the direction matrix orthonormal."""
+    """Write a scalar image, compressed.
+
+    NIfTI files whose direction matrix SimpleITK would make orthonormal are written with nibabel.
+    """
     dim = image.GetDimension()
     if is_orthonormal(np.reshape(image.GetDirection(), (dim, dim))) or not path.name.endswith(NIFTI_ENDINGS):
         sitk.WriteImage(image, str(path), True)
@@ -106,10 +111,13 @@ def write_image(image: sitk.Image, path: Path) -> None:
 
 
 def whole_numbers(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Values within a relative 1e-6 of a whole number become that number; all others, NaN included, stay.
+    """Round values within a relative tolerance of 1e-6 of a whole number; others, including NaN, are kept.
 
     Args:
-        values: of any shape; integers come back as they are.
+        values: any shape; integers are returned unchanged.
+
+    Returns:
+        Same shape as ``values``.
 
     Example:
         >>> whole_numbers(np.array([0.99999994, 0.5, 200.00001])).tolist()
@@ -124,9 +132,9 @@ def whole_numbers(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def _read_header(path: Path) -> sitk.ImageFileReader | None:
-    """SimpleITK's reader with the header of a NIfTI; None where SimpleITK refuses the affine."""
+    """SimpleITK's reader with the header of a NIfTI file; None if SimpleITK rejects the affine."""
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # or ITK opens the file once for each format it knows
+    reader.SetImageIO("NiftiImageIO")  # otherwise ITK opens the file once per known format
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -139,13 +147,13 @@ def _read_header(path: Path) -> sitk.ImageFileReader | None:
 
 @contextmanager
 def _named(path: Path, to_the_end: bool = True) -> Iterator[None]:
-    """Check a compressed file to its end, and turn whatever goes wrong into a ValueError that names the file."""
+    """Decompress a file to its end if it is compressed, and convert any error into a ValueError with its path."""
     try:
         if to_the_end and path.name.endswith(".gz"):
             with gzip.open(path) as file:
                 while file.read(_CHUNK):
                     pass
         yield
-    except Exception as error:  # readers raise what they like on a damaged header: HeaderDataError, MemoryError, ...
+    except Exception as error:  # damaged headers cause arbitrary errors: HeaderDataError, MemoryError, ...
         reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} cannot be read. Expected: a whole image. Got: {reason}") from error
+        raise ValueError(f"{path} cannot be read. Expected: a complete image. Got: {reason}") from error

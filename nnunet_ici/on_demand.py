@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are used, so that importing one part of it stays cheap."""
+"""Lazy loading of the names of a package, so that importing one part does not load the others."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["load"]
 
 
 def load(package: str, name: str, parts: Mapping[str, str]) -> object:
-    """What a package's ``__getattr__`` returns.
+    """Load a name of a package, as the body of its ``__getattr__``.
 
     Args:
-        package: its ``__name__``.
+        package: ``__name__`` of the package.
         name: name of the attribute.
-        parts: the module of each public name.
+        parts: submodule of each public name.
 
     Raises:
-        AttributeError: for another name.
+        AttributeError: if the name is not in ``parts``.
     """
     if name not in parts:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{package}.{parts[name]}"), name)
-    setattr(sys.modules[package], name, value)  # the next time it is there
+    setattr(sys.modules[package], name, value)  # later accesses bypass __getattr__
     return value

@@ -1,4 +1,4 @@
-"""Output that is written completely or not at all."""
+"""Atomic output: files and folders are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["complete_or_absent", "replace_files", "write_file"]
 
 @contextmanager
 def complete_or_absent(target: Path) -> Iterator[Path]:
-    """A temporary folder beside the target, which must be absent or empty, that becomes it at the end.
+    """A temporary folder next to the target that is renamed to the target at the end of the block.
 
-    An error removes the temporary folder.
+    The target must be absent or empty. On an error the temporary folder is removed.
     """
     with _removed_on_error(target.with_name(f".{target.name}.{os.getpid()}.part")) as partial:
         yield partial
@@ -29,9 +29,9 @@ def complete_or_absent(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_files(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose content replaces what has the same names in a folder at the end.
+    """A temporary folder whose content is moved into a folder at the end of the block, replacing existing entries.
 
-    Other files in the folder stay. An error leaves the folder as it was.
+    Other entries of the folder are kept. On an error in the block, the folder stays unchanged.
     """
     new = not folder.exists()
     try:
@@ -61,7 +61,7 @@ def _removed_on_error(partial: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8; folders above it are made."""
+    """Write a file, text as UTF-8, and create missing parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

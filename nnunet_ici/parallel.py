@@ -1,4 +1,4 @@
-"""Work on many cases in several processes, with progress."""
+"""Processing of many cases in parallel, with a progress bar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,19 @@ Result = TypeVar("Result")
 def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int, description: str
 ) -> list[Result]:
-    """The function's results, in order, with a progress bar. Ctrl-C and errors leave no process behind."""
+    """Apply a function to all items in several processes, with a progress bar.
+
+    Ctrl-C and errors terminate all processes.
+
+    Args:
+        function: picklable function of one item.
+        items: picklable items.
+        processes: number of processes; with 1, or fewer than 2 items, everything runs in this process.
+        description: text of the progress bar.
+
+    Returns:
+        The results, in the order of the items.
+    """
     with tqdm(desc=description, unit="case", total=len(items)) as progress:
         if processes == 1 or len(items) < 2:
             return _all(map(function, items), progress)
@@ -41,13 +53,13 @@ def _all(results: Iterable[Result], progress: tqdm) -> list[Result]:
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int, progress: tqdm
 ) -> list[Result]:
-    # Spawned, as ITK's threads in this process would not survive a fork.
+    # Spawn instead of fork, because ITK's threads in this process would not survive a fork.
     context = multiprocessing.get_context("spawn")
     before = multiprocessing.active_children()
     pool = ProcessPoolExecutor(processes, context, initializer=_end_with_parent)
     try:
-        resource_tracker.ensure_running()  # it would take Ctrl-C off the mask
-        with uninterrupted():  # the processes inherit the mask: Ctrl-C is for this process alone
+        resource_tracker.ensure_running()  # starting it inside the block would unblock Ctrl-C
+        with uninterrupted():  # the processes inherit the signal mask, so that only this process receives Ctrl-C
             results = pool.map(function, items)
         return _all(results, progress)
     except BaseException:
@@ -61,13 +73,13 @@ def _in_processes(
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C until the end of the block, and keep it from the processes that are started there.
+    """Defer Ctrl-C until the end of the block, and block it in processes that are started in the block.
 
-    The mask, which these processes inherit, is that of this thread alone. Another thread may take the signal, and
-    Python then interrupts the main thread all the same, so its handler is replaced too.
+    These processes inherit the signal mask of this thread. The mask does not stop other threads from receiving the
+    signal, in which case Python would still interrupt the main thread. Its handler is therefore replaced as well.
     """
     held: list[int] = []
-    # Handlers are those of the main thread; None is one that is not Python's.
+    # Handlers can be set in the main thread only; getsignal returns None for a handler not installed from Python.
     handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     if handler is not None:
         signal.signal(signal.SIGINT, lambda number, _: held.append(number))
@@ -83,7 +95,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that ends."""
+    """In a worker process: exit as soon as the parent process has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -96,7 +96,8 @@ def scaled(*factors):
 
 TILT = np.array([[0.96, 0.28, 0, 0], [-0.28, 0.96, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 MIRROR = np.array([[-1, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-WHOLE = "unreadable. Expected: a whole image. Got: "
+WHOLE = "unreadable. Expected: a complete image. Got: "
+SHAPE = "a different shape than its image. Expected: (10, 9, 8), as in "
 NUMBER, REAL_NUMBER = "Expected: one number per voxel.", "Expected: one real number per voxel."
 BINARY = "a mask that is not binary. Expected: 0 and 1 (--binarize makes voxels above 0 lesion)."
 
@@ -129,11 +130,11 @@ FILES = {
     "a slice": ("mask", voxels(lambda a: a[..., 0]), "not a volume. Expected: 3 axes. Got: shape (8, 9)"),
     "NaN in the affine": ("image", header(280, "<f", np.nan), (WHOLE, "a singular affine.")),
     "flat affine": ("image", header(280, "<12f", *[0] * 12), (WHOLE, "a singular affine.")),
-    "another size": ("mask", voxels(lambda a: a[:, :, 1:]), "another shape than its image. Expected: (10, 9, 8), as "),
-    "transposed": ("mask", voxels(lambda a: a.T), "another shape than its image. Expected: (10, 9, 8), as "),
-    "moved by 1 mm": ("mask", affine(shifted(1)), "another origin than its image. Expected: [-98.0, -134.0, -72.0]"),
-    "another spacing": ("mask", affine(scaled(1, 1, 1.1)), "another spacing than its image. Expected: [1.0, 1.0, 1.0]"),
-    "tilted": ("mask", affine(lambda a: a @ TILT), "another direction than its image. Expected: [[1.0, 0.0, 0.0]"),
+    "another size": ("mask", voxels(lambda a: a[:, :, 1:]), SHAPE),
+    "transposed": ("mask", voxels(lambda a: a.T), SHAPE),
+    "moved": ("mask", affine(shifted(1)), "a different origin than its image. Expected: [-98.0, -134.0, -72.0]"),
+    "stretched": ("mask", affine(scaled(1, 1, 1.1)), "a different spacing than its image. Expected: [1.0, 1.0, 1.0]"),
+    "tilted": ("mask", affine(lambda a: a @ TILT), "a different direction than its image. Expected: [[1.0, 0.0, 0.0]"),
     "other axes": ("mask", affine(lambda a: a @ MIRROR), "other axes than its image. Expected: RAS, as "),
     "NaN": ("image", voxels(put(np.nan)), "NaN or infinity in the image. Expected: finite values. Got: 1 voxel"),
     "infinity": ("image", voxels(put(-np.inf)), "NaN or infinity in the image. Expected: finite values. Got: 1 voxel"),

@@ -21,7 +21,7 @@ def test_version_help_and_no_command(capsys):
         assert capsys.readouterr().out == f"nnunet_ici {__version__}\n"
     for word in ("--help", "-h", "help"):
         assert main([word]) == 0
-        assert "convert-atlas  ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data" in capsys.readouterr().out
+        assert "convert-atlas  convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data" in capsys.readouterr().out
     assert main([]) == 2 and "commands:" in capsys.readouterr().out
 
 

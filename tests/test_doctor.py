@@ -29,7 +29,7 @@ def folders(tmp_path, monkeypatch):
 def test_doctor_finds_everything_in_place(folders, capsys):
     assert main(["doctor"]) == 0
     report = capsys.readouterr().out
-    assert "Everything is in place." in report and "-->" not in report
+    assert "No problems found." in report and "-->" not in report
     for line in (
         f"nnunetv2 {metadata.version('nnunetv2')}",
         "nnUNetTrainerDual found by nnU-Net",
@@ -49,10 +49,10 @@ def test_doctor_says_what_it_is_doing_and_hides_other_packages_warnings(folders,
     assert not shown
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "looking at the packages ...",
-        "looking at the folders ...",
-        "looking at the trainers, with nnU-Net's own search ...",
-        "looking at the labelling on this device ...",
+        "checking packages ...",
+        "checking folders ...",
+        "checking trainers with nnU-Net's own search ...",
+        "checking labelling on this device ...",
     ]
 
 
@@ -61,7 +61,7 @@ def test_doctor_finds_that_nnunet_does_not_know_the_trainers(folders, monkeypatc
     assert main(["doctor"]) == 1
     report = capsys.readouterr().out
     assert "--> nnUNetTrainerICI " in report and "not found by nnU-Net" in report
-    assert report.endswith("These lines help:\n\nexport nnUNet_extTrainer=$(nnunet_ici ext-path)\n")  # once
+    assert report.endswith("To solve them:\n\nexport nnUNet_extTrainer=$(nnunet_ici ext-path)\n")  # once
 
 
 def test_doctor_names_what_helps_with_folders(folders, monkeypatch, capsys):
@@ -75,7 +75,7 @@ def test_doctor_names_what_helps_with_folders(folders, monkeypatch, capsys):
         'export nnUNet_results="$HOME/nnunet/nnUNet_results"; mkdir -p "$HOME/nnunet/nnUNet_results"'
         "   # trained models",
     ]
-    assert "trainers and labelling: looked at when the above is in place" in captured.err
+    assert "trainers and labelling: not checked until the problems above are solved" in captured.err
 
 
 def run_doctor(home, script='"$0" -m nnunet_ici.cli doctor'):
@@ -90,15 +90,15 @@ def test_before_any_export_doctor_answers_at_once(tmp_path):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 1
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
-    lines = done.stdout.split("These lines help:\n\n")[1].splitlines()
+    lines = done.stdout.split("To solve them:\n\n")[1].splitlines()
     assert [line.split("=")[0] for line in lines] == [f"export {name}" for name in VARIABLES]
 
 
 @pytest.mark.slow
 def test_the_lines_can_be_pasted(tmp_path):
-    lines = run_doctor(tmp_path).stdout.split("These lines help:\n\n")[1]
+    lines = run_doctor(tmp_path).stdout.split("To solve them:\n\n")[1]
     done = run_doctor(tmp_path, lines + '"$0" -m nnunet_ici.cli doctor')
-    assert done.returncode == 0 and "Everything is in place." in done.stdout
+    assert done.returncode == 0 and "No problems found." in done.stdout
     assert sorted(path.name for path in (tmp_path / "nnunet").iterdir()) == sorted(VARIABLES)
 
 
@@ -113,7 +113,7 @@ def test_doctor_finds_an_old_nnunet_and_a_missing_package(folders, monkeypatch, 
     monkeypatch.setattr(metadata, "version", pretended)
     assert main(["doctor"]) == 1
     report = capsys.readouterr().out
-    assert report.endswith('These lines help:\n\npip install "nnunetv2>=2.8"\npip install numpy\n')
+    assert report.endswith('To solve them:\n\npip install "nnunetv2>=2.8"\npip install numpy\n')
 
 
 def test_convert_atlas_wants_the_folder_as_doctor_does(folders, capsys):

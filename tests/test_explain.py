@@ -170,8 +170,8 @@ def test_all_problems_in_one_report(flat, tmp_path, capsys):
     ]
     report = problems(capsys, flat[0], small, "--image", small, "-o", tmp_path / "a.png", "--center-size", 3, 3, 3)
     assert report == [
-        f"{small} has another shape than its ground truth. Expected: (20, 30), as {flat[0]}. Got: (5, 5)",
-        f"{small} has another shape than the label. Expected: (20, 30), as {flat[0]}. Got: (5, 5)",
+        f"{small} has a different shape than its ground truth. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
+        f"{small} has a different shape than the label. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
         "--center-size does not fit. Expected: one number, or one for each of the 2 axes. Got: 3 numbers",
     ]
     assert not (tmp_path / "a.jpg").exists() and not (tmp_path / "a.png").exists()
@@ -191,8 +191,8 @@ def test_files_that_are_none(flat, tmp_path, capsys):
     report = problems(capsys, colours, missing, "--image", none, "-o", tmp_path / "a.png")
     starts = (
         f"{colours} is not a label map. Expected: one channel in 2 or 3 dimensions. Got: 3 channels in 2 dimensions",
-        f"{missing} cannot be read. Expected: a whole image. Got: ",
-        f"{none} cannot be read. Expected: a whole image. Got: ",
+        f"{missing} cannot be read. Expected: a complete image. Got: ",
+        f"{none} cannot be read. Expected: a complete image. Got: ",
     )
     assert len(report) == 3 and all(line.startswith(start) for line, start in zip(report, starts, strict=True))
 
@@ -231,7 +231,8 @@ def test_npz_files_that_are_none(flat, tmp_path, capsys):
     save_npz(path, foreground)
     assert report_of("--class", 2) == f"{path} has no channel for the class. Expected: --class 1 to 1. Got: 2"
     save_npz(path, foreground[..., 1:])
-    assert report_of() == f"{path} has another shape than its label map. Expected: (C, *(20, 30)). Got: (2, 1, 20, 29)"
+    message = f"{path} has a different shape than its label map. Expected: (C, *(20, 30)). Got: (2, 1, 20, 29)"
+    assert report_of() == message
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_whole_file_is_read(path):
 def test_a_truncated_file_is_noticed(path, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=rf"{path} cannot be read\. Expected: a whole image\. Got: "):
+    with pytest.raises(ValueError, match=rf"{path} cannot be read\. Expected: a complete image\. Got: "):
         read_image(path)
 
 

@@ -117,7 +117,7 @@ def test_all_problems_are_reported_and_nothing_is_written(masks, tmp_path, capsy
     assert "no such spacing. Expected: 1 to 4 mm. Got: 0.5" in said
     assert "patient07.nii.gz: an empty mask. Expected: at least one voxel of 1. Got: 0 only" in said
     assert "patient08.nii.gz: a mask that is not binary" in said
-    assert "patient09.nii.gz: cannot be read. Expected: a whole image" in said
+    assert "patient09.nii.gz: cannot be read. Expected: a complete image" in said
     assert "two masks of patient05. Expected: one. Got:" in said
     assert not list(raw.iterdir())
     with pytest.raises(BadInputError, match=r"too few masks. Expected: .* of three patients at least.* Got: 0"):

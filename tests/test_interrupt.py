@@ -65,7 +65,7 @@ def interrupt(root, command, ready, after=0.0):
     assert process.returncode == 130, told
     assert seconds < SECONDS and members(process.pid) == []
     *bars, last = [line for line in told.splitlines() if line.strip()]
-    assert last == "interrupted: no file was left half written" and all(
+    assert last == "interrupted: no incomplete file was left behind" and all(
         "| " in line or line.startswith("ok ") for line in bars
     ), told
 
@@ -194,4 +194,4 @@ def test_doctor(root, monkeypatch):
     for name in ("nnUNet_preprocessed", "nnUNet_results"):
         (root / name).mkdir()
     monkeypatch.setenv("nnUNet_results", str(root / "nnUNet_results"))
-    interrupt(root, ["doctor"], "looking at the trainers", after=1.0)
+    interrupt(root, ["doctor"], "checking trainers", after=1.0)
