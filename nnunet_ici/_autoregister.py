@@ -7,8 +7,8 @@ __all__ = ["EXT_FOLDER", "OPT_OUT", "VARIABLE", "register"]
 VARIABLE = "nnUNet_extTrainer"
 OPT_OUT = "NNUNET_ICI_NO_AUTOREGISTER"
 
-# The only folder that nnU-Net searches. It must not be the package itself: the search removes all modules that it loads
-# from the folder from sys.modules again, which would make our classes unpicklable.
+# The only folder of ours that nnU-Net searches. It must not be the package itself: the search removes the modules that
+# it loads from sys.modules again, which would make our classes unpicklable.
 EXT_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ext")
 
 

@@ -28,7 +28,7 @@ COMMANDS = {
         "nnunet_ici.postprocessing.tune",
         "choose threshold and smallest lesion on cross-validation probabilities",
     ),
-    "postprocess": ("nnunet_ici.postprocessing.postprocess", "apply the choice of tune to a folder of predictions"),
+    "postprocess": ("nnunet_ici.postprocessing.postprocess", "apply the rule from tune to a folder of predictions"),
 }
 
 

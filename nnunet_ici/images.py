@@ -25,8 +25,8 @@ REAL_PIXELS = (sitk.sitkFloat32, sitk.sitkFloat64)
 def visible(folder: Path, pattern: str) -> list[Path]:
     """The paths below a folder that match a pattern, sorted.
 
-    Hidden files and files in hidden folders are skipped: macOS creates a file ``._NAME`` for every NAME on foreign file
-    systems.
+    Hidden files and files in hidden folders are skipped, because macOS creates a file ``._NAME`` for every NAME on
+    non-Apple file systems.
     """
     found = (path for path in folder.glob(pattern) if "/." not in f"/{path.relative_to(folder).as_posix()}")
     return sorted(found)

@@ -1,7 +1,7 @@
-"""The module nnU-Net's search for external trainers finds; it hands every name on to :mod:`nnunet_ici.trainers`.
+"""The module that nnU-Net's search for external trainers imports; it takes all names from :mod:`nnunet_ici.trainers`.
 
-nnU-Net imports each module of this folder, asks ``hasattr(module, trainer_name)`` and forgets the module afterwards.
-The classes live in the package, so they stay the same objects at every look-up, and picklable.
+nnU-Net imports each module in this folder, calls ``hasattr(module, trainer_name)``, and then discards the module. The
+classes are defined in the package, so every search returns the same objects, and they can be pickled.
 """
 
 

@@ -40,8 +40,8 @@ def _add(table_ptr, columns, at, mask, whole, part, z, y, x, AXES: tl.constexpr)
 def _add_tile(table_ptr, columns, ids, whole, part, z, y, x, AXES: tl.constexpr):
     """Add a tile to the table, without coordinates if AXES is 0.
 
-    The first four instances of the tile are reduced before one atomic addition each, further ones are added voxel by
-    voxel. Without the reduction, millions of voxels of one component would contend for one address.
+    For the first four instances in the tile, values are reduced before a single atomic addition; further instances are
+    added voxel by voxel. Without the reduction, millions of voxels of one component would contend for one address.
     """
     columns64 = tl.full((), 1, tl.int64) * columns
     nothing = tl.zeros_like(whole)

@@ -28,8 +28,8 @@ __all__ = ["HAS_TRITON", "VARIABLE", "KernelStatus", "kernel_status", "or_in_tor
 
 VARIABLE = "NNUNET_ICI_KERNELS"
 HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
-COMPILER = "install a C compiler and the headers of Python (gcc and python3-dev), or name a compiler in CC"
-VERSIONS = "install a torch, with its Triton, that supports this GPU and its driver"
+COMPILER = "install a C compiler and the Python headers (gcc and python3-dev), or set CC to a compiler"
+VERSIONS = "install a version of torch, with its Triton, that supports this GPU and its driver"
 REPORT = "please report this with the output of `nnunet_ici doctor`"
 
 Result = TypeVar("Result")
@@ -61,11 +61,11 @@ _statuses: dict[str, KernelStatus] = {}
 def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelStatus:
     """Whether the kernels run on a CUDA device.
 
-    The first call for a device checks, unless an earlier process passed the check with the same versions.
+    The first call for a device runs the self-check, unless an earlier process passed it with the same versions.
 
     Args:
         device: CUDA device.
-        afresh: whether to ignore the results of earlier checks.
+        afresh: whether to ignore the results of earlier self-checks.
 
     Raises:
         ValueError: if NNUNET_ICI_KERNELS is not auto, on or off.
@@ -145,7 +145,7 @@ def _decide(device: torch.device, afresh: bool) -> KernelStatus:
     with suppress(OSError):  # if the folder is not writable, the next process checks again
         remembered.parent.mkdir(parents=True, exist_ok=True)
         remembered.write_text(json.dumps(facts, indent=1))
-    return KernelStatus(True, f"equal to plain torch in the self-check, which took {seconds:.1f} s")
+    return KernelStatus(True, f"equal to plain torch in the self-check ({seconds:.1f} s)")
 
 
 def _failure(error: Exception) -> KernelStatus:

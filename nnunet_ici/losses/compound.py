@@ -63,7 +63,7 @@ class CompoundLoss(nn.Module):
         if not any(weights.values()):
             raise ValueError(f"weights must be finite and not negative, with at least one above 0. Got: {weights}")
         if global_loss is None and global_weight:
-            raise ValueError(f"without a global_loss its weight must be 0. Got: {global_weight}")
+            raise ValueError(f"global_weight must be 0 without a global_loss. Got: {global_weight}")
         self.global_loss = global_loss
         self.weights = weights
         self.ignore_label = ignore_label

@@ -16,9 +16,9 @@ __all__ = ["make_global_loss"]
 
 
 def make_global_loss(name: str, host_loss: nn.Module, *, regions: bool, ignore_label: int | None) -> GlobalLoss:
-    """A global loss by name.
+    """Build a global loss by name.
 
-    Source: Rachmadi et al., 2023, Appendix J, for all but "nnunet".
+    Source of the alternatives to nnU-Net's loss: Rachmadi et al., 2023, Appendix J.
 
     Args:
         name: "nnunet" for ``host_loss`` itself; "dice" for its Dice only; "bce" for the softmax cross-entropy, or for

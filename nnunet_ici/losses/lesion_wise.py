@@ -42,7 +42,7 @@ def lesionwise_parts(found: FoundInstances, settings: TermSettings) -> tuple[Ten
 
     Returns:
         Loss of each label instance, (Z,); weighted loss of each predicted instance, (M,), 0 if it touches a label; and
-        the divisor of their sum for each class, (C,), 0 for a class without instances.
+        the divisor of their sum for each class, (C,), which is 0 for a class without instances.
     """
     instances = found.instances
     of_labels = losses_of_labels(found, settings)

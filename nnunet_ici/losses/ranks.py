@@ -16,10 +16,10 @@ def divisors(counts: Tensor, over_ranks: bool) -> Tensor:
     Args:
         counts: numbers of instances on this rank, integers of any shape.
         over_ranks: whether to add the counts of all ranks of the default process group and divide by the number of
-            ranks. The average over the ranks is then the mean over all instances. Every rank must call.
+            ranks, so that the average over the ranks is the mean over all instances. Every rank must then call.
 
     Returns:
-        float64 (float32 on MPS), same shape as ``counts``. A count of 0, over all ranks if so chosen, is treated as 1.
+        float64 (float32 on MPS), same shape as ``counts``. A total count of 0 is treated as 1.
     """
     counts = counts.to(widest_float(counts.device))
     if not over_ranks:

@@ -47,7 +47,7 @@ class Threshold:
         return max(float(generator.uniform(self.low, self.high)), float(np.finfo(np.float32).tiny))
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of draws."""
+        """The number of draws, for a checkpoint."""
         return {"draws": self.draws}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
