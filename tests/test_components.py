@@ -22,9 +22,9 @@ BACKENDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _large_tiles_in_the_interpreter(monkeypatch):
-    """Its cost grows with the programs, not the voxels; test_triton_labelling.py tests small tiles."""
+    """Fewer programs for a large image; test_triton_labelling.py tests small tiles."""
     if components.HAS_TRITON and not torch.cuda.is_available():
         from nnunet_ici.instances import _triton_label
 
@@ -111,6 +111,7 @@ def test_rows_do_not_wrap_around(backend, axes):
     assert_same_as_scipy(backend, mask)
 
 
+@pytest.mark.usefixtures("_large_tiles_in_the_interpreter")
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)
 def test_one_hundred_thousand_components(backend, axes):
     shape = (640, 640) if axes == 2 else (94, 94, 94)

@@ -1,4 +1,4 @@
-"""Two gloo processes give the losses and gradients of one process on the joined batch."""
+"""Two gloo processes give the losses, gradients and means of one process on the joined batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from nnunet_ici.instances import Source, components
 from nnunet_ici.losses import BlobLoss, CATMILLoss, CCDiceCELoss, DICILoss, LesionWiseLoss, PQLoss
 from nnunet_ici.losses.found import FoundInstances
 from nnunet_ici.settings import TermSettings
+from nnunet_ici.trainers import history
 from tests.terms import TERMS
+
+CASES = ("both ranks", "first rank only", "no instance")
 
 
 def joined_batch(case):
@@ -57,37 +60,49 @@ def losses_for(over_ranks):
     return losses
 
 
-def run_rank(rank, port, case, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRITON_INTERPRET": "1"}
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    logits, target = joined_batch(case)
-    half = slice(2 * rank, 2 * rank + 2)
+def values_and_gradients(over_ranks, logits, target):
+    """By loss: its value and its gradient with respect to the logits."""
     results = {}
-    for name, loss in losses_for(True).items():
-        leaf = logits[half].clone().requires_grad_()
-        value = loss(leaf, target[half])
+    for name, loss in losses_for(over_ranks).items():
+        leaf = logits.clone().requires_grad_()
+        value = loss(leaf, target)
         value.backward()
         results[name] = (value.item(), leaf.grad.numpy())
-    torch.save(results, folder / f"{rank}.pt")
+    return results
+
+
+def run_rank(rank, port, folder):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRITON_INTERPRET": "1"}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    half = slice(2 * rank, 2 * rank + 2)
+    results = {case: values_and_gradients(True, *(part[half] for part in joined_batch(case))) for case in CASES}
+    # Only rank 0 computed the second term.
+    taken = {"global": 1.0 + rank, "label_instances": 5 + rank} | ({"instance": 0.5} if rank == 0 else {})
+    torch.save(results | {"means": history.over_ranks(taken)}, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("case", ["both ranks", "first rank only", "no instance"])
-def test_two_processes_equal_one(case, tmp_path):
+@pytest.fixture(scope="module")
+def by_rank(tmp_path_factory):
+    """The results of both ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(run_rank, (port, case, tmp_path), nprocs=2)  # raises the error of a rank
-    by_rank = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    multiprocessing.spawn(run_rank, (port, folder), nprocs=2)  # raises the error of a rank
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
-    logits, target = joined_batch(case)
-    for name, loss in losses_for(False).items():
-        leaf = logits.clone().requires_grad_()
-        value = loss(leaf, target)
-        value.backward()
-        values, grads = zip(*(by_rank[rank][name] for rank in range(2)), strict=True)
-        assert np.mean(values) == pytest.approx(value.item(), abs=1e-5), name
+
+def test_the_means_of_the_training_log_are_over_both_ranks(by_rank):
+    expected = {"global": 1.5, "label_instances": 11, "instance": 0.5}
+    assert [results["means"] for results in by_rank] == [expected, expected]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one(case, by_rank):
+    for name, (value, grad) in values_and_gradients(False, *joined_batch(case)).items():
+        values, grads = zip(*(results[case][name] for results in by_rank), strict=True)
+        assert np.mean(values) == pytest.approx(value, abs=1e-5), name
         # DDP averages gradients over the ranks; here the gradients of their logits are concatenated.
-        joined = np.concatenate(grads) / 2
-        np.testing.assert_allclose(joined, leaf.grad.numpy(), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(np.concatenate(grads) / 2, grad, atol=1e-5, err_msg=name)

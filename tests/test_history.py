@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import socket
 
 import matplotlib
 import pytest
-import torch
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
-from torch import distributed
 
-from nnunet_ici.trainers.history import TermHistory, over_ranks
+from nnunet_ici.trainers.history import TermHistory
 
 TERMS = ["global", "instance"]
 TAKEN = {"global": -0.5, "instance": 0.25, "label_instances": 8, "missed_instances": 2,
@@ -80,29 +76,3 @@ def test_the_picture_does_not_depend_on_earlier_drawings(logger, tmp_path):
             history.write(str(tmp_path))
         pictures.append((tmp_path / "progress_ici.png").read_bytes())
     assert pictures[0] == pictures[1]
-
-
-def _rank(rank, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    # Only rank 0 computed the second term.
-    taken = {"global": 1.0 + rank, "label_instances": 5 + rank} | ({"instance": 0.5} if rank == 0 else {})
-    queue.put((rank, over_ranks(taken)))
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-def test_ranks_of_a_distributed_training_are_reduced():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    results = dict(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-    assert results[0] == results[1] == {"global": 1.5, "label_instances": 11, "instance": 0.5}
