@@ -57,7 +57,7 @@ def test_overlap_of_each_voxel(volume):
         "false": 8, "missed": 8, "hit": 8, "false whole": 1, "missed whole": 1,
     }  # fmt: skip
     assert np.array_equal(project(codes), codes.max(axis=0))
-    assert {*LEGEND} == {"label", *KINDS[1:]}
+    assert {*LEGEND} == {"label", *KINDS[1:], "ring"}
 
 
 def test_which_slices(volume):
@@ -123,5 +123,5 @@ def test_many_lesions_are_projected(volume):
         volume.label[at, 2 * at, 1] = 1
     many = draw_scene(volume, FOREGROUND)
     assert len(many) == len(few) + 1 and many[-1].title == "foreground: all slices projected onto one, axial"
-    assert {kind for kind, _ in many[-1].panels[-1].paths} == {*KINDS[1:], "label"}
+    assert {kind for kind, _ in many[-1].panels[-1].paths} == {*KINDS[1:], "label", "ring missed", "ring false"}
     assert many[-1].panels[1].told == f"{MANY_LESIONS + 2} lesions"

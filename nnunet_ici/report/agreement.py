@@ -1,4 +1,4 @@
-"""Figures of whole cases: the distribution of scores, and predicted against true volumes."""
+"""Figures of whole cases: the distribution of the scores, and predicted against true volumes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ __all__ = ["draw_scores", "draw_volumes", "limits_of_agreement"]
 
 FloatArray = npt.NDArray[np.float64]
 
-# Limits of agreement lie this many standard deviations from the mean difference.
+# Distance of the limits of agreement from the mean difference, in standard deviations.
 DEVIATIONS = 1.96
-# Where a volume of 0 is drawn on a logarithmic axis: below the smallest one.
+# Ratio of the smallest volume to the place of a volume of 0 on a logarithmic axis.
 BELOW = 3.0
+# Marks of no more cases than this are large.
+FEW_CASES = 40
+# An axis with fewer powers of ten than this has a tick at 2 and 5 times each of them too.
+FEW_POWERS = 3
 
 
 def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[float, float, float]:
@@ -31,7 +35,7 @@ def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple
     Source: Bland and Altman, The Lancet 1986.
 
     Returns:
-        The mean, the lower and the upper limit; NaN for the limits of fewer than two cases, for all three of none.
+        The mean, the lower and the upper limit. The limits of fewer than two cases are NaN, and so is the mean of none.
 
     Example:
         >>> [round(value, 2) for value in limits_of_agreement([1.0, 2.0, 3.0], [2.0, 2.0, 5.0])]
@@ -44,10 +48,10 @@ def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple
 
 
 def draw_scores(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """The distribution of scores over the cases: a point for each case, and median and quartiles as a box.
+    """The distribution of the scores over the cases: a point for each case, and a box from quartile to quartile.
 
     Args:
-        scores: by title, such as "Dice", and model; between 0 and 1, NaN for a case without a value.
+        scores: values by title, such as "Dice", and model; between 0 and 1, NaN for a case without a value.
     """
     models = list(next(iter(scores.values())))
     figure = Figure(figsize=(WIDTH_INCHES, 1.1 + 0.55 * len(models)), layout="constrained")
@@ -60,17 +64,19 @@ def draw_scores(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
             axis.scatter(
                 known,
                 number + random.uniform(-0.3, 0.3, known.size),
-                s=14,
+                s=36 if known.size <= FEW_CASES else 14,
                 color=style["color"],
                 marker=style["marker"],
-                alpha=0.5,
+                alpha=0.9 if known.size <= FEW_CASES else 0.5,
+                clip_on=False,
+                zorder=3,
                 linewidths=0,
                 rasterized=known.size * len(models) > MOST_POINTS,
             )
             if known.size:
                 low, median, high = np.percentile(known, (25, 50, 75))
-                axis.barh(number, high - low, 0.6, low, facecolor="none", edgecolor="black", linewidth=1)
-                axis.plot([median, median], [number - 0.3, number + 0.3], color="black", linewidth=2.5)
+                axis.barh(number, high - low, 0.6, low, facecolor="none", edgecolor="black", linewidth=1, zorder=4)
+                axis.plot([median, median], [number - 0.3, number + 0.3], color="black", linewidth=2.5, zorder=4)
         axis.set_xlim(-0.03, 1.03)
         axis.set_xlabel(title)
         axis.grid(axis="x", color="#dddddd", linewidth=0.6)
@@ -83,19 +89,27 @@ def draw_scores(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str, first: int = 0) -> Figure:
     """A row for each model: predicted against true volume, and their difference against their mean.
 
-    The right plot is that of Bland and Altman (The Lancet 1986), with the mean difference and the limits of agreement.
+    The second plot is that of Bland and Altman (The Lancet 1986), with the mean difference and the limits of agreement.
 
     Args:
-        volumes: by model the volume of all lesions of each case, of the label and of the prediction.
+        volumes: total lesion volumes of the cases by model, in the label and in the prediction.
         unit: unit of the volumes.
-        first: number of the first model, which decides the colours.
+        first: number of the first model, which determines the colours.
     """
     figure = Figure(figsize=(WIDTH_INCHES, 0.4 + 2.75 * len(volumes)), layout="constrained")
     axes = figure.subplots(len(volumes), 2, squeeze=False)
     for row, (model, pair) in enumerate(volumes.items()):
         label, predicted = (np.asarray(values, float) for values in pair)
         style = model_style(first + row)
-        marks = {"s": 22, "color": style["color"], "marker": style["marker"], "alpha": 0.7, "linewidths": 0}
+        few = label.size <= FEW_CASES
+        marks = {
+            "s": 36 if few else 18,
+            "color": style["color"],
+            "marker": style["marker"],
+            "linewidths": 0,
+            "zorder": 3,
+        }
+        marks |= {"alpha": 0.9 if few else 0.6}
         left, right = axes[row]
         left.set_title(in_figure(model, 100), loc="left", fontsize=10, fontweight="bold")
         positive = np.concatenate([label, predicted])
@@ -106,7 +120,7 @@ def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]],
         left.plot(limits, limits, color="#777777", linewidth=1, label="equal")
         left.scatter(_lifted(label, lowest), _lifted(predicted, lowest), **marks)
         left.set(xlim=limits, ylim=limits, ylabel=f"predicted ({unit})")
-        _volume_axis(left.xaxis.axes, "x", lowest)
+        _volume_axis(left, "x", lowest)
         _volume_axis(left, "y", lowest)
         left.grid(color="#dddddd", linewidth=0.6)
 
@@ -131,7 +145,7 @@ def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]],
 
 
 def _lifted(values: FloatArray, lowest: float) -> FloatArray:
-    """Volumes for a logarithmic axis: 0 is drawn below the lowest one."""
+    """Volumes for a logarithmic axis, with 0 below the lowest one."""
     return np.where(values > 0, values, lowest / BELOW)
 
 
@@ -140,7 +154,8 @@ def _volume_axis(axis: Axes, which: str, lowest: float) -> None:
     getattr(axis, f"set_{which}scale")("log")
     ticks = axis.xaxis if which == "x" else axis.yaxis
     highest = (axis.get_xlim() if which == "x" else axis.get_ylim())[1]
-    powers = LogLocator(numticks=6).tick_values(lowest, highest)
-    ticks.set_ticks([lowest / BELOW, *(power for power in powers if lowest <= power <= highest)])
+    few = math.log10(highest / lowest) < FEW_POWERS
+    values = LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6).tick_values(lowest, highest)
+    ticks.set_ticks([lowest / BELOW, *(value for value in values if lowest <= value <= highest)])
     ticks.set_major_formatter(FuncFormatter(lambda value, _: "0" if value < lowest else f"{value:g}"))
     ticks.set_minor_locator(NullLocator())

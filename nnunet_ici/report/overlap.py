@@ -1,16 +1,18 @@
-"""Where a label and a prediction overlap, voxel by voxel, and which slices show most of it."""
+"""The overlap of a label and a prediction, voxel by voxel, and the slices that show most of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from nnunet_ici.drawing import AXIAL, FLAT, PLANES, Plane
 from nnunet_ici.evaluation.matching import Matching
 
-__all__ = ["KINDS", "choose_slices", "count_in_slice", "overlap", "project"]
+__all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "overlap", "project"]
 
 BoolArray = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
@@ -103,3 +105,48 @@ def count_in_slice(matching: Matching, plane: Plane, index: int | None) -> dict[
         present = np.unique(ids[ids > 0])
         counts[kind] = int(np.count_nonzero(chosen[present - 1]))
     return counts
+
+
+class Tiny(NamedTuple):
+    """A lesion or a prediction that is too small to show its colour.
+
+    Attributes:
+        kind: "found", "missed" or "false".
+        x, y: its middle, on the grid between the pixels, the first pixel from (0, 0) to (1, 1).
+    """
+
+    kind: str
+    x: float
+    y: float
+
+
+def find_tiny(codes: Codes, largest: float, aspect: float = 1.0) -> tuple[BoolArray, list[Tiny]]:
+    """The small connected regions of a slice.
+
+    Args:
+        codes: the overlap, (H, W).
+        largest: limit of the height and width of a region's bounding box, in widths of a pixel.
+        aspect: height of a pixel over its width.
+
+    Returns:
+        The pixels of all these regions, bool, (H, W); and the regions. A region that holds a missed lesion counts as
+        missed, another one with a false prediction as false.
+
+    Example:
+        >>> codes = np.array([[KINDS.index("missed whole"), 0, 0, KINDS.index("hit"), 1]], np.uint8)
+        >>> find_tiny(codes, 1)
+        (array([[ True, False, False, False, False]]), [Tiny(kind='missed', x=0.5, y=0.5)])
+    """
+    ids, _ = ndimage.label(codes, np.ones((3, 3)))
+    pixels = np.zeros(codes.shape, bool)
+    found = []
+    for number, box in enumerate(ndimage.find_objects(ids), start=1):
+        height, width = (side.stop - side.start for side in box)
+        if max(height * aspect, width) > largest:
+            continue
+        region = ids[box] == number
+        pixels[box] |= region
+        kind = {FALSE_WHOLE: "false", MISSED_WHOLE: "missed"}.get(int(codes[box][region].max()), "found")
+        y, x = ((side.start + side.stop) / 2 for side in box)
+        found.append(Tiny(kind, x, y))
+    return pixels, found

@@ -1,4 +1,4 @@
-"""The page: what was compared, tables, lesions, cases and training curves, in one HTML file that needs no other."""
+"""The page: what was compared, tables, lesions, cases and training curves, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from nnunet_ici.drawing import palette
 from nnunet_ici.drawing.style import plain_style
 from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.tables import Cell, Table, format_value
+from nnunet_ici.report.cases import DrawnCase, choose_cases
 from nnunet_ici.report.charts import case_charts, lesion_charts, training_charts
 from nnunet_ici.report.definitions import ALL_CASES, definitions_of
 from nnunet_ici.report.reading import Evaluation
 from nnunet_ici.report.rendering import load_templates
-from nnunet_ici.report.scenes import choose_cases
-from nnunet_ici.report.slices import DrawnCase
 from nnunet_ici.report.training import Curves
 
 __all__ = ["group_starts", "make_page"]
@@ -38,11 +37,14 @@ LEGEND = {
     "false": "false voxels of a prediction that touches a lesion",
     "missed whole": "missed lesion",
     "false whole": "false prediction",
+    "ring": "ring around a tiny lesion or prediction: found, missed, false",
 }
-# More models than this are not named in the title.
-MOST_NAMES = 4
+# Characters in the title, at most; longer lists of models are replaced by their number.
+LONGEST_TITLE = 60
 # Tables with no more lines than this are kept on one page in print, longer ones are folded.
 SHORT_TABLE = 24
+# A table of all cases with more columns than this is printed in landscape format.
+MOST_PORTRAIT = 11
 # Folded tables with more lines than this are printed only where the reader has opened them.
 MOST_PRINTED = 100
 # Models in the table of all cases that have columns for missed and false lesions.
@@ -65,11 +67,12 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
     """The whole page as HTML.
 
     Args:
-        evaluation: what is reported.
-        cases: to be shown, worst first.
-        trainings: to be shown; none where nothing is known of them.
+        evaluation: results to report.
+        cases: cases with slices, worst first.
+        trainings: training curves; empty where nothing is known of them.
     """
     models = evaluation.models
+    title = ", ".join(models)
     with plain_style():
         lesions = {name: lesion_charts(evaluation, name) for name in evaluation.classes}
         volumes = {name: case_charts(evaluation, name) for name in evaluation.classes}
@@ -85,10 +88,10 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         palette=palette,
     )
     return templates.get_template("page.html").render(
-        title=f"Lesion report: {', '.join(models) if len(models) <= MOST_NAMES else f'{len(models)} models'}",
+        title=f"Lesion report: {title if len(models) == 1 or len(title) <= LONGEST_TITLE else f'{len(models)} models'}",
         evaluation=evaluation,
         facts=_facts(evaluation),
-        arguments=[(name, _shown(value)) for name, value in evaluation.arguments.items()],
+        arguments=[(name, _shown(value)) for name, value in evaluation.arguments.items() if value not in (None, [])],
         tables=[
             (
                 table,
@@ -103,6 +106,7 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         all_cases=_all_cases(evaluation),
         anchors={case.name: f"case{number}" for number, case in enumerate(cases, start=1)},
         cases=[(case, _case_table(evaluation, case.name)) for case in cases],
+        brief=sum(case.brief for case in cases),
         trainings=curves,
         version=__version__,
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -128,19 +132,19 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _shown(value: object) -> str:
-    """An argument for readers elsewhere: of paths only the last part, as all before it is of this machine alone."""
+    """An argument as text, without the folders of paths, which mean nothing to readers elsewhere."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "-"
+        return ", ".join(map(_shown, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
         name, equals, path = value.rpartition("=")
         return name + equals + PurePath(path).name if "/" in path or "\\" in path else value
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def group_starts(table: Table) -> list[int]:
-    """The rows above which a line parts groups: where the name that changes least, such as the model, changes."""
+    """The rows that begin a new group: those where the name that changes least, such as the model, changes."""
     columns = [[row[at].text for row in table.rows] for at in range(table.names)]
     changes = [[n for n, (one, other) in enumerate(itertools.pairwise(c), 1) if one != other] for c in columns]
     least = min(changes, key=len)
@@ -152,16 +156,21 @@ class AllCases:
     """The table of all cases.
 
     Attributes:
-        names: titles of the columns of names: case and, of several, class.
-        totals: titles of the columns that belong to the label.
+        names: titles of the columns of names: case and, where there are several, class.
+        totals: titles of the columns that describe the label.
         models: titles of the columns of each model.
-        rows: the case's name, the class of several, and the values as they are printed.
+        rows: names of the case and, where there are several, of the class; and the values as they are printed.
     """
 
     names: list[str]
     totals: list[str]
     models: dict[str, list[str]]
     rows: list[tuple[list[str], list[str]]]
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs a page in landscape format."""
+        return len(self.names) + len(self.totals) + sum(map(len, self.models.values())) > MOST_PORTRAIT
 
 
 def _all_cases(evaluation: Evaluation) -> AllCases:

@@ -1,4 +1,4 @@
-"""The templates of the page, and what they are filled with: numbers of things, files inside the page."""
+"""Templates of the page, and filters for them: plurals, line breaks in names, files inside the page."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 __all__ = ["data_uri", "load_templates", "plural", "words"]
 
-# Where a long name may be broken: after a mark between its words, and before the capital of a word of several letters.
-_BETWEEN_WORDS = re.compile(r"(?<=[_.\-])(?=[^_.\-])|(?<=[a-z]{3})(?=[A-Z])")
+# Where a long name may be broken: after a mark between its words, but not within a number such as 0.2, and before a
+# capital that follows several small letters. A part that is still long is broken before more of its capitals.
+_BETWEEN_WORDS = re.compile(r"(?<=\w[_.\-])(?=[^_.\-])(?<!\d\.(?=\d))|(?<=[a-z]{3})(?=[A-Z])")
+_IN_LONG_WORDS = re.compile(r"(?<=[A-Za-z][a-z]{2})(?=[A-Z])")
+LONG_WORD = 16  # characters
 
 
 def load_templates() -> Environment:
@@ -27,7 +30,7 @@ def load_templates() -> Environment:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number of things.
+    """A number and its noun, in the singular for 1.
 
     Example:
         >>> plural(1, "case"), plural(2, "case")
@@ -40,12 +43,13 @@ def words(name: str) -> list[str]:
     """The parts of a name between which it may be broken into lines.
 
     Example:
-        >>> words("nnUNetTrainerICI_5epochs")
-        ['nnUNetTrainer', 'ICI_', '5epochs']
+        >>> words("nnUNetTrainerICI_5epochs"), words("nnUNetResEncUNetMPlans")
+        (['nnUNetTrainer', 'ICI_', '5epochs'], ['nnUNet', 'Res', 'Enc', 'UNet', 'MPlans'])
     """
-    return _BETWEEN_WORDS.split(name)
+    parts = _BETWEEN_WORDS.split(name)
+    return [word for part in parts for word in (_IN_LONG_WORDS.split(part) if len(part) > LONG_WORD else [part])]
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file inside the page: ``kind`` is its media type."""
+    """A file as a data URI; ``kind`` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -15,6 +15,8 @@ from nnunet_ici.report.training import Curves, find_fold_folders, parse_training
 
 __all__ = ["main"]
 
+MOST_TOLD = 5  # cases without slices that are named on stderr
+
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("evaluation", type=Path, metavar="OUT", help="output folder of nnunet_ici evaluate")
@@ -37,10 +39,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cases",
         type=positive,
+        metavar="K",
+        help="number of cases drawn as slices, evenly from the worst to the best; the tables hold all cases (default: "
+        "all)",
+    )
+    parser.add_argument(
+        "--full",
+        type=positive,
         default=20,
         metavar="K",
-        help="number of cases drawn as slices, evenly from worst to best; all are in the table (default: 20)",
+        help="number of those that are drawn in full, evenly from the worst to the best: axial, coronal and sagittal "
+        "slices, missed lesions and false predictions; the others are drawn with one slice and a projection (default: "
+        "20)",
     )
+    parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -60,10 +72,11 @@ def _run(args: argparse.Namespace) -> None:
     assert evaluation is not None  # without it there are problems
 
     # matplotlib only where all is well so far
+    from nnunet_ici.report.cases import draw_cases
     from nnunet_ici.report.page import make_page
-    from nnunet_ici.report.slices import draw_cases
+    from nnunet_ici.report.rendering import plural
 
-    cases, found = draw_cases(evaluation, args.images, args.cases)
+    cases, found = draw_cases(evaluation, args.images, args.cases, args.full, args.np)
     Problems(found).raise_any()
     page = make_page(evaluation, cases, trainings)
     try:
@@ -72,12 +85,13 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"]) from error
     if turned := [path for case in cases for path in case.turned]:
         print(turned_note(turned), file=sys.stderr)
-    for case in cases:
-        if case.missing:
-            print(
-                f"no slices of {case.name}: {'; '.join(f'{path} is no longer there' for _, path in case.missing)}",
-                file=sys.stderr,
-            )
+    for case in [case for case in cases if case.missing][:MOST_TOLD]:
+        gone = "; ".join(f"{path} is no longer there" for _, path in case.missing)
+        print(f"no slices of {case.name}: {gone}", file=sys.stderr)
+    if (more := sum(bool(case.missing) for case in cases) - MOST_TOLD) > 0:
+        print(f"no slices of {plural(more, 'more case')} for the same reason", file=sys.stderr)
+    if without := [case.name for case in cases if case.without_image]:
+        print(f"no image of {plural(len(without), 'case')}, drawn on black: {', '.join(without)}", file=sys.stderr)
     print(f"written to {path} ({len(page.encode()) / 1e6:.1f} MB)")
 
 
@@ -95,9 +109,9 @@ def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], 
 
 
 main = Command(
-    "Write one HTML page from what nnunet_ici evaluate wrote: tables, the size of each lesion found or missed, recall "
-    "by size, slices of the worst, median and best case, and training curves. The page needs no other file and no "
-    "network, and can be printed.",
+    "Write one HTML page from the output of nnunet_ici evaluate: tables, scores and volumes of all cases, the size of "
+    "each lesion found or missed, recall by size, slices of every case, and training curves. The page needs no other "
+    "file and no network, and can be printed.",
     _arguments,
     _run,
 )

@@ -1,11 +1,10 @@
-"""Cases as slices through their lesions, as SVG: what each model hit, missed and saw where there is nothing."""
+"""Slices through the lesions of a case, as SVG: what each model found, missed and marked falsely."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,26 +13,33 @@ from matplotlib import image as matplotlib_image
 from nnunet_ici.drawing import AXIAL, Geometry, Plane, View, around, grey_levels, mask_path, scale_bar, whole_image
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
-from nnunet_ici.parallel import in_parallel
-from nnunet_ici.report.overlap import KINDS, choose_slices, count_in_slice, overlap, project
-from nnunet_ici.report.reading import Evaluation
+from nnunet_ici.report.overlap import KINDS, Tiny, choose_slices, count_in_slice, find_tiny, overlap, project
 from nnunet_ici.report.rendering import data_uri, plural
-from nnunet_ici.report.scenes import Array, Scene, choose_cases, find_image, read_scene
+from nnunet_ici.report.scenes import Array, Scene
 
-__all__ = ["DrawnCase", "DrawnSlice", "Frame", "Panel", "draw_cases", "draw_scene"]
+__all__ = ["DrawnSlice", "Frame", "Panel", "draw_scene"]
 
 BoolArray = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
+Matchings = dict[str, Matching]
 Paths = list[tuple[str, str]]
 
 MARGIN_PIXELS = 10
 SMALLEST_SIDE = 32  # pixels
 LARGEST_SIDE = 1024  # pixels; larger images are thinned
+BRIEF_SIDE = 256  # pixels, likewise in a case drawn briefly
 OVERVIEW_SIDE = 160  # pixels
+# Images with more pixels than this are compressed with loss, as are all of a case drawn briefly.
+MOST_LOSSLESS = 256 * 256
+QUALITY = {True: 75, False: 90}  # of compression with loss, by whether the case is drawn briefly
 # A crop with at least this share of the slice needs no overview.
 NEARLY_ALL = 0.7
 # A case with at least this many lesions and false predictions of one model is also drawn as a projection.
 MANY_LESIONS = 8
+# Shares of the longer side of a panel: instances that are smaller get a ring, as their colour would not be seen; and
+# the radius of the ring.
+TINY = 0.025
+RING = 0.03
 
 
 @dataclass(frozen=True)
@@ -93,59 +99,8 @@ class DrawnSlice:
 
 
 @dataclass(frozen=True)
-class DrawnCase:
-    """A case of the report.
-
-    Attributes:
-        role: "worst", "median", "best", or its rank.
-        name: name of the case.
-        slices: slices of each class.
-        missing: the files that are no longer there: "label" or the model, and the path. Then there are no slices.
-        turned: predictions that were turned to the axes of the ground truth.
-    """
-
-    role: str
-    name: str
-    slices: list[DrawnSlice] = field(default_factory=list)
-    missing: list[tuple[str, Path]] = field(default_factory=list)
-    turned: list[Path] = field(default_factory=list)
-
-
-def draw_cases(evaluation: Evaluation, image_folder: Path | None, count: int) -> tuple[list[DrawnCase], list[str]]:
-    """Draw cases evenly from the worst to the best one of the first model.
-
-    Args:
-        evaluation: what was evaluated; files that are no longer there leave a case without slices.
-        image_folder: folder of the images; None for a black ground.
-        count: number of cases.
-
-    Returns:
-        The cases, worst first, and the problems found, one sentence each.
-    """
-
-    def draw(chosen: tuple[str, str]) -> DrawnCase | str:
-        role, name = chosen
-        case = evaluation.cases[name]
-        paths = {"label": case.label, **{model: path for model, path in case.predictions.items() if path is not None}}
-        gone = [(what, path) for what, path in paths.items() if not path.is_file()]
-        if gone:
-            return DrawnCase(role, name, missing=gone)
-        scheme = evaluation.settings.scheme
-        try:
-            image = None if image_folder is None else find_image(image_folder, name, scheme.file_ending)
-            scene = read_scene(case, image)
-        except ValueError as error:
-            return str(error)
-        return DrawnCase(role, name, draw_scene(scene, scheme), turned=scene.turned)
-
-    results = in_parallel(draw, choose_cases(evaluation.rows, count), 1, "slices")
-    drawn = [result for result in results if isinstance(result, DrawnCase)]
-    return drawn, [result for result in results if isinstance(result, str)]
-
-
-@dataclass(frozen=True)
 class _Cut:
-    """One slice of one class: what is called so, and its arrays, (H, W); the image may have a last axis for RGB."""
+    """One slice of one class: its title and its arrays, (H, W); the image may have a last axis for RGB."""
 
     title: str
     plane: Plane
@@ -153,17 +108,21 @@ class _Cut:
     label: BoolArray
     models: dict[str, Codes]
     image: Array | None
+    levels: tuple[float, float]
+    brief: bool
 
 
-def draw_scene(scene: Scene, scheme: LabelScheme) -> list[DrawnSlice]:
+def draw_scene(scene: Scene, scheme: LabelScheme, brief: bool = False) -> list[DrawnSlice]:
     """Draw the slices of one case: a panel each for the image, the label and every model.
 
-    Of a volume those of :func:`~nnunet_ici.report.overlap.choose_slices` are drawn; with many lesions or false
-    predictions also the projection of all slices onto one.
+    Of a volume those of :func:`~nnunet_ici.report.overlap.choose_slices` are drawn, and with many lesions or false
+    predictions the projection of all slices onto one. A case drawn briefly has the first of these slices only, and
+    the projection where that slice does not show everything.
 
     Args:
         scene: the arrays.
         scheme: the meaning of the label maps.
+        brief: whether the case is drawn briefly, in a file of a few kilobytes.
     """
     drawn = []
     levels = (0.0, 1.0) if scene.image is None else grey_levels(scene.image)
@@ -172,27 +131,20 @@ def draw_scene(scene: Scene, scheme: LabelScheme) -> list[DrawnSlice]:
         matchings = {model: match_instances(*pair) for model, pair in masks.items()}
         codes = {model: overlap(*pair, matchings[model]) for model, pair in masks.items()}
         label = scheme.masks(name, scene.label, scene.label)[0]
-        drawn += [_draw(cut, scene.geometry, levels, matchings) for cut in _cuts(name, scene, label, codes)]
-        most = max(matching.label_instances + matching.false_instances for matching in matchings.values())
-        if label.ndim == 3 and most >= MANY_LESIONS:
-            projection = _Cut(
-                f"{name}: all slices projected onto one, {AXIAL.name}",
-                AXIAL,
-                None,
-                np.any(label, axis=0),
-                {model: project(of_model) for model, of_model in codes.items()},
-                None if scene.image is None else scene.image.mean(axis=0),
-            )
-            own_levels = levels if projection.image is None else grey_levels(projection.image)
-            drawn.append(_draw(projection, scene.geometry, own_levels, matchings))
+        cuts = list(_cuts(name, scene, label, codes, levels, brief))
+        if label.ndim == 3 and (_is_hidden(cuts[0], matchings) if brief else _most(matchings) >= MANY_LESIONS):
+            cuts.append(_projection(name, scene, label, codes, brief))
+        drawn += [_draw(cut, scene.geometry, matchings) for cut in cuts]
     return drawn
 
 
-def _cuts(name: str, scene: Scene, label: BoolArray, codes: dict[str, Codes]) -> Iterator[_Cut]:
+def _cuts(
+    name: str, scene: Scene, label: BoolArray, codes: dict[str, Codes], levels: tuple[float, float], brief: bool
+) -> Iterator[_Cut]:
     """The slices of a class."""
-    for plane, index, why in choose_slices(label, list(codes.values())):
+    for plane, index, why in choose_slices(label, list(codes.values()))[: 1 if brief else None]:
         if index is None:
-            yield _Cut(name, plane, None, label, codes, scene.image)
+            yield _Cut(name, plane, None, label, codes, scene.image, levels, brief)
             continue
         yield _Cut(
             f"{name}: {plane.name} slice {why}, {plane.coordinate} = "
@@ -202,32 +154,67 @@ def _cuts(name: str, scene: Scene, label: BoolArray, codes: dict[str, Codes]) ->
             plane.laid(label)[index],
             {model: plane.laid(of_model)[index] for model, of_model in codes.items()},
             None if scene.image is None else plane.laid(scene.image)[index],
+            levels,
+            brief,
         )
 
 
-def _draw(cut: _Cut, geometry: Geometry, levels: tuple[float, float], matchings: dict[str, Matching]) -> DrawnSlice:
+def _projection(name: str, scene: Scene, label: BoolArray, codes: dict[str, Codes], brief: bool) -> _Cut:
+    """All axial slices of a class as one, on the mean of the image."""
+    image = None if scene.image is None else scene.image.mean(axis=0)
+    return _Cut(
+        f"{name}: all slices projected onto one, {AXIAL.name}",
+        AXIAL,
+        None,
+        np.any(label, axis=0),
+        {model: project(of_model) for model, of_model in codes.items()},
+        image,
+        (0.0, 1.0) if image is None else grey_levels(image),
+        brief,
+    )
+
+
+def _most(matchings: Matchings) -> int:
+    """The largest number of lesions and false predictions of a model."""
+    return max(matching.label_instances + matching.false_instances for matching in matchings.values())
+
+
+def _is_hidden(cut: _Cut, matchings: Matchings) -> bool:
+    """Whether a lesion or a false prediction lies outside of a slice."""
+    counts = (
+        (matching.label_instances + matching.false_instances, count_in_slice(matching, cut.plane, cut.index))
+        for matching in matchings.values()
+    )
+    return any(total > sum(shown.values()) for total, shown in counts)
+
+
+def _draw(cut: _Cut, geometry: Geometry, matchings: Matchings) -> DrawnSlice:
     height_mm, width_mm = cut.plane.pixel_mm(geometry.spacing_mm)
     content = cut.label | np.any(list(cut.models.values()), axis=0)
     view = around(content, None, MARGIN_PIXELS, SMALLEST_SIDE)
     counts = {model: count_in_slice(matching, cut.plane, cut.index) for model, matching in matchings.items()}
     lesions = max(of_model["found"] + of_model["missed"] for of_model in counts.values())
     outline = _paths(view, {"label": cut.label})
+    frame = _frame(view, cut, BRIEF_SIDE if cut.brief else LARGEST_SIDE)
+    aspect = height_mm / width_mm
+    longer = max(frame.width, frame.height * aspect)
     panels = [Panel("image")] * (cut.image is not None)
     panels.append(Panel("label", plural(lesions, "lesion"), [("inside", path) for _, path in outline] + outline))
     for model, codes in cut.models.items():
         told = ", ".join(f"{kind}: {number}" for kind, number in counts[model].items())
         areas = _paths(view, {kind: codes == code for code, kind in enumerate(KINDS) if code})
-        panels.append(Panel(model, told, areas + outline))
-    frame = _frame(view, cut, levels, LARGEST_SIDE)
+        pixels, tiny = find_tiny(codes, longer * TINY, aspect)
+        edges = _paths(view, {"label": cut.label & ~pixels})
+        panels.append(Panel(model, told, areas + edges + _rings(tiny, longer * RING, aspect)))
     whole = whole_image(cut.label.shape)
     cropped = frame.width * frame.height < NEARLY_ALL * cut.label.size
     length = scale_bar(frame.width * width_mm)
     return DrawnSlice(
         cut.title,
         frame,
-        _frame(whole, cut, levels, OVERVIEW_SIDE) if cropped else None,
+        _frame(whole, cut, OVERVIEW_SIDE) if cropped else None,
         _paths(whole, {"label": cut.label}),
-        height_mm / width_mm,
+        aspect,
         cut.plane.sides,
         (length / width_mm, f"{length:g} {geometry.unit}"),
         panels,
@@ -240,16 +227,34 @@ def _paths(view: View, masks: dict[str, BoolArray]) -> Paths:
     return [(kind, path) for kind, path in paths if path]
 
 
-def _frame(view: View, cut: _Cut, levels: tuple[float, float], largest: int) -> Frame:
+def _rings(tiny: Sequence[Tiny], radius: float, aspect: float) -> Paths:
+    """A ring around each tiny instance, by kind: round once the page has stretched the pixels.
+
+    Args:
+        tiny: result of :func:`~nnunet_ici.report.overlap.find_tiny`.
+        radius: radius of the rings, in widths of a pixel.
+        aspect: height of a pixel over its width.
+    """
+    circles: dict[str, str] = {}
+    for kind, x, y in tiny:
+        arc = f"a{radius:.2f} {radius / aspect:.2f} 0 1 0"
+        circle = f"M{x - radius:.2f} {y:.2f}{arc} {2 * radius:.2f} 0{arc} {-2 * radius:.2f} 0Z"
+        circles[f"ring {kind}"] = circles.get(f"ring {kind}", "") + circle
+    return list(circles.items())
+
+
+def _frame(view: View, cut: _Cut, largest: int) -> Frame:
     """The part of a slice in a view, its image's longer side at most ``largest`` pixels."""
     height, width = view.cut(cut.label).shape
     row, column = view.corner
     if cut.image is None:
         return Frame(column, row, width, height, "")
-    low, high = levels
+    low, high = cut.levels
     step = -(-max(height, width) // largest)
     grey = np.clip((view.cut(cut.image)[::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
     buffer = io.BytesIO()
     rgb = np.stack([grey] * 3, axis=-1) if grey.ndim == 2 else grey[..., :3]
-    matplotlib_image.imsave(buffer, rgb, format="webp", pil_kwargs={"lossless": True})
+    lossless = not cut.brief and rgb.shape[0] * rgb.shape[1] <= MOST_LOSSLESS
+    options = {"lossless": True} if lossless else {"quality": QUALITY[cut.brief]}
+    matplotlib_image.imsave(buffer, rgb, format="webp", pil_kwargs=options)
     return Frame(column, row, width, height, data_uri(buffer.getvalue(), "image/webp"))

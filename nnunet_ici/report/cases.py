@@ -1,0 +1,154 @@
+"""The cases of the report: their order, and the slices of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from nnunet_ici.evaluation.folders import Case
+from nnunet_ici.evaluation.labels import LabelScheme
+from nnunet_ici.evaluation.summary import Row
+from nnunet_ici.parallel import in_parallel
+from nnunet_ici.report.reading import Evaluation
+from nnunet_ici.report.scenes import find_image, read_scene
+from nnunet_ici.report.slices import DrawnSlice, draw_scene
+
+__all__ = ["DrawnCase", "choose_cases", "draw_cases"]
+
+Item = TypeVar("Item")
+
+# Scores that rank the cases, as far as they were computed; every family has one of them.
+SCORES = ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice", "paper.dsc")
+# Fewer cases are not worth the start of other processes.
+FEW_CASES = 12
+
+
+@dataclass(frozen=True)
+class DrawnCase:
+    """A case of the report.
+
+    Attributes:
+        role: "worst", "median", "best", or its rank.
+        name: name of the case.
+        brief: whether it is drawn briefly, as most of many cases are.
+        without_image: whether its image is missing although others have one.
+        slices: slices of each class.
+        missing: files that no longer exist, each with "label" or the name of the model. Then there are no slices.
+        turned: predictions that were turned to the axes of the ground truth.
+    """
+
+    role: str
+    name: str
+    brief: bool = False
+    without_image: bool = False
+    slices: list[DrawnSlice] = field(default_factory=list)
+    missing: list[tuple[str, Path]] = field(default_factory=list)
+    turned: list[Path] = field(default_factory=list)
+
+
+def choose_cases(rows: Sequence[Row], count: int | None = None) -> list[tuple[str, str]]:
+    """Choose cases evenly from worst to best, by lesion F1, then Dice, of the first model, averaged over the classes.
+
+    The scores are those of the first family that has them.
+
+    Args:
+        rows: lines of cases.csv.
+        count: number of cases; None for all of them.
+
+    Returns:
+        The role ("worst", "median", "best", or the rank) and the name of each chosen case, worst first.
+    """
+    scores: dict[str, list[list[float]]] = {}
+    by = [name for name in SCORES if rows and name in rows[0]]
+    for row in rows:
+        if row["model"] == rows[0]["model"]:
+            scores.setdefault(str(row["case"]), []).append([float(row[name]) for name in by])
+    ranked = sorted(scores, key=lambda case: (*np.mean(scores[case], axis=0), case))
+    last = len(ranked) - 1
+    roles = {last // 2: "median", last: "best", 0: "worst"}
+    cases = [(roles.get(rank, f"rank {rank + 1} of {last + 1}"), case) for rank, case in enumerate(ranked)]
+    return cases if count is None else _evenly(cases, count)
+
+
+def _evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Items at even steps, with the first and the last one; all of them where there are no more than ``count``."""
+    last = len(items) - 1
+    return [
+        items[at] for at in dict.fromkeys(last * step // max(count - 1, 1) for step in range(count if items else 0))
+    ]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A case to draw, with its files; no image where ``image`` is None."""
+
+    role: str
+    case: Case
+    image: Path | None
+    without_image: bool
+    brief: bool
+
+
+def draw_cases(
+    evaluation: Evaluation, image_folder: Path | None, count: int | None = None, full: int = 20, processes: int = 1
+) -> tuple[list[DrawnCase], list[str]]:
+    """Draw the slices of the cases.
+
+    Args:
+        evaluation: the evaluation; a case whose files no longer exist has no slices.
+        image_folder: folder of the images; None for a black background.
+        count: number of cases, evenly from the worst to the best one of the first model; None for all of them.
+        full: number of those that are drawn in full, evenly again; all others are drawn briefly.
+        processes: number of processes, where there are many cases.
+
+    Returns:
+        The cases, worst first, and the problems found, one sentence each.
+    """
+    chosen = choose_cases(evaluation.rows, count)
+    in_full = set(_evenly(chosen, full))
+    scheme = evaluation.settings.scheme
+    images: dict[str, Path] = {}
+    problems = []
+    for _, name in chosen if image_folder is not None else ():
+        try:
+            images[name] = find_image(image_folder, name, scheme.file_ending)  # type: ignore[arg-type]
+        except ValueError as error:
+            problems.append(str(error))
+    if problems and not images:
+        others = f" (nor for {len(problems) - 1} other cases)" if len(problems) > 1 else ""
+        return [], [problems[0] + others]
+    tasks = [
+        _Task(
+            role,
+            evaluation.cases[name],
+            images.get(name),
+            bool(images) and name not in images,
+            (role, name) not in in_full,
+        )
+        for role, name in chosen
+    ]
+    if len(tasks) <= FEW_CASES:
+        processes = 1
+    results = in_parallel(partial(_draw, scheme=scheme), tasks, processes, "slices")
+    drawn = [result for result in results if isinstance(result, DrawnCase)]
+    return drawn, [result for result in results if isinstance(result, str)]
+
+
+def _draw(task: _Task, scheme: LabelScheme) -> DrawnCase | str:
+    """The case with its slices, or what is wrong with its files."""
+    case = task.case
+    paths = {"label": case.label, **{model: path for model, path in case.predictions.items() if path is not None}}
+    gone = [(what, path) for what, path in paths.items() if not path.is_file()]
+    if gone:
+        return DrawnCase(task.role, case.name, task.brief, missing=gone)
+    try:
+        scene = read_scene(case, task.image)
+    except ValueError as error:
+        return str(error)
+    slices = draw_scene(scene, scheme, task.brief)
+    return DrawnCase(task.role, case.name, task.brief, task.without_image, slices, turned=scene.turned)
