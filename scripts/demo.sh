@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# From nothing to a report, in one command: a virtual environment, a small synthetic ATLAS, nnU-Net's own trainer, two or
-# three of ours for the same few epochs, a threshold chosen for each, and what each of them finds, misses and makes up.
+# From nothing to a report in one command: a virtual environment, a small synthetic ATLAS, short trainings with nnU-Net's
+# own trainer and two or three of ours, a threshold for each, and a report of the lesions that each finds and misses.
 #
-#   scripts/demo.sh [TRAINER]       beside nnUNetTrainer, nnUNetTrainerICI and nnUNetTrainerLesionWise also TRAINER,
+#   scripts/demo.sh [TRAINER]       trains nnUNetTrainer, nnUNetTrainerICI, nnUNetTrainerLesionWise, and TRAINER if given,
 #                                   such as nnUNetTrainerPQ
 #
-# DEMO names the folder to work in (default: demo, beside this folder; it must not exist, or be from an earlier run, which
-# goes on where it stopped), VENV the virtual environment (default: $DEMO/venv), PYTHON the interpreter to make it with,
-# EPOCHS the length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250), SUBJECTS the size of the data set,
-# JOBS the number of trainings at a time (default: 1 on a GPU, 2 on a CPU with several cores).
-# The network is small and the training short, so that a laptop can do it: it shows that everything works, and not which
-# loss is better.
+# DEMO      folder to work in (default: demo, next to scripts); an earlier run there is continued
+# VENV      virtual environment (default: $DEMO/venv)
+# PYTHON    interpreter to create it with
+# EPOCHS    length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250)
+# SUBJECTS  size of the data set (default 20)
+# JOBS      number of trainings at a time (default: 1 on a GPU, 2 on a CPU with several cores)
+#
+# The network is small and the trainings are short: the demo shows that everything works, not which loss is better.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -42,11 +44,11 @@ if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
   device=cuda jobs=${JOBS:-1}
 else
   device=cpu jobs=${JOBS:-$(($(nproc) > 1 ? 2 : 1))}
-  # Few cores: idle OpenMP threads that spin, and many processes, cost a factor of ten.
+  # On few cores, idle OpenMP threads that spin and many processes slow the training down tenfold.
   export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1
   export OMP_NUM_THREADS=$((($(nproc) + jobs - 1) / jobs))
 fi
-export nnUNet_compile=f # a compilation takes longer than these trainings
+export nnUNet_compile=f # compiling takes longer than these trainings
 nnunet_ici doctor
 python - "${trainers[@]}" <<'PY'
 import sys
@@ -86,7 +88,7 @@ export demo device
 step "Training on the $device, $jobs at a time"
 for t in "${trainers[@]}"; do printf '%s\0%s\0' "$(fold_of "$t")" "$t"; done | xargs -0 -n 2 -P "$jobs" bash -c 'train "$@"' train
 
-# Testing has no masks, as in ATLAS: the subjects held out of the training are predicted.
+# As in ATLAS, the test images have no masks. The held-out validation subjects are predicted instead.
 step "Prediction of the held-out subjects"
 python - "$nnUNet_raw/Dataset100_ATLAS" "$nnUNet_preprocessed/Dataset100_ATLAS/splits_final.json" "$demo" <<'PY'
 import json, shutil, sys
@@ -101,7 +103,7 @@ for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
 PY
 models=() training=()
 for t in "${trainers[@]}"; do
-  # The threshold of each model: chosen on one half of its validation cases and judged on the other, in turn.
+  # Chosen on one half of the validation cases and evaluated on the other, in turn.
   step "Threshold of $t"
   fold=$(fold_of "$t")
   [ -f "$demo/rules/$t.json" ] || nnunet_ici tune -gt "$nnUNet_raw/Dataset100_ATLAS/labelsTr" -prob "$fold/validation" --k 2 \
@@ -125,6 +127,6 @@ step "Done"
 cat <<END
 Report:   $demo/evaluation/report.html
 Tables:   $demo/evaluation/tables.md (also .tex, .csv; cases.csv, instances.csv, summary.json)
-The data are synthetic, the network is small, and the training had $epochs epochs: no evidence for or against a loss.
-The thresholds were chosen on the held-out subjects themselves, as there are so few: see a real data set for tuning.
+The data are synthetic, the network is small, and the trainings had $epochs epochs: no evidence for or against a loss.
+The thresholds were chosen on the evaluated subjects, because there are so few. With real data, use other cases.
 END

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything that is to be measured on a GPU, with one command: some ten minutes. Writes scripts/benchmarks/results/*_cuda.json and
-# prints the table of goals. PYTHON names the interpreter, MASKS a folder of binary NIfTI masks.
+# All measurements on a GPU. Writes scripts/benchmarks/results/*_cuda.json and prints the table of goals.
+# PYTHON names the interpreter, MASKS a folder of binary NIfTI masks.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python}
 out=scripts/benchmarks/results
 masks=(${MASKS:+--masks "$MASKS"})
-export NNUNET_ICI_KERNELS=on  # an error instead of figures of plain torch
+export NNUNET_ICI_KERNELS=on  # fail instead of timing plain PyTorch
 
 "$python" -c "from nnunet_ici.instances import kernel_status; print(kernel_status('cuda', afresh=True))"
-"$python" -m pytest -q tests/test_components.py tests/test_torch_labelling.py tests/test_triton_labelling.py tests/test_triton_instances.py  # on the GPU
+"$python" -m pytest -q tests/test_components.py tests/test_torch_labelling.py tests/test_triton_labelling.py tests/test_triton_instances.py
 "$python" -m scripts.benchmarks.components --device cuda --size 192 --batch 4 "${masks[@]}" --json $out/components_cuda.json
 "$python" -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --repeats 30 "${masks[@]}" \
     --json $out/losses_cuda.json

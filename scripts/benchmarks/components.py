@@ -1,11 +1,11 @@
-"""Time labellings of connected components side by side, each first held against SciPy.
+"""Time labellings of connected components side by side. Each is first compared with SciPy.
 
     python -m scripts.benchmarks.components [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
 
-Every method of nnunet_ici that the device has, and what else there is: SciPy (on CUDA including the copies to the host
-and back), 250 max-poolings as in the published ICI code (once; it may be wrong, and then says so), and the labellings
-of kornia (in 2D), CuPy and cuCIM where they are installed. Masks: sparse lesions, noise at densities from 5 to 95 % of
-foreground, a lattice of many components, and one snake through all of a slice.
+The methods are those of nnunet_ici on the device, SciPy (on CUDA including the copies to the host and back), 250
+max-poolings as in the published ICI code (run once, and marked where the result is wrong), and kornia (2D), CuPy and
+cuCIM where they are installed. The masks are sparse lesions, noise with 5 to 95 % foreground, a lattice of many
+components, and a snake through every fourth slice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_POOLING = "250 max-poolings"
 
 
 def snake(size: int) -> np.ndarray:
-    """Bool (size, size, size): one path that winds through every other row of every fourth slice."""
+    """Bool (size, size, size): in every fourth slice, a path that winds through every second row."""
     flat = np.zeros((size, size), bool)
     flat[::2] = True
     flat[1::4, -1] = flat[3::4, 0] = True
@@ -66,7 +66,7 @@ def masks_for(args: argparse.Namespace, rng: np.random.Generator) -> dict[str, n
 
 
 def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
-    """Labellings of a batch (B, *spatial) on a device, ids of each image."""
+    """Labellings of a batch (B, *spatial) on a device, by name; ids count from 1 in each image."""
 
     def backend(name: str) -> Labelling:
         return lambda mask: components._BACKENDS[name](mask, False)[0]
@@ -121,7 +121,7 @@ def main() -> int:
     parser.add_argument("--masks", type=Path, default=MASKS)
     parser.add_argument("--size", type=int, default=128, help="edge of the cubic images in voxels (default: 128)")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9, help="counted rounds, after one that is not (default: 9)")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds, after one that is not counted (default: 9)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--no-published", action="store_true", help="leave out the max-poolings, which take minutes")
     parser.add_argument("--seed", type=int, default=0)
@@ -137,7 +137,7 @@ def main() -> int:
         right = {method: is_right(label, mask, device) for method, label in methods.items()}
         wrong = [method for method, fine in right.items() if not fine and method != MAX_POOLING]
         if wrong:
-            raise SystemExit(f"{name}: {', '.join(wrong)} differs from SciPy: nothing more is timed")
+            raise SystemExit(f"{name}: {', '.join(wrong)} differs from SciPy. Timing stops")
         given = torch.from_numpy(mask).to(device)
         runs = {method: (lambda label=label, given=given: label(given)) for method, label in methods.items()}
         times = take_turns(runs, args.repeats, device, slow=(MAX_POOLING,))

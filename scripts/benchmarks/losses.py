@@ -1,15 +1,15 @@
-"""Time the instance terms against nnU-Net's own loss, forward and backward, in one run.
+"""Time our losses against nnU-Net's own loss, forward and backward, in one run.
 
     python -m scripts.benchmarks.losses [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
     python -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --json FILE
     python -m scripts.benchmarks.losses --curves [...]
 
 Labels are crops of real masks (``--masks``: a folder of binary NIfTI; by default ../shared/data/ms-lesions/masks where
-it exists) around a lesion voxel, or balls of log-normal volume where there is none. Predictions are logits of the label
-plus smoothed noise, at three stages of training. The terms are first held against tests/reference.py. Losses take turns
-in every repeat; what counts is the ratio to DC_and_CE_loss. The baselines of published.py visit one instance after the
-other: they run once, and not at all with ``--no-published``. ``--curves`` times the ICI terms over 1 to 100,000
-instances at one size, and over sizes, instead.
+it exists) around a lesion voxel, or balls of log-normal volume without such a folder. Predictions are logits of the
+label plus smoothed noise, at three stages of training. The terms are first compared with tests/reference.py. Losses
+take turns in every round; the result is the ratio to DC_and_CE_loss. The baselines of published.py visit one instance
+after the other. They run once, or not at all with ``--no-published``. ``--curves`` times only the ICI terms, by the
+number of instances and by size.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SIZES = (64, 96, 128, 192, 256)
 
 
 def verify(rng: np.random.Generator, device: torch.device) -> float:
-    """The largest difference to the naive loops on small soft inputs; raises where it exceeds 1e-5."""
+    """The largest difference to the naive loops on small soft inputs; exits if it exceeds 1e-5."""
     from tests import reference
 
     prob, target = rng.random((2, 1, 12, 13, 14)).astype(np.float32), rng.random((2, 1, 12, 13, 14)) < 0.05
@@ -87,12 +87,12 @@ def verify(rng: np.random.Generator, device: torch.device) -> float:
         for tau in (0.5, 0.9):
             worst = max(worst, abs(fast(p, y, threshold=tau).item() - naive(prob, target, None, tau)))
     if worst > 1e-5:
-        raise SystemExit(f"the terms differ from the naive loops by {worst}: nothing is timed")
+        raise SystemExit(f"the terms differ from the naive loops. Expected: at most 1e-5. Got: {worst}")
     return worst
 
 
 def losses_for(device: torch.device) -> dict[str, Loss]:
-    """What is timed, by name: logits (B, 2, *spatial) and labels (B, 1, *spatial) in, a scalar out."""
+    """The losses by name: functions from logits (B, 2, *spatial) and labels (B, 1, *spatial) to a scalar."""
     from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
     from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
@@ -131,7 +131,7 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
 
 
 def step(loss: Loss, logits: Tensor, target: Tensor) -> None:
-    """One forward and backward, under autocast where nnU-Net has it."""
+    """One forward and backward pass, under autocast on CUDA, as in nnU-Net."""
     leaf = logits.detach().requires_grad_()
     with torch.autocast("cuda", enabled=leaf.is_cuda):
         value = loss(leaf, target)
@@ -153,7 +153,7 @@ def compare(
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
-    """One line a loss."""
+    """Print one line per loss."""
     print(f"{'loss':<34}{'median ms':>11}{'IQR ms':>18}{'/ ' + BASELINE:>18}{'peak bytes/voxel':>18}")
     for name, r in results.items():
         iqr = f"{1e3 * r['q1_s']:.4g}-{1e3 * r['q3_s']:.4g}"
@@ -188,7 +188,7 @@ def curves(args: argparse.Namespace, device: torch.device, rng: np.random.Genera
         target = torch.from_numpy(label[:, None].astype(np.int16)).to(device)
         logits = logits_of(label, "converged", rng).to(device, dtype)
         by_count[count] = compare(losses, logits, target, args.repeats)
-        print(f"\n{count} instances an image, {args.batch} x {args.size}^3")
+        print(f"\n{count} instances per image, {args.batch} x {args.size}^3")
         print_table(by_count[count])
     for size in SIZES:
         label, _ = lesion_labels(args.masks, size, args.batch, rng)
@@ -206,9 +206,11 @@ def main() -> int:
     parser.add_argument("--masks", type=Path, default=MASKS)
     parser.add_argument("--size", type=int, default=128, help="edge of the cubic patch in voxels (default: 128)")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9, help="counted rounds, after one that is not (default: 9)")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds, after one that is not counted (default: 9)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="of the logits")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="data type of the logits"
+    )
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
     parser.add_argument("--no-published", action="store_true", help="leave out the baselines that take minutes")
     parser.add_argument("--curves", action="store_true")

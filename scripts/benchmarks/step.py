@@ -2,11 +2,11 @@
 
     python -m scripts.benchmarks.step --device cuda [--size 128] [--batch 2] [--repeats 30] [--json FILE]
 
-The network is nnU-Net's plain U-Net as planned for a 128^3 patch, with deep supervision, SGD with Nesterov momentum and
-clipping; on CUDA in fp16 autocast with a gradient scaler, and compiled (``--no-compile`` leaves it as it is). One
-network serves all losses; logits are pulled towards the label, so that components are found as in a half-trained
-network. What counts is the share of the step that the terms take: the difference to the step with DC_and_CE_loss in the
-same round. The distance to the labels of the real masks is not trained away: weights are put back before every step.
+The network is nnU-Net's plain U-Net as planned for a 128^3 patch, with deep supervision, SGD with Nesterov momentum,
+and gradient clipping. On CUDA it runs in fp16 autocast with a gradient scaler, and compiled (unless ``--no-compile``).
+All losses share one network. Logits are pulled towards the label, so that the components are those of a half-trained
+network, and the weights are reset before every step. The result is the share of the step that the terms take: the
+difference to the step with DC_and_CE_loss in the same round.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Step:
         self.start = {name: value.clone() for name, value in network.state_dict().items()}
 
     def reset(self) -> None:
-        """Put the weights back."""
+        """Reset the weights."""
         self.network.load_state_dict(self.start)
 
     def __call__(self, loss: Callable[[list[Tensor], list[Tensor]], Tensor]) -> None:
@@ -74,7 +74,7 @@ class Step:
         nn.utils.clip_grad_norm_(self.network.parameters(), 12)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # Read back once a step, as nnU-Net does with the loss.
+        # Read back once per step, as nnU-Net does with the loss.
         value.item()
 
 
@@ -112,7 +112,7 @@ def main() -> int:
     data = (full + 0.3 * torch.randn_like(full)).to(device)
     training_step = Step(network, data, targets, pull)
 
-    # As nnUNetTrainer._build_loss weighs the scales: halved from one to the next, the coarsest left out.
+    # The weights of nnUNetTrainer._build_loss: halved from one scale to the next, 0 for the coarsest.
     weights = np.array([1 / 2**i for i in range(len(shapes))])
     weights[-1] = 0
     baseline = losses_for(device)[BASELINE]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: cases, clocks, peak memory, and what machine it was."""
+"""Shared by the benchmarks: test cases, timing, peak memory, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 MASKS = ROOT.parent / "shared" / "data" / "ms-lesions" / "masks"
-# Sd of the noise on the logits and distance of foreground from background logits.
+# By stage: standard deviation of the noise on the logits, and distance between foreground and background logits.
 STAGES = {"noise": (1.0, 0.0), "half-trained": (2.0, 4.0), "converged": (1.0, 10.0)}
 
 
@@ -29,7 +29,7 @@ def load_masks(folder: Path) -> list[np.ndarray]:
 
     files = sorted(folder.glob("*.nii.gz"))
     if not files:
-        raise SystemExit(f"{folder} holds no *.nii.gz")
+        raise SystemExit(f"no masks in {folder}. Expected: *.nii.gz files. Got: none")
     return [sitk.GetArrayFromImage(sitk.ReadImage(str(f))) > 0 for f in files]
 
 
@@ -41,7 +41,7 @@ def crop(mask: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def synthetic_mask(size: int, rng: np.random.Generator, balls: int = 30) -> np.ndarray:
-    """Balls of log-normal volume at random places."""
+    """Balls of log-normal volume at random positions."""
     mask = np.zeros((size,) * 3, bool)
     for _ in range(balls):
         radius = (0.75 / np.pi * rng.lognormal(4, 1.5)) ** (1 / 3)
@@ -53,7 +53,7 @@ def synthetic_mask(size: int, rng: np.random.Generator, balls: int = 30) -> np.n
 
 
 def lesion_labels(folder: Path, size: int, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    """Bool (batch, size, size, size), crops of the masks of a folder if there is one, and what they are."""
+    """Labels, bool (batch, size, size, size), and their source: crops of the masks in a folder, else balls."""
     if folder.is_dir():
         masks = load_masks(folder)
         chosen = rng.choice(len(masks), batch, replace=len(masks) < batch)
@@ -62,7 +62,7 @@ def lesion_labels(folder: Path, size: int, batch: int, rng: np.random.Generator)
 
 
 def lattice(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Bool (size, size, size) with ``count`` components of one voxel each, on every other voxel at random."""
+    """Bool (size, size, size) with ``count`` components of one voxel each, at random points of a lattice."""
     places = (size + 1) // 2
     if count > places**3:
         raise SystemExit(f"{count} separate voxels do not fit into {size}^3")
@@ -82,13 +82,13 @@ def logits_of(label: np.ndarray, stage: str, rng: np.random.Generator) -> Tensor
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was launched, on a device that does not do so by itself."""
+    """Wait until CUDA has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """One run, from an idle device to an idle device."""
+    """The time of one run, including the work on the device."""
     synchronize(device)
     start = time.perf_counter()
     run()
@@ -101,7 +101,7 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each run in ``repeats`` rounds, after one that is not counted.
 
-    All runs take turns in every round, so that a drift of the machine's speed reaches all of them. Those named in
+    All runs take turns in every round, so that changes in the machine's speed affect all of them. Those named in
     ``slow`` run once, in the first counted round, without a warm-up.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -116,9 +116,9 @@ def take_turns(
 
 
 def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory in bytes that a run held at once, above what was held before.
+    """The peak memory of a run in bytes, minus the memory held before.
 
-    On CUDA that of the allocator; on Linux with glibc that of the process, in whole pages; None elsewhere.
+    On CUDA, memory of the allocator; on Linux with glibc, memory of the process in whole pages; None elsewhere.
     """
     if device.type == "cuda":
         synchronize(device)
@@ -135,7 +135,7 @@ def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | N
         line = next(line for line in status.read_text().splitlines() if line.startswith(name))
         return int(line.split()[1]) * 1024
 
-    ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would be used again without a trace
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise memory that was freed before would be reused unnoticed
     before = field("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     run()
@@ -143,11 +143,11 @@ def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | N
 
 
 def summarize(times: list[float], baseline: list[float] | None = None) -> dict[str, float]:
-    """Median and quartiles in seconds; with a baseline also of the ratio to it, round by round."""
+    """Median and quartiles in seconds, and, given a baseline, of the ratio to it in each round."""
     low, median, high = np.percentile(times, [25, 50, 75])
     summary = {"median_s": median, "q1_s": low, "q3_s": high}
     if baseline is not None:
-        # A slow loss has run in fewer rounds; where that is one, against the median of the baseline.
+        # A slow loss runs in fewer rounds; it is compared with the median of the baseline.
         divisors = baseline if len(baseline) == len(times) else [float(np.median(baseline))] * len(times)
         ratios = np.percentile([t / b for t, b in zip(times, divisors, strict=True)], [25, 50, 75])
         summary |= dict(zip(("ratio_q1", "ratio", "ratio_q3"), map(float, ratios), strict=True))
@@ -155,7 +155,7 @@ def summarize(times: list[float], baseline: list[float] | None = None) -> dict[s
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    """What the figures were taken on."""
+    """The machine and the versions of the packages."""
     versions = {}
     for name in ("torch", "triton", "nnunetv2", "connected-components-3d", "numpy", "scipy", "kornia", "cupy"):
         try:
@@ -173,9 +173,10 @@ def machine(device: torch.device) -> dict[str, object]:
 
 
 def write_report(path: Path | None, device: torch.device, **figures: object) -> None:
-    """Write figures as JSON, with the command, the machine and its versions, if a path is given."""
+    """Write figures as JSON, with the command, the machine and the versions, if a path is given."""
     if path is None:
         return
-    report = {"command": " ".join(["python", *sys.argv]), "machine": machine(device), **figures}
+    script = os.path.relpath(sys.argv[0], ROOT)
+    report = {"command": " ".join(["python", script, *sys.argv[1:]]), "machine": machine(device), **figures}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
