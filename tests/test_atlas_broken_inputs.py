@@ -230,10 +230,6 @@ def test_a_broken_sheet_or_folder_is_refused_by_name(name, request, raw):
     assert set(found) == {path} and found[path].startswith(said)
 
 
-def test_there_are_at_least_forty():
-    assert len(FILES) + len(SHEETS_AND_FOLDERS) >= 40
-
-
 @pytest.mark.parametrize("kind", ["rounded", "sheared"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_affine_that_simpleitk_refuses_is_converted_for_nibabel(tree, raw, kind, dtype):

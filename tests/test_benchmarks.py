@@ -76,7 +76,9 @@ def test_turns_and_summaries():
 
 def test_peak_memory_of_this_process():
     peak = timing.peak_extra_bytes(lambda: torch.ones(2**26).sum(), torch.device("cpu"))
-    assert peak is None or peak > 2**27  # 256 MB are held for a moment
+    if peak is None:
+        pytest.skip("no peak memory of a process on this system")
+    assert peak > 2**27  # 256 MB are held for a moment
 
 
 def test_the_published_algorithm_has_the_values_of_the_paper_on_binary_predictions(rng):

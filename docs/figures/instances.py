@@ -1,5 +1,5 @@
-"""Draw docs/instances.png, what G_n, P_m, T(n) and S(m) are, and docs/matching.png, what found, missed, false and
-merged lesions are. Both show one small scene, and what nnunet_ici.evaluation makes of it.
+"""Draw docs/instances.png, which shows G_n, P_m, T(n) and S(m), and docs/matching.png, which shows found, missed,
+false and merged lesions. Both use the same small scene and its matching by nnunet_ici.evaluation.
 
 python docs/figures/instances.py [docs]
 """
@@ -50,7 +50,7 @@ def write_ids(axis: Axes, matching: Matching, symbol: str) -> None:
 
 
 def draw_instances(label: Mask, prediction: Mask, path: Path) -> None:
-    """Label, prediction, and the sets of those that touch."""
+    """Draw label, prediction, and the sets of instances that touch."""
     matching = match_instances(label, prediction)
     figure = Figure(figsize=(11, 3), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(3, 3, 2))
@@ -74,7 +74,7 @@ def draw_instances(label: Mask, prediction: Mask, path: Path) -> None:
 
 
 def draw_matching(label: Mask, prediction: Mask, path: Path) -> None:
-    """The voxels by what they are, the lesions by what became of them, and the metrics of the scene."""
+    """Draw the voxels by kind, the lesions by result, and the metrics of the scene."""
     matching = match_instances(label, prediction)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axis, beside = figure.subplots(1, 2, width_ratios=(5, 3))
@@ -121,7 +121,7 @@ def _full(matching: Matching, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int3
 
 
 def _alone(matching: Matching, merged: list[int]) -> npt.NDArray[np.int64]:
-    """The label instances found by a component that finds no other."""
+    """The label instances whose component finds no other lesion."""
     return matching.pairs[~np.isin(matching.pairs[:, 1], merged), 0]
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/losses.png, what every loss does to missed and false lesions in one small image, and print it in numbers.
+"""Draw docs/losses.png, the effect of every loss on missed and false lesions in one small image, and print the shares.
 
     python docs/figures/losses.py [docs/losses.png]
 
@@ -48,7 +48,7 @@ def all_losses() -> dict[str, torch.nn.Module]:
 
 
 def pulls() -> dict[str, npt.NDArray[np.float32]]:
-    """By loss: how far one step moves the foreground logit of each voxel, as a share of all movement; > 0 is up."""
+    """By loss: the move of each voxel's foreground logit in one step, as a share of all moves; positive is up."""
     label, prob = scene()
     target = torch.from_numpy(label)[None, None].to(torch.int16)
     half_logit = torch.from_numpy(np.log(prob / (1 - prob)) / 2).float()[None]
