@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_ici.cli import main
-from nnunet_ici.datasets import synthetic
+from nnunet_ici.datasets import synth_atlas, synthetic
 from nnunet_ici.datasets.atlas_to_raw import convert_atlas
 from nnunet_ici.datasets.synth_atlas import synthesize_atlas
 from nnunet_ici.datasets.synthetic import GRID, load_template, synthesize_subject
@@ -122,6 +122,7 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_without_nilearn(tmp_path, monkeypatch, capsys):
+    synth_atlas._load_template.cache_clear()
     monkeypatch.setattr(synthetic.importlib.util, "find_spec", lambda name: None)
     assert main(["synth-atlas", str(tmp_path / "b"), "-n", "1"]) == 1
     assert 'pip install "nnunet-ici[demo]"' in capsys.readouterr().err and os.listdir(tmp_path) == []

@@ -76,7 +76,7 @@ def synthesize_atlas(
         raise ValueError(f"all subjects of R3.0 have masks. Expected: 0 test subjects. Got: {testing}")
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty. Expected: a new or empty folder. Got: files in it")
-    load_template(spacing_mm)  # fails here, before anything is written
+    _load_template(spacing_mm)  # fails here, before anything is written
     subjects = [SynthSubject(release, i, True) for i in range(training)]
     subjects += [SynthSubject(release, i, False) for i in range(testing)]
     if out.exists():
