@@ -16,7 +16,7 @@ ALLOWED = {
     "doctor": {"environment", "_autoregister", "command", "trainers", "instances"},
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
-    "trainers": {"losses", "settings", "instances", "command"},
+    "trainers": {"losses", "settings", "instances", "command", "drawing"},
     "explain": {"losses", "settings", "instances", "evaluation", "drawing", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
     "report": {"on_demand", "evaluation", "drawing", "command", "output", "parallel"},

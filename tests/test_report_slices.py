@@ -99,7 +99,10 @@ def test_what_is_in_the_pictures_of_a_slice(volume):
     # fills by voxel below, the outline of the label, white on black, above all of them
     assert classes_of(model) == ["false", "missed", "hit", "casing", "label"]
     for svg in (image, label, model):
-        assert [use.get("href") for use in svg.iter("use")] == ["#s-ground", "#s-marks"]
+        used = [use.get("href") for use in svg.iter("use")]
+        assert [used[0], used[-1]] == ["#s-ground", "#s-marks"]
+    assert [use.get("href") for use in model.iter("use") if use.get("class") == "label"] == ["#s-edge"]
+    assert shared.find(".//path[@id='s-edge']").get("d") == axial.outline == dict(axial.panels[-1].paths)["label"]
     assert classes_of(svgs_of(missed)[-1]) == ["missed whole", "casing", "label"]
     assert classes_of(svgs_of(false)[-1]) == ["casing", "false whole"]
     assert coronal.aspect == 3.0 and [text.text for text in svgs_of(coronal)[0].iter("text")][:4] == list("RLSI")
@@ -125,3 +128,30 @@ def test_many_lesions_are_projected(volume):
     assert len(many) == len(few) + 1 and many[-1].title == "foreground: all slices projected onto one, axial"
     assert {kind for kind, _ in many[-1].panels[-1].paths} == {*KINDS[1:], "label", "ring missed", "ring false"}
     assert many[-1].panels[1].told == f"{MANY_LESIONS + 2} lesions"
+
+
+def test_tiny_lesions_get_a_ring_instead_of_an_outline():
+    label, prediction = np.zeros((2, 100, 120), np.uint8)
+    label[10, 10] = label[50, 60:62] = label[20:40, 80:100] = prediction[50, 61] = prediction[90, 110] = 1
+    (drawn,) = draw_scene(scene_of(label, prediction, name="a.png"), FOREGROUND)
+    paths = dict(drawn.panels[-1].paths)
+    middles = {
+        kind: [(float(x) + float(r), float(y)) for x, y, r in re.findall(r"M([\d.]+) ([\d.]+)a([\d.]+)", path)]
+        for kind, path in paths.items()
+        if kind.startswith("ring")
+    }
+    assert middles == {
+        "ring missed": [pytest.approx((10.5, 10.5))],
+        "ring found": [pytest.approx((61, 50.5))],
+        "ring false": [pytest.approx((110.5, 90.5))],
+    }
+    assert paths["label"] == "M80 20H100V40H80Z" != drawn.outline
+
+
+def test_a_case_drawn_briefly(volume):
+    axial, projection = draw_scene(volume, FOREGROUND, brief=True)
+    assert axial.title.startswith("foreground: axial slice with most lesion")
+    assert projection.title == "foreground: all slices projected onto one, axial"  # two lesions are in other slices
+    volume.label[:5] = volume.label[6:] = 0
+    volume.predictions["A"][:5] = volume.predictions["A"][6:] = 0
+    assert len(draw_scene(volume, FOREGROUND, brief=True)) == 1

@@ -1,4 +1,4 @@
-"""What is drawn, and what of it lies in a view."""
+"""The arrays to draw, and the parts of them that lie in a view."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ FloatArray = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]  # x from, to; y from, to
 
 PAPER = 0.93  # grey where there is no image
+GAP = 0.2  # between an instance and the text above or below it, in half heights of the text
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """All that is drawn, each array turned as it is drawn, (H, W) or (D, H, W).
+    """The arrays to draw, each turned as it is drawn, (H, W) or (D, H, W).
 
     Attributes:
         explained: terms and shares; its arrays are not turned.
         background: grey values from 0 to 1, or None.
-        label_ids, predicted_ids, cubes, center_error: those of ``explained``, turned.
-        geometry: how the image lies in space.
+        label_ids, predicted_ids, cubes, center_error: maps of ``explained``, turned.
+        geometry: position of the image in space.
     """
 
     explained: Explained
@@ -43,7 +44,7 @@ class Canvas:
 
     @property
     def plane(self) -> Plane:
-        """How it is cut: axial slices, or a 2D image as it is."""
+        """Axial slices of a volume; a 2D image is not cut."""
         return FLAT if self.label_ids.ndim == 2 else AXIAL
 
     @property
@@ -82,7 +83,7 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
 
 
 class Spot(NamedTuple):
-    """Where an instance is: its pixel next to its middle, and the middle and half the sides of its bounding box."""
+    """The place of an instance: the pixel nearest to its centroid, and its bounding box as middle and half sides."""
 
     x: float
     y: float
@@ -92,20 +93,20 @@ class Spot(NamedTuple):
     half_height: float
 
     def inside(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
-        """Middles for a text of half a width and height within the instance; none where it is too small."""
+        """Positions (middles) of a text inside the instance; none where the instance is too small."""
         if half_width > 0.8 * self.half_width or 3 * half_height > self.half_height:
             return []
         return [(self.x, self.y + shift * half_height) for shift in (0, -2, 2)]
 
     def beside(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
-        """Middles for such a text beside the bounding box: above, below, right, left, then at the corners."""
-        up, aside = self.half_height + half_height, self.half_width + half_width
+        """Positions of a text beside the bounding box: above, below, right, left, then at the corners."""
+        up, aside = self.half_height + (1 + GAP) * half_height, self.half_width + half_width
         shifts = [(0, -up), (0, up), (aside, 0), (-aside, 0), (aside, -up), (-aside, -up), (aside, up), (-aside, up)]
         return [(self.middle_x + x, self.middle_y + y) for x, y in shifts]
 
 
 class Window:
-    """What of a canvas lies in a view, and where its instances are."""
+    """The part of a canvas that lies in a view, and the places of its instances."""
 
     def __init__(self, canvas: Canvas, view: View) -> None:
         self.view = view
@@ -145,7 +146,7 @@ class Window:
         return bool(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left] == 0)
 
     def spots(self, ids: IdArray) -> dict[int, Spot]:
-        """The instances in the window by id."""
+        """The place of each instance in the window, by id."""
         row, column = self.view.corner
         spots = {}
         for number, box in enumerate(ndimage.find_objects(ids), start=1):

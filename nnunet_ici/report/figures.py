@@ -20,9 +20,9 @@ from nnunet_ici.report.rendering import plural
 __all__ = ["draw_froc", "draw_recall", "draw_sizes", "legend_above", "range_title", "wilson"]
 
 WIDTH_INCHES = 10.0
-# More points than this are drawn as an image inside the figure, or it would grow to many megabytes.
-MOST_POINTS = 4000
-# More models than this have no bars of false predictions: they would be too thin.
+# More points than this are drawn as an image inside the figure, which would be large otherwise.
+MOST_POINTS = 1500
+# More models than this have no bars of false predictions, which would be too thin.
 MOST_BARS = 6
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---")
 

@@ -82,6 +82,7 @@ class DrawnSlice:
         frame: what the panels show.
         overview: the whole slice, where the panels show a part of it.
         overview_paths: kind and path of each area of the overview.
+        outline: SVG path of the label in the frame, which most panels show; "" where it is empty.
         aspect: height of a pixel over its width.
         sides: letters of what lies left, right, above and below.
         bar: length of the scale bar in pixels, and what it says.
@@ -92,6 +93,7 @@ class DrawnSlice:
     frame: Frame
     overview: Frame | None
     overview_paths: Sequence[tuple[str, str]]
+    outline: str
     aspect: float
     sides: Sequence[str]
     bar: tuple[float, str]
@@ -213,7 +215,8 @@ def _draw(cut: _Cut, geometry: Geometry, matchings: Matchings) -> DrawnSlice:
         cut.title,
         frame,
         _frame(whole, cut, OVERVIEW_SIDE) if cropped else None,
-        _paths(whole, {"label": cut.label}),
+        _paths(whole, {"label": cut.label}) if cropped else [],
+        outline[0][1] if outline else "",
         aspect,
         cut.plane.sides,
         (length / width_mm, f"{length:g} {geometry.unit}"),

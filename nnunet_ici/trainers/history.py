@@ -134,17 +134,19 @@ def _plot(columns: dict[str, list[float]], terms: list[str], path: str) -> None:
 def _draw(columns: dict[str, list[float]], terms: list[str]) -> Figure:
     from matplotlib.figure import Figure
 
+    from nnunet_ici.drawing import MISSED, model_style
+
     figure = Figure(figsize=(10, 8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    colors = dict(zip(terms, ("#000000", "#D55E00", "#0072B2", "#009E73"), strict=False))
+    colors = {term: model_style(number)["color"] for number, term in enumerate(terms)}
     epochs = range(len(columns[f"train_{terms[0]}"]))
     for name in terms:
         upper.plot(epochs, columns[f"train_{name}"], color=colors[name], label=f"{name}, training", marker=".")
         upper.plot(epochs, columns[f"val_{name}"], color=colors[name], label=f"{name}, validation", linestyle="--")
     upper.set_ylabel("term, unweighted")
     for part, whole, color in (
-        ("missed_instances", "label_instances", "#D55E00"),
-        ("false_instances", "predicted_instances", "#0072B2"),
+        ("missed_instances", "label_instances", MISSED),
+        ("false_instances", "predicted_instances", model_style(0)["color"]),
     ):
         pairs = zip(columns[f"val_{part}"], columns[f"val_{whole}"], strict=True)
         shares = [100 * a / b if b else math.nan for a, b in pairs]
