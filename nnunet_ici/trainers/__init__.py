@@ -24,6 +24,10 @@ _BASES = {
 _hinted: set[str] = set()
 
 
+def _print_hint(hint: str) -> None:
+    print(f"\nnnunet_ici: {hint}", file=sys.stderr)
+
+
 def __getattr__(name: str) -> type:
     try:
         parsed = parse(name)
@@ -34,7 +38,7 @@ def __getattr__(name: str) -> type:
         # The hint is therefore printed at exit, below the traceback.
         if name not in _hinted:
             _hinted.add(name)
-            atexit.register(print, f"\nnnunet_ici: {error}", file=sys.stderr)
+            atexit.register(_print_hint, str(error))
         raise AttributeError(str(error)) from None
     if name == parsed.loss:
         from nnunet_ici.trainers.mixin import make_trainer

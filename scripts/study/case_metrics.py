@@ -8,7 +8,10 @@ import numpy.typing as npt
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.metrics import average_precision, dice, lesion_dice, lesion_f1
 
-THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9998)
+THRESHOLDS = (
+    *(0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    *(0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9998, 0.99995, 0.99999, 0.999999),
+)
 SCORES = ("dice", "f1", "f1_iou50", "lesion_dice")
 COUNTS = ("lesions", "found", "false", "predicted", "iou50", "merged", "small", "small_found")
 
