@@ -28,10 +28,10 @@ SPACING_MM = 2.0
 SEEDS = (8, 9, 2, 22)
 MISSED = {"A": 0.35, "B": 0.15}  # share of lesions
 FALSE = {"A": 1, "B": 2}  # per case
-WIDTH, HEIGHT = 1040, 2600  # pixels, more than the parts need
+WIDTH, HEIGHT = 1040, 3400  # pixels, more than the parts need
 # What of the page is drawn.
 PARTS = """
-header, nav, footer, section, #cases .meanings, #cases h3 + .note, .keep ~ .keep, .keep ~ h3 { display: none }
+header, nav, footer, section, #cases .meanings, #cases h3 + .note, #cases article ~ article { display: none }
 #lesions, #cases { display: block }
 #lesions figure:nth-of-type(n+2) { display: none }
 body { padding-top: 0 }

@@ -61,7 +61,7 @@ def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
             _chart(
                 draw_scores(scores),
                 f"{' and '.join(scores)} of each case by model, median: {medians}.",
-                f"{titles} of each case, by model. Each mark is one case, its height within its line means nothing; "
+                f"{titles} of each case, by model. Each mark is one case. Marks are spread vertically for legibility; "
                 "the box runs from the lower to the upper quartile, the thick line in it is the median.",
             )
         )
@@ -115,7 +115,7 @@ def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
             draw_sizes(instances, unit),
             f"Size of each lesion, found or missed, and of each false prediction. {counts}.",
             "Size of each lesion, found or missed, and of each false prediction, three lines for each "
-            "model. Each mark is one lesion or prediction; its height within its line means nothing.",
+            "model. Each mark is one lesion or prediction. Marks are spread vertically for legibility.",
         ),
         _chart(
             draw_recall(sizes, unit),

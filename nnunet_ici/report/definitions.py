@@ -9,6 +9,9 @@ _FOUND = (
     "with the label is false."
 )
 _DICE = "2 |label and prediction| / (|label| + |prediction|), in voxels; 1 where both are empty, 0 where only one is."
+_LESION_DICE = (
+    "sum over the lesions of the Dice with all predictions that touch each, divided by lesions + false predictions."
+)
 _F1 = "2 found / (2 found + missed + false); 1 where there is no lesion and none is predicted."
 
 # Titles of columns and what they mean, by the table's name; "" is about the table as a whole.
@@ -32,15 +35,14 @@ DEFINITIONS: dict[str, dict[str, str]] = {
     "paper": {
         "": f"{_FOUND} Numbers of lesions and cases are totals.",
         "Dice": f"mean over the cases of: {_DICE}",
-        "cases with missed": "cases in which at least one lesion is missed; with false: one prediction is false; with "
-        "neither: none of both.",
+        "cases with missed": "cases with at least one missed lesion; with false: with at least one false prediction; "
+        "with neither: without missed lesions and without false predictions.",
     },
     "detection": {
         "": _FOUND,
         "recall": "found / lesions; a case without lesions has no value.",
         "precision": "1 - false / predicted; a case without predictions has no value.",
-        "lesion-wise Dice": "sum over the lesions of the Dice with all predictions that touch each, divided by lesions "
-        "+ false predictions.",
+        "lesion-wise Dice": _LESION_DICE,
         "panoptic quality": "sum of the IoU of the pairs with an IoU of 0.5 or more / (pairs + half of all other "
         "lesions and predictions).",
     },
@@ -48,16 +50,17 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "": "A predicted component belongs to every lesion whose dilation it touches; it is false if there is none.",
         "lesion-wise Dice": "mean of the Dice of each lesion with all components that belong to it; 0 for a missed "
         "lesion and for a false component.",
-        "lesion-wise HD95 (mm)": "mean of the 95th percentile of the distances between the surfaces, likewise; 374 mm "
-        "for a missed lesion and for a false component.",
+        "lesion-wise HD95 (mm)": "mean of the 95th percentile of the distances between the surfaces, averaged in the "
+        "same way; 374 mm for a missed lesion and for a false component.",
     },
 }
 
 ALL_CASES = {
-    "lesions, volume": "of the label.",
+    "lesions, volume": "number and volume of the lesions in the label.",
     "Dice": _DICE,
     "F1": "lesion F1: 2 found / (2 found + missed + false), or, where that was not computed, the lesion-wise score "
     "that was.",
+    "lesion-wise Dice": _LESION_DICE,
     "missed, false": "lesions that no prediction touches; predictions that touch no lesion.",
 }
 
