@@ -7,10 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from typing import TypeVar
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from traceback import format_exc
+from typing import TypeVar, cast
 
 from tqdm import tqdm
 
@@ -35,6 +37,10 @@ def in_parallel(
 
     Returns:
         The results, in the order of the items.
+
+    Raises:
+        Exception: the exception that the function raised, of the first item for which it did.
+        RuntimeError: if a worker process ended unexpectedly.
     """
     with tqdm(desc=description, unit="case", total=len(items)) as progress:
         if processes == 1 or len(items) < 2:
@@ -53,22 +59,65 @@ def _all(results: Iterable[Result], progress: tqdm) -> list[Result]:
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int, progress: tqdm
 ) -> list[Result]:
+    # Not a ProcessPoolExecutor or a Pool: both wait forever if a worker is killed halfway through sending a result,
+    # because all workers share one pipe, and this process holds both of its ends.
     # Spawn instead of fork, because ITK's threads in this process would not survive a fork.
     context = multiprocessing.get_context("spawn")
-    before = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(processes, context, initializer=_end_with_parent)
+    workers: dict[Connection, BaseProcess] = {}
+    resource_tracker.ensure_running()  # starting it inside the block would unblock Ctrl-C
     try:
-        resource_tracker.ensure_running()  # starting it inside the block would unblock Ctrl-C
         with uninterrupted():  # the processes inherit the signal mask, so that only this process receives Ctrl-C
-            results = pool.map(function, items)
-        return _all(results, progress)
+            for _ in range(processes):
+                connection, of_worker = context.Pipe()
+                worker = context.Process(target=_work, args=(function, of_worker))
+                worker.start()
+                workers[connection] = worker
+                of_worker.close()  # with no other copy open, the pipe ends when the worker does
+        return _all(_in_order(items, list(workers)), progress)
     except BaseException:
-        for process in multiprocessing.active_children():
-            if process not in before:
-                process.kill()
+        for process in workers.values():
+            process.kill()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for connection, process in workers.items():
+            connection.close()  # ends the worker
+            process.join()
+
+
+def _in_order(items: Sequence[Item], connections: Sequence[Connection]) -> Iterator[Result]:
+    """Yield the results in the order of the items. Each worker is sent its next item as soon as it is free."""
+    waiting = iter(enumerate(items))
+    number_at: dict[Connection, int] = {}
+    done: dict[int, tuple[Result, None] | tuple[Exception, str]] = {}
+    free = list(connections)
+    for number in range(len(items)):
+        while number not in done:
+            try:
+                for connection, (number_at[connection], item) in zip(free, waiting, strict=False):
+                    connection.send(item)
+                free = cast(list[Connection], wait(list(number_at)))
+                for connection in free:
+                    done[number_at.pop(connection)] = connection.recv()
+            except (EOFError, ConnectionError) as error:
+                raise RuntimeError("A worker process ended unexpectedly. It may have run out of memory.") from error
+        result, traceback = done.pop(number)
+        if isinstance(result, Exception):
+            raise result from RuntimeError(f"in a worker process:\n{traceback}")
+        yield result
+
+
+def _work(function: Callable[[Item], Result], connection: Connection) -> None:
+    """In a worker process: apply the function to every item received, until the other end of the pipe is closed."""
+    _end_with_parent()
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send((function(item), None))
+        except Exception as error:  # raised again by _in_order
+            connection.send((error, format_exc()))
 
 
 @contextmanager

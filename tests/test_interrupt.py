@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,24 @@ def members(session):
     return found
 
 
+def stopped(process):
+    """Press Ctrl-C in a session, and wait for its end.
+
+    Returns:
+        What the process printed until its end, the seconds that it took, and the processes left after SECONDS.
+    """
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes in the foreground
+    try:
+        told = b"".join(filter(None, process.communicate(timeout=30))).decode()
+    finally:
+        process.kill()
+    seconds = time.monotonic() - start
+    while members(process.pid) and time.monotonic() - start < SECONDS:
+        time.sleep(0.05)
+    return told, seconds, members(process.pid)
+
+
 def interrupt(root, command, ready, after=0.0):
     """Run a command in a session of its own, press Ctrl-C once its output shows ``ready``, and look at the end."""
     environment = os.environ | {name: str(root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
@@ -56,14 +75,9 @@ def interrupt(root, command, ready, after=0.0):
         assert part, f"ended before {ready!r}: {seen.decode()}"
         seen += part
     time.sleep(after)
-    start = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes in the foreground
-    told = process.communicate(timeout=30)[0].decode()
-    seconds = time.monotonic() - start
-    while members(process.pid) and time.monotonic() - start < SECONDS:
-        time.sleep(0.05)
+    told, seconds, left = stopped(process)
     assert process.returncode == 130, told
-    assert seconds < SECONDS and members(process.pid) == []
+    assert seconds < SECONDS and left == []
     *bars, last = [line for line in told.splitlines() if line.strip()]
     assert last == "interrupted: no incomplete file was left behind" and all(
         "| " in line or line.startswith("ok ") for line in bars
@@ -111,6 +125,19 @@ def test_ctrl_c_is_held_back_whichever_thread_takes_it():
     assert reached
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_while_workers_send_large_results():
+    code = "from nnunet_ici.parallel import in_parallel; in_parallel(bytes, [1 << 20] * 10_000, 2, 'send')"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
+    assert process.stderr is not None
+    seen = b""
+    while not re.search(rb"\dcase/s", seen):  # the first results have arrived
+        part = os.read(process.stderr.fileno(), 1 << 16)
+        assert part, seen.decode()
+        seen += part
+    told, _, left = stopped(process)
+    assert told.rstrip().endswith("KeyboardInterrupt") and left == []
 
 
 @pytest.mark.parametrize(("processes", "after"), [(1, 0.5), (2, 0.0), (2, 2.5)])  # workers start, workers work
