@@ -26,7 +26,7 @@ COMMANDS = {
     "explain": ("nnunet_ici.explain.explain", "visualize the loss terms for a label and a prediction"),
     "tune": (
         "nnunet_ici.postprocessing.tune",
-        "choose threshold and smallest lesion on cross-validation probabilities",
+        "choose threshold and minimum lesion volume on cross-validation probabilities",
     ),
     "postprocess": ("nnunet_ici.postprocessing.postprocess", "apply the rule from tune to a folder of predictions"),
 }

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Command", "InputError", "Problems", "check_file", "missing_inputs", "positive", "suggestion"]
+__all__ = ["Command", "InputError", "Problems", "check_file", "missing_inputs", "plural", "positive", "suggestion"]
 
 
 class InputError(Exception):
@@ -25,8 +25,11 @@ class InputError(Exception):
     """
 
     def __init__(self, problems: Sequence[object], advice: str = "") -> None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{count}, nothing was written:", *(f"- {problem}" for problem in problems)]))
+        super().__init__(
+            "\n".join(
+                [f"{plural(len(problems), 'problem')}, nothing was written:", *(f"- {problem}" for problem in problems)]
+            )
+        )
         self.problems = list(problems)
         self.advice = advice
 
@@ -120,6 +123,16 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     """
     close = difflib.get_close_matches(word, known, n=1)
     return f". Did you mean {close[0]}?" if close else ""
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun, which takes an s unless the number is 1.
+
+    Example:
+        >>> plural(1, "case"), plural(2, "case")
+        ('1 case', '2 cases')
+    """
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def positive(text: str) -> int:

@@ -186,7 +186,7 @@ def _straightened(affine: FloatArray) -> FloatArray:
 
 def _differs(own: Grid, wanted: Grid, called: str, what: str, got: object, expected: object) -> ValueError:
     return ValueError(
-        f"{own.path} has a different {what} than {called}. Expected: {expected}, as in {wanted.path}. Got: {got}"
+        f"{own.path} differs in {what} from {called}. Expected: {expected}, as in {wanted.path}. Got: {got}"
     )
 
 

@@ -156,7 +156,7 @@ def test_the_command(tree, raw, capsys):
     assert main(["convert-atlas", str(tree.root), "--split", "paper", "-np", "2"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("ATLAS R2.0, MNI152NLin2009aSym\n")
-    assert "Dataset100_ATLAS: 5 training cases of 4 subjects, 1 test cases" in out
+    assert "Dataset100_ATLAS: 5 training cases of 4 subjects, 1 test case\n" in out
     assert str(tree.root / SHEET) in out and "cases 4 + 1, for fold 0" in out
     assert main(["convert-atlas", str(tree.root)]) == 1
     assert "the target folder exists" in capsys.readouterr().err

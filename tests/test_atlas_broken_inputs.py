@@ -97,7 +97,7 @@ def scaled(*factors):
 TILT = np.array([[0.96, 0.28, 0, 0], [-0.28, 0.96, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 MIRROR = np.array([[-1, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 WHOLE = "unreadable. Expected: a complete image. Got: "
-SHAPE = "a different shape than its image. Expected: (10, 9, 8), as in "
+SHAPE = "differs in shape from its image. Expected: (10, 9, 8), as in "
 NUMBER, REAL_NUMBER = "Expected: one number per voxel.", "Expected: one real number per voxel."
 BINARY = "a mask that is not binary. Expected: 0 and 1 (--binarize makes voxels above 0 lesion)."
 
@@ -132,10 +132,10 @@ FILES = {
     "flat affine": ("image", header(280, "<12f", *[0] * 12), (WHOLE, "a singular affine.")),
     "another size": ("mask", voxels(lambda a: a[:, :, 1:]), SHAPE),
     "transposed": ("mask", voxels(lambda a: a.T), SHAPE),
-    "moved": ("mask", affine(shifted(1)), "a different origin than its image. Expected: [-98.0, -134.0, -72.0]"),
-    "stretched": ("mask", affine(scaled(1, 1, 1.1)), "a different spacing than its image. Expected: [1.0, 1.0, 1.0]"),
-    "tilted": ("mask", affine(lambda a: a @ TILT), "a different direction than its image. Expected: [[1.0, 0.0, 0.0]"),
-    "other axes": ("mask", affine(lambda a: a @ MIRROR), "other axes than its image. Expected: RAS, as "),
+    "moved": ("mask", affine(shifted(1)), "differs in origin from its image. Expected: [-98.0, -134.0, -72.0]"),
+    "stretched": ("mask", affine(scaled(1, 1, 1.1)), "differs in spacing from its image. Expected: [1.0, 1.0, 1.0]"),
+    "tilted": ("mask", affine(lambda a: a @ TILT), "differs in direction from its image. Expected: [[1.0, 0.0, 0.0]"),
+    "other axes": ("mask", affine(lambda a: a @ MIRROR), "differs in orientation from its image. Expected: RAS, as "),
     "NaN": ("image", voxels(put(np.nan)), "NaN or infinity in the image. Expected: finite values. Got: 1 voxel"),
     "infinity": ("image", voxels(put(-np.inf)), "NaN or infinity in the image. Expected: finite values. Got: 1 voxel"),
     "all zero": ("image", voxels(np.zeros_like), "a constant image. Expected: at least two values. Got: 0 only"),

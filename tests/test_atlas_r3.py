@@ -136,7 +136,7 @@ def test_the_command_says_what_it_found_and_left_out(native, raw, capsys):
     assert "7 entries of the sheet have no folder: sub-x0_ses-1, sub-x1_ses-1, sub-x2_ses-1, sub-x3_ses-1, " in out
     assert "sub-x4_ses-1 and 2 more\n" in out
     excluded = raw / "Dataset100_ATLAS" / "excluded.csv"
-    assert f"2 sessions with ATLAS2_DATASET Testing were excluded: {excluded}\n" in out
+    assert f"excluded 2 sessions with ATLAS2_DATASET Testing: {excluded}\n" in out
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_the_mask_of_another_grid(native, raw):
     moved.SetSpacing([1.05 * edge for edge in moved.GetSpacing()])
     sitk.WriteImage(moved, str(other))
     found = problems_of(native, raw)
-    assert found[mask] == f"a different shape than its image. Expected: {shapes[0]}, as in {image}. Got: {shapes[1]}"
-    assert found[other].startswith("a different spacing than its image. Expected: [") and len(found) == 2
+    assert found[mask] == f"differs in shape from its image. Expected: {shapes[0]}, as in {image}. Got: {shapes[1]}"
+    assert found[other].startswith("differs in spacing from its image. Expected: [") and len(found) == 2
     assert f"], as in {other_image}. Got: [" in found[other]
 
 

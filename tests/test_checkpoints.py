@@ -15,8 +15,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.postprocessing.checkpoints import FINAL, TUNED, find_checkpoints, write_tuned
-from nnunet_ici.postprocessing.rule import read_rule
+from nnunet_ici.postprocessing.checkpoints import FINAL, TUNED, bias_shifts, find_checkpoints, write_tuned
+from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from tests.reference_postprocessing import LABELS
 from tests.tune_command import make
 
@@ -127,6 +127,15 @@ def test_regions_have_a_shift_each(tmp_path):
     thresholds = list(after["nnunet_ici_tuned"]["thresholds"].values())
     difference = after["network_weights"][key] - before["network_weights"][key]
     assert difference.tolist() == pytest.approx([-math.log(t / (1 - t)) for t in thresholds], abs=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+def test_a_threshold_without_a_finite_logit_has_no_shift(threshold):
+    rule = Rule(LabelScheme({"core": (2,), "whole": (1, 2)}), {"core": Setting(threshold), "whole": Setting(0.5)})
+    with pytest.raises(
+        ValueError, match=rf"logit\(t\) must be finite\. Expected: 0 < t < 1\. Got: {threshold} for core$"
+    ):
+        bias_shifts(rule)
 
 
 def test_peaks_are_those_of_the_tuned_probabilities(tmp_path):

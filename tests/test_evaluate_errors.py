@@ -33,7 +33,7 @@ def test_everything_wrong_in_one_report(folders, capsys):
     evaluate(folders, expected=1)
     report = capsys.readouterr().err
     assert "3 problems, nothing was written:" in report
-    assert "a different shape than its ground truth. Expected: (6, 16, 16)" in report and "Got: (5, 16, 16)" in report
+    assert "differs in shape from its ground truth. Expected: (6, 16, 16)" in report and "Got: (5, 16, 16)" in report
     assert f"{path} cannot be read. Expected: a complete image. Got: Compressed file ended" in report
     assert "is not a label map. Expected: whole numbers. Got: 0.5 and 1535 more of 1536 values" in report
 

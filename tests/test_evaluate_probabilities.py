@@ -61,7 +61,7 @@ def test_probabilities_of_another_shape(folders, capsys):
     evaluate(folders, expected=1)
     report = capsys.readouterr().err
     assert "2 problems, nothing was written:" in report
-    assert f"{folders / 'A' / 'one.npz'} has a different shape than its label map." in report
+    assert f"{folders / 'A' / 'one.npz'} differs in shape from its label map." in report
 
 
 def test_a_missing_prediction_has_no_probability_anywhere(folders, rng):

@@ -170,8 +170,8 @@ def test_all_problems_in_one_report(flat, tmp_path, capsys):
     ]
     report = problems(capsys, flat[0], small, "--image", small, "-o", tmp_path / "a.png", "--center-size", 3, 3, 3)
     assert report == [
-        f"{small} has a different shape than its ground truth. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
-        f"{small} has a different shape than the label. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
+        f"{small} differs in shape from its ground truth. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
+        f"{small} differs in shape from the label. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
         "--center-size does not fit. Expected: one number, or one for each of the 2 axes. Got: 3 numbers",
     ]
     assert not (tmp_path / "a.jpg").exists() and not (tmp_path / "a.png").exists()
@@ -231,7 +231,7 @@ def test_npz_files_that_are_none(flat, tmp_path, capsys):
     save_npz(path, foreground)
     assert report_of("--class", 2) == f"{path} has no channel for the class. Expected: --class 1 to 1. Got: 2"
     save_npz(path, foreground[..., 1:])
-    message = f"{path} has a different shape than its label map. Expected: (C, *(20, 30)). Got: (2, 1, 20, 29)"
+    message = f"{path} differs in shape from its label map. Expected: (C, *(20, 30)). Got: (2, 1, 20, 29)"
     assert report_of() == message
 
 

@@ -96,19 +96,19 @@ def rotated(degrees):
     ],
 )
 def test_any_other_difference_is_named_with_both_files(change, what, expected, got):
-    message = f"own.mha has a different {what} than its image. Expected: {expected}, as in gt.mha. Got: {got}"
+    message = f"own.mha differs in {what} from its image. Expected: {expected}, as in gt.mha. Got: {got}"
     with pytest.raises(ValueError, match=re.escape(message)):
         turn_between(grid(change(affine_of())), grid(affine_of(), "gt.mha"), "its image")
 
 
 def test_another_direction_and_another_shape():
     own, wanted = grid(rotated(0.01)(affine_of())), grid(affine_of(), "gt.mha")
-    with pytest.raises(ValueError, match=r"own\.mha has a different direction than it\. Expected: \[\["):
+    with pytest.raises(ValueError, match=r"own\.mha differs in direction from it\. Expected: \[\["):
         turn_between(own, wanted, "it")
-    with pytest.raises(ValueError, match=r"different shape than it\. Expected: \(7, 6, 5\), as in .* Got: \(7, 6, 6\)"):
+    with pytest.raises(ValueError, match=r"in shape from it\. Expected: \(7, 6, 5\), as in .* Got: \(7, 6, 6\)"):
         turn_between(grid(affine_of(), size=(6, 6, 7)), wanted, "it")
     flat = Grid(Path("flat.mha"), (5, 6), np.eye(3), in_mm=True)
-    with pytest.raises(ValueError, match=r"different shape than it\. Expected: \(7, 6, 5\), as in .* Got: \(6, 5\)"):
+    with pytest.raises(ValueError, match=r"in shape from it\. Expected: \(7, 6, 5\), as in .* Got: \(6, 5\)"):
         turn_between(flat, wanted, "it")
 
 
@@ -158,7 +158,7 @@ def test_two_header_fields_that_disagree(tmp_path):
     assert not np.allclose(own.affine, wanted.affine, atol=0.1)
     assert turn_between(own, wanted, "x") is None
     save(other, np.zeros(SHAPE), moved(1)(affine_of(1)), qform_code=0)
-    with pytest.raises(ValueError, match="has a different affine than x"):
+    with pytest.raises(ValueError, match="differs in affine from x"):
         turn_between(Grid.of(read_image(other), other), wanted, "x")
 
 
@@ -189,7 +189,7 @@ def test_an_affine_that_simpleitk_refuses_is_read_and_written_as_it_is(tmp_path,
     assert turn_between(own, wanted, "x") is None
     flip = np.array([[0, 1.0], [2, -1], [1, 1]])
     assert turn_between(own.turned(flip), wanted, "x") is not None
-    with pytest.raises(ValueError, match=r"has a different (spacing|direction)"):
+    with pytest.raises(ValueError, match=r"differs in (spacing|direction) from"):
         turn_between(grid(affine_of()), wanted, "x")
 
 

@@ -106,12 +106,12 @@ def test_any_other_difference_is_an_error_of_every_command(folder, lesions, affi
         probability = 0.9 * label.T.astype(np.float32)
         np.savez(folder / "B" / f"{case}.npz", probabilities=np.stack([1 - probability, probability]))
     label_path = folder / "gt" / "case0.nii.gz"
-    message = f"has a different {what} than its ground truth. Expected: {expected}, as in {label_path}. Got: {got}\n"
+    message = f"differs in {what} from its ground truth. Expected: {expected}, as in {label_path}. Got: {got}\n"
 
     def refused(path, *command):
         assert main([str(part) for part in command]) == 1
         error = capsys.readouterr().err
-        assert error.count("has a different") == 1 and f"- {path} {message}" in error
+        assert error.count("differs in") == 1 and f"- {path} {message}" in error
 
     refused(moved, "evaluate", "-gt", folder / "gt", "-pred", f"B={folder / 'B'}", "-o", folder / "out", "-np", 1)
     refused(moved, "tune", "-gt", folder / "gt", "-prob", folder / "B", "-o", folder / "rule.json", "--k", 2, "-np", 1)
@@ -127,7 +127,7 @@ def test_the_image_must_have_the_position_of_the_label(folder, lesions, capsys):
     evaluate(folder, "RAS")
     image = folder / "images" / "case0_0000.nii.gz"
     store(image, lesions["case0"], affine=2 * AFFINE)
-    message = f"{image} has a different spacing than the label. Expected: [1.0, 1.5, 2.0], as in {folder / 'gt'}"
+    message = f"{image} differs in spacing from the label. Expected: [1.0, 1.5, 2.0], as in {folder / 'gt'}"
     assert main(["report", str(folder / "out"), "--images", str(folder / "images")]) == 1
     assert message in capsys.readouterr().err
     files = [str(folder / name / "case0.nii.gz") for name in ("gt", "RAS")]

@@ -132,7 +132,7 @@ def test_geometry_and_copies(tmp_path, capsys):
     (tmp_path / "fold_0" / "plans.json").write_text("{}")
     (tmp_path / "out").mkdir()  # an empty folder may exist
     postprocess(tmp_path)
-    assert "3 cases, 3 of them from probabilities: " in capsys.readouterr().out
+    assert "3 cases, 3 from probabilities: " in capsys.readouterr().out
     names = ["case0.nii.gz", "case2.nii.gz", "case4.nii.gz", "dataset.json", "plans.json", "postprocessing.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert (tmp_path / "out" / "postprocessing.json").read_bytes() == (tmp_path / "rule.json").read_bytes()

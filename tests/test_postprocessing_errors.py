@@ -111,5 +111,5 @@ def test_bad_files_leave_no_output(tmp_path, capsys):
     postprocess(tmp_path, expected=1)
     err = capsys.readouterr().err
     assert "2 problems, nothing was written:" in err and "case2.npz cannot be read." in err
-    assert "case4.npz has a different shape than its label map. Expected: (C, *(6, 12, 14)). Got: (2, 5, 12, 14)" in err
+    assert "case4.npz differs in shape from its label map. Expected: (C, *(6, 12, 14)). Got: (2, 5, 12, 14)" in err
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))

@@ -106,9 +106,9 @@ def test_an_image_without_voxels(tmp_path):
         (
             np.zeros((3, 2, 2, 2)),
             FOREGROUND,
-            r"a different shape than its label map. Expected: \(C, \*\(2, 2\)\). Got: ",
+            r"differs in shape from its label map. Expected: \(C, \*\(2, 2\)\). Got: ",
         ),
-        (np.zeros((2, 2, 3)), FOREGROUND, "a different shape than its label map"),
+        (np.zeros((2, 2, 3)), FOREGROUND, "differs in shape from its label map"),
         (np.zeros((1, 1, 2, 2)), FOREGROUND, "Expected: 2 or more, the background first, for foreground .* Got: 1$"),
         (np.zeros((2, 1, 2, 2)), LABELS, "Expected: 3, one per label including the background, for edema .* Got: 2$"),
         (np.zeros((3, 1, 2, 2)), REGIONS, "Expected: 2, one per region, for whole .* Got: 3$"),

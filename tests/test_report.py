@@ -283,7 +283,7 @@ def test_images_that_do_not_fit(flat, tmp_path, capsys):
     assert f"no image for case cell. Expected: {flat / 'images' / 'cell_0000.png'}" in told
     write(flat / "images" / "cell.png", np.zeros((3, 4), np.uint8))
     told = refused(capsys, flat / "out", "-o", page, "--images", flat / "images")
-    assert "a different shape than the label. Expected: (20, 24)" in told and not page.exists()
+    assert "differs in shape from the label. Expected: (20, 24)" in told and not page.exists()
     with pytest.raises(SystemExit):
         main(["report", str(flat / "out"), "--cases", "0"])
     assert "Expected: an integer above 0. Got: 0" in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_a_rule_survives_its_json(tmp_path):
         ({"rule": {"lesion": {"threshold": 0.5}}}, "lesion: not a setting. Expected: threshold, minimum_volume_mm3, "),
         ({"file_ending": 1}, "file_ending. Expected: a string or null. Got: 1"),
         ({"regions_class_order": [1]}, "regions_class_order. Expected: null, as there are no regions. Got:"),
-        ({"classes": {"lesion": [1, 2]}}, "regions_class_order. Expected: 1 integers. Got: null"),
+        ({"classes": {"lesion": [1, 2]}}, "regions_class_order. Expected: 1 integer. Got: null"),
     ],
 )
 def test_bad_rules(tmp_path, change, message):
@@ -121,13 +121,13 @@ def test_bad_rules(tmp_path, change, message):
 
 
 def test_bad_values_in_one_message(tmp_path):
-    values = {"threshold": 1.5, "minimum_volume_mm3": -1, "peak_probability": "high"}
+    values = {"threshold": 1.0, "minimum_volume_mm3": -1, "peak_probability": "high"}
     rule = Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting()}).to_json() | {"rule": {"lesion": values}}
     path = tmp_path / "rule.json"
     path.write_text(json.dumps(rule))
     with pytest.raises(ValueError) as error:
         read_rule(path)
-    assert "lesion: threshold. Expected: a number from 0 to 1. Got: 1.5" in str(error.value)
+    assert "lesion: threshold. Expected: a number of at least 0 and below 1. Got: 1.0" in str(error.value)
     assert "lesion: minimum_volume_mm3. Expected: a number of at least 0. Got: -1" in str(error.value)
     assert 'lesion: peak_probability. Expected: a number from 0 to 1 or null. Got: "high"' in str(error.value)
     for content in ("", "[]", "{"):

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.command import plural
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.geometry import Grid, turn_between
 from nnunet_ici.images import is_straight, read_nifti, whole_numbers
@@ -180,11 +181,13 @@ def _compare_grids(image: _Volume, mask: _Volume) -> list[Problem]:
     try:
         turn = turn_between(mask.grid, image.grid, "its image")
     except ValueError as error:
-        return [Problem(mask.path, str(error).removeprefix(f"{mask.path} has "))]
+        return [Problem(mask.path, str(error).removeprefix(f"{mask.path} "))]
     if turn is None:
         return []
     expected, got = ("".join(nib.aff2axcodes(volume.header.affine)) for volume in (image, mask))
-    return [Problem(mask.path, f"other axes than its image. Expected: {expected}, as {image.path}. Got: {got}")]
+    return [
+        Problem(mask.path, f"differs in orientation from its image. Expected: {expected}, as {image.path}. Got: {got}")
+    ]
 
 
 def _changes(values: Array) -> Iterable[str]:
@@ -203,8 +206,7 @@ def _hash(values: Array) -> str:
 
 
 def _count(finite: npt.NDArray[np.bool_]) -> str:
-    wrong = np.count_nonzero(~finite)
-    return "1 voxel" if wrong == 1 else f"{wrong} voxels"
+    return plural(int(np.count_nonzero(~finite)), "voxel")
 
 
 def _shown(values: Array) -> str:

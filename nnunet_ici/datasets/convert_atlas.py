@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.command import Command, Problems, positive
+from nnunet_ici.command import Command, Problems, plural, positive
 from nnunet_ici.datasets.atlas import Problem
 from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_to_raw import Converted, convert_atlas
@@ -80,12 +80,13 @@ def _tell(done: Converted, dataset_id: int) -> None:
     print(f"ATLAS {done.release}")
     testing = sum(session.mask is None for session in done.sessions)
     subjects = len({session.subject for session in done.sessions if session.mask is not None})
-    print(f"{done.folder}: {len(done.sessions) - testing} training cases of {subjects} subjects, {testing} test cases")
+    training = f"{plural(len(done.sessions) - testing, 'training case')} of {plural(subjects, 'subject')}"
+    print(f"{done.folder}: {training}, {plural(testing, 'test case')}")
     _tell_metadata(done.metadata)
     if done.excluded:
         values = ", ".join(sorted(set(done.excluded.values())))
         path = done.folder / EXCLUDED_NAME
-        print(f"{len(done.excluded)} sessions with ATLAS2_DATASET {values} were excluded: {path}")
+        print(f"excluded {plural(len(done.excluded), 'session')} with ATLAS2_DATASET {values}: {path}")
     _tell_problems("warning", done.warnings, done.folder / WARNINGS_NAME)
     _tell_problems("problem", done.skipped, done.folder / SKIPPED_NAME, "; the affected files were skipped")
     for path in done.splits:
@@ -100,17 +101,18 @@ def _tell(done: Converted, dataset_id: int) -> None:
 
 def _tell_metadata(metadata: Metadata) -> None:
     found = [str(metadata.path)] if metadata.path else []
-    found += [f"individual sheets of {metadata.own_sheets} sessions"] if metadata.own_sheets else []
+    found += [f"individual sheets of {plural(metadata.own_sheets, 'session')}"] if metadata.own_sheets else []
     print(f"metadata: {' and '.join(found) or 'no sheet *MetaData*.csv or .xlsx found'}")
     if metadata.absent:
         more = f" and {len(metadata.absent) - SHOWN} more" if len(metadata.absent) > SHOWN else ""
         listed = ", ".join(metadata.absent[:SHOWN])
-        print(f"{len(metadata.absent)} entries of the sheet have no folder: {listed}{more}")
+        have = "entry of the sheet has" if len(metadata.absent) == 1 else "entries of the sheet have"
+        print(f"{len(metadata.absent)} {have} no folder: {listed}{more}")
 
 
 def _tell_problems(what: str, found: Sequence[Problem], path: Path, end: str = "") -> None:
     if found:
-        print(f"{len(found)} {what}{'' if len(found) == 1 else 's'}{end}: {path}", *(f"- {x}" for x in found), sep="\n")
+        print(f"{plural(len(found), what)}{end}: {path}", *(f"- {x}" for x in found), sep="\n")
 
 
 main = Command(

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_ici.command import InputError, Problems
+from nnunet_ici.command import InputError, Problems, plural
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
@@ -44,7 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
     problems += found
     problems.raise_any()
 
-    print(f"{len(gathered.cases)} cases: {gathered.label_folder}")
+    print(f"{plural(len(gathered.cases), 'case')}: {gathered.label_folder}")
     for model, where in gathered.models.items():
         print(f"{model}: {where}")
     print(f"classes: {gathered.scheme} [{gathered.source}]", flush=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from nnunet_ici.command import plural
 from nnunet_ici.evaluation.folders import find_above
 from nnunet_ici.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
@@ -127,9 +128,10 @@ def turned_note(paths: Sequence[Path]) -> str:
     """A sentence about the files whose axes were turned; empty if there are none."""
     if not paths:
         return ""
-    files = "1 file was" if len(paths) == 1 else f"{len(paths)} files were"
-    return f"{files} turned to the axes of the ground truth (flipped or permuted): {paths[0]}" + (
-        "" if len(paths) == 1 else " and others"
+    were = "was" if len(paths) == 1 else "were"
+    return (
+        f"{plural(len(paths), 'file')} {were} turned to the axes of the ground truth (flipped or permuted): {paths[0]}"
+        + ("" if len(paths) == 1 else " and others")
     )
 
 

@@ -76,7 +76,7 @@ def read_probabilities(path: Path, scheme: LabelScheme, *shapes: tuple[int, ...]
     _check_channels(path, scheme, len(array))
     shape = next((shape for shape in shapes if array.shape[1:] in (shape, (1, *shape))), None)
     if shape is None:
-        raise ValueError(f"{path} has a different shape than its label map. Expected: {expected}. Got: {array.shape}")
+        raise ValueError(f"{path} differs in shape from its label map. Expected: {expected}. Got: {array.shape}")
     if not array.size:
         return array.astype(np.float32).reshape(len(array), *shape)
     low, high = float(array.min()), float(array.max())

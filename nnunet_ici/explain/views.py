@@ -92,9 +92,9 @@ def _window(name: str, index: int, rows: slice, columns: slice, pixel_aspect: fl
 
 
 def not_in_view(explained: Explained, label_ids: IdArray, predicted_ids: IdArray, views: list[View]) -> tuple[int, int]:
-    """How many label instances and how many predicted ones lie in no window."""
+    """Number of label instances and number of predicted instances that lie in no window."""
     counts = []
     for side, ids in ((explained.label, label_ids), (explained.predicted, predicted_ids)):
         seen = np.unique(np.concatenate([view.cut(ids).reshape(-1) for view in views]))
-        counts.append(len(side) - np.count_nonzero(seen))
+        counts.append(len(side) - int(np.count_nonzero(seen)))
     return counts[0], counts[1]

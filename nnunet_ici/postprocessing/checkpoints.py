@@ -81,15 +81,17 @@ def bias_shifts(rule: Rule) -> list[float]:
     """The value to add to the bias of each channel: -logit(t) for the foreground, 0 for the background.
 
     Raises:
-        ValueError: if a threshold t is 0, whose logit is infinite.
+        ValueError: if a threshold t is 0 or 1, whose logit is infinite.
 
     Example:
         >>> bias_shifts(Rule(LabelScheme({"lesion": (1,)}), {"lesion": Setting(threshold=0.5)}))
         [0.0, -0.0]
     """
-    low = [name for name, setting in rule.settings.items() if not 0 < setting.threshold < 1]
-    if low:
-        raise ValueError(f"--checkpoint needs finite logits. Expected: thresholds above 0. Got: 0 for {', '.join(low)}")
+    wrong = [
+        f"{setting.threshold:g} for {name}" for name, setting in rule.settings.items() if not 0 < setting.threshold < 1
+    ]
+    if wrong:
+        raise ValueError(f"logit(t) must be finite. Expected: 0 < t < 1. Got: {', '.join(wrong)}")
     shifts = [-_logit(rule.settings[name].threshold) for name in rule.scheme.classes]
     return shifts if has_regions(rule.scheme) else [0.0, *shifts]
 

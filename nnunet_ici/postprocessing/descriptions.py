@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nnunet_ici.command import plural
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import has_regions
 
@@ -35,8 +36,9 @@ def read_regions_class_order(path: Path, scheme: LabelScheme) -> tuple[int, ...]
         return None
     order = json.loads(path.read_text(encoding="utf-8")).get("regions_class_order")
     if not isinstance(order, list) or len(order) != len(scheme.classes) or any(type(one) is not int for one in order):
+        expected = plural(len(scheme.classes), "integer")
         raise ValueError(
-            f"{path} holds no usable regions_class_order. Expected: {len(scheme.classes)} integers, one each for "
+            f"{path} holds no usable regions_class_order. Expected: {expected}, one each for "
             f"{', '.join(scheme.classes)}. Got: {json.dumps(order)}"
         )
     return tuple(order)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_ici.command import Command, InputError, Problems, missing_inputs, positive
+from nnunet_ici.command import Command, InputError, Problems, missing_inputs, plural, positive
 from nnunet_ici.evaluation.folders import find_file_ending, list_cases
 from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.label_maps import read_label_map
@@ -155,7 +155,8 @@ def _run(args: argparse.Namespace) -> None:
         print(f"{name}: {setting}")
     before, after = (sum(column) for column in zip(*counts, strict=True))
     made = sum(case.probabilities is not None for case in cases)
-    print(f"{len(cases)} cases, {made} of them from probabilities: {before} foreground voxels before, {after} after")
+    voxels = plural(before, "foreground voxel")
+    print(f"{plural(len(cases), 'case')}, {made} from probabilities: {voxels} before, {after} after")
     print(f"written to {args.o}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.command import plural
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import has_regions, label_values, probability_of
 from nnunet_ici.instances.labelling_cc3d import label_array
@@ -243,7 +244,7 @@ def read_rule(path: Path) -> Rule:
     scheme = LabelScheme({name: tuple(values) for name, values in classes.items()}, None, ending)
     order = content.get("regions_class_order")
     if not _is_order(order, scheme):
-        expected = f"{len(classes)} integers" if has_regions(scheme) else "null, as there are no regions"
+        expected = plural(len(classes), "integer") if has_regions(scheme) else "null, as there are no regions"
         raise ValueError(f"{path} is not a rule: regions_class_order. Expected: {expected}. Got: {json.dumps(order)}")
     settings = {name: Setting(**rules[name]) for name in classes}
     return Rule(scheme, settings, None if order is None else tuple(order))
@@ -271,14 +272,13 @@ def _setting_problems(values: object) -> list[str]:
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         return [f"not a setting. Expected: {', '.join(names)}. Got: {json.dumps(values)}"]
     problems = []
-    for name, highest, nothing in (
-        ("threshold", 1.0, False),
-        ("minimum_volume_mm3", math.inf, False),
-        ("peak_probability", 1.0, True),
+    for name, fits, expected in (
+        ("threshold", lambda number: 0 <= number < 1, "a number of at least 0 and below 1"),
+        ("minimum_volume_mm3", lambda number: 0 <= number < math.inf, "a number of at least 0"),
+        ("peak_probability", lambda number: 0 <= number <= 1, "a number from 0 to 1 or null"),
     ):
         value = values[name]
-        number = type(value) in (int, float) and 0 <= value <= highest and math.isfinite(value)
-        if not number and not (nothing and value is None):
-            expected = "a number of at least 0" if math.isinf(highest) else "a number from 0 to 1"
-            problems.append(f"{name}. Expected: {expected}{' or null' if nothing else ''}. Got: {json.dumps(value)}")
+        absent = value is None and name == "peak_probability"
+        if not absent and not (type(value) in (int, float) and fits(value)):
+            problems.append(f"{name}. Expected: {expected}. Got: {json.dumps(value)}")
     return problems

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici import __version__
-from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, plural, positive
 from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.grids import turned_note
@@ -171,9 +171,9 @@ def _run(args: argparse.Namespace) -> None:
 
     grid = Grid(tuple(args.thresholds), tuple(args.volumes_mm3), tuple(args.peaks))
     settings = grid.settings()
-    print(f"{len(files)} cases: {args.gt}", *(f"probabilities: {folder}" for folder in args.prob), sep="\n")
+    print(f"{plural(len(files), 'case')}: {args.gt}", *(f"probabilities: {folder}" for folder in args.prob), sep="\n")
     print(f"classes: {scheme} [{source}]")
-    print(f"{len(folds)} folds, {len(settings)} settings", flush=True)
+    print(f"{plural(len(folds), 'fold')}, {plural(len(settings), 'setting')}", flush=True)
     results = in_parallel(partial(score_files, scheme=scheme, settings=settings), files, args.np, "tune")
     scored = [result for result in results if not isinstance(result, str)]
     if len(scored) < len(results):

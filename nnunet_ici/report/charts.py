@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from nnunet_ici.command import plural
 from nnunet_ici.drawing.style import svg_of
 from nnunet_ici.evaluation.tables import format_value
 from nnunet_ici.report.agreement import draw_scores, draw_volumes, limits_of_agreement
 from nnunet_ici.report.curves import draw_dice, draw_training
 from nnunet_ici.report.figures import MOST_BARS, draw_froc, draw_recall, draw_sizes, range_title
 from nnunet_ici.report.reading import Evaluation
-from nnunet_ici.report.rendering import data_uri, plural
+from nnunet_ici.report.rendering import data_uri
 from nnunet_ici.report.training import Curves
 
 __all__ = ["Chart", "case_charts", "lesion_charts", "training_charts"]

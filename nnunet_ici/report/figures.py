@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy import stats
 
+from nnunet_ici.command import plural
 from nnunet_ici.drawing import lesion_style, model_style
 from nnunet_ici.drawing.style import in_figure
 from nnunet_ici.evaluation.summary import Row
-from nnunet_ici.report.rendering import plural
 
 __all__ = ["draw_froc", "draw_recall", "draw_sizes", "legend_above", "range_title", "wilson"]
 

@@ -7,7 +7,9 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["data_uri", "load_templates", "plural", "words"]
+from nnunet_ici.command import plural
+
+__all__ = ["data_uri", "load_templates", "words"]
 
 # Where a long name may be broken: after a mark between its words, but not within a number such as 0.2, and before a
 # capital that follows several small letters. A part that is still long is broken before more of its capitals.
@@ -17,7 +19,7 @@ LONG_WORD = 16  # characters
 
 
 def load_templates() -> Environment:
-    """The templates, with the filters :func:`plural` and :func:`words`. Texts are escaped; unknown names are errors."""
+    """The templates, with the filters ``plural`` and ``words``. Texts are escaped; unknown names are errors."""
     templates = Environment(
         loader=PackageLoader("nnunet_ici.report"),
         autoescape=True,
@@ -27,16 +29,6 @@ def load_templates() -> Environment:
     )
     templates.filters.update(plural=plural, words=words)
     return templates
-
-
-def plural(number: int, noun: str) -> str:
-    """A number and its noun, in the singular for 1.
-
-    Example:
-        >>> plural(1, "case"), plural(2, "case")
-        ('1 case', '2 cases')
-    """
-    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def words(name: str) -> list[str]:

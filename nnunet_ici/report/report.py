@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, plural, positive
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.output import write_file
 from nnunet_ici.report.reading import read_evaluation
@@ -74,7 +74,6 @@ def _run(args: argparse.Namespace) -> None:
     # matplotlib only where all is well so far
     from nnunet_ici.report.cases import draw_cases
     from nnunet_ici.report.page import make_page
-    from nnunet_ici.report.rendering import plural
 
     cases, found = draw_cases(evaluation, args.images, args.cases, args.full, args.np)
     Problems(found).raise_any()

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import image as matplotlib_image
 
+from nnunet_ici.command import plural
 from nnunet_ici.drawing import AXIAL, Geometry, Plane, View, around, grey_levels, mask_path, scale_bar, whole_image
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
 from nnunet_ici.report.overlap import KINDS, Tiny, choose_slices, count_in_slice, find_tiny, overlap, project
-from nnunet_ici.report.rendering import data_uri, plural
+from nnunet_ici.report.rendering import data_uri
 from nnunet_ici.report.scenes import Array, Scene
 
 __all__ = ["DrawnSlice", "Frame", "Panel", "draw_scene"]
