@@ -54,10 +54,10 @@ def diagnose() -> Iterator[Finding]:
         (_packages, "packages"),
         (_folders, "folders"),
         (_trainers, "trainers with nnU-Net's own search"),
-        (_labelling, "labelling on this device"),
+        (_labelling, "labeling on this device"),
     ):
         if missing and check is _trainers:
-            print("trainers and labelling: not checked until the problems above are solved", file=sys.stderr)
+            print("trainers and labeling: not checked until the problems above are solved", file=sys.stderr)
             return
         print(f"checking {what} ...", file=sys.stderr, flush=True)
         try:
@@ -131,7 +131,7 @@ def _labelling() -> Iterator[Finding]:
         right = count == 2
         found = labelling_backend(device)
         yield Finding(
-            f"labelling in {axes}D",
+            f"labeling in {axes}D",
             found if right else f"{found}, wrong: {count} components instead of 2",
             None if right else "# please report this with the versions above",
         )

@@ -9,7 +9,7 @@
 # VENV      virtual environment (default: $DEMO/venv)
 # PYTHON    interpreter to create it with
 # EPOCHS    length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250)
-# SUBJECTS  size of the data set (default 20)
+# SUBJECTS  size of the dataset (default 20)
 # JOBS      number of trainings at a time (default: 1 on a GPU, 2 on a CPU with several cores)
 #
 # The network is small and the trainings are short: the demo shows that everything works, not which loss is better.

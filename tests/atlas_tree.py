@@ -138,7 +138,7 @@ def problems_of(tree, raw, **options):
 
 
 def sessions_of(source):
-    """Sessions, metadata and all problems of a source that is recognised."""
+    """Sessions, metadata and all problems of a source that is recognized."""
     found, problems = find_layout(source)
     assert found is not None, problems
     sessions, wrong = find_sessions(found)

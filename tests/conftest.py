@@ -1,4 +1,4 @@
-"""Fixtures, shapes that break labellings, and the folder of the real data."""
+"""Fixtures, shapes that break labelings, and the folder of the real data."""
 
 from __future__ import annotations
 

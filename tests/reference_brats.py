@@ -19,7 +19,7 @@ WORST_MM = 374
 
 
 def dilate(mask, times):
-    """Dilate repeatedly, each time by the neighbours that are one step away along at most two axes."""
+    """Dilate repeatedly, each time by the neighbors that are one step away along at most two axes."""
     steps = [step for step in itertools.product((-1, 0, 1), repeat=mask.ndim) if np.count_nonzero(step) <= 2]
     mask = np.pad(mask, times)
     for _ in range(times):
@@ -29,7 +29,7 @@ def dilate(mask, times):
 
 
 def touching(one, other):
-    """Whether two masks share a voxel, or have neighbours (through corners too)."""
+    """Whether two masks share a voxel, or have neighbors (through corners too)."""
     others = np.argwhere(other)
     return any((np.abs(others - at).max(axis=1) <= 1).any() for at in np.argwhere(one))
 

@@ -153,7 +153,7 @@ def boundary_loss(logits, label, mask=None):
 
 
 def weighted(logits, label, weight):
-    """Weighted cross-entropy, normalised."""
+    """Weighted cross-entropy, normalized."""
     prob = softmax(logits.astype(np.float64))
     entropy_ = -np.log(np.take_along_axis(prob, label[:, None], 1)[:, 0])
     return float((entropy_ * weight).sum() / weight.sum()) if weight.sum() else 0.0

@@ -56,7 +56,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
           "none cannot be read. Expected: a folder. Got: no such folder"]),
         (["evaluate", "-tr", "T", "T", "-o", "out"],
          ["-tr has two models with the same name. Expected: each name once. Got: T",
-          "-tr needs a data set. Expected: -d ID. Got: none"]),
+          "-tr needs a dataset. Expected: -d ID. Got: none"]),
         (["tune", "--gt", "none", "--prob", "A", "no", "-o", "A", "--folds", "f.json"],
          ["-o is not usable. Expected: a file. Got: the folder A",
           "f.json cannot be read. Expected: a file. Got: no such file",

@@ -112,7 +112,7 @@ def test_a_target_folder_that_exists(tree, raw):
     with pytest.raises(BadInputError, match=f"{raw / 'Dataset100_Other'}: the target folder exists"):
         convert(tree, raw)
     assert os.listdir(raw) == ["Dataset100_Other"]
-    with pytest.raises(BadInputError, match=r"the data set number is out of range\. Expected: 1 to 999\. Got: 1000"):
+    with pytest.raises(BadInputError, match=r"the dataset number is out of range\. Expected: 1 to 999\. Got: 1000"):
         convert(tree, raw, dataset_id=1000)
 
 

@@ -1,4 +1,4 @@
-"""The release of a folder, recognised by the names of its files at any depth."""
+"""The release of a folder, recognized by the names of its files at any depth."""
 
 from __future__ import annotations
 

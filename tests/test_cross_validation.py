@@ -202,7 +202,7 @@ def test_missing_folders(root, capsys, arguments, message):
 
 def test_trainers_need_a_data_set(root, capsys):
     assert main(["evaluate", "-tr", A, "-o", str(root / "out"), "-np", "1"]) == 1
-    assert "-tr needs a data set. Expected: -d ID. Got: none" in capsys.readouterr().err
+    assert "-tr needs a dataset. Expected: -d ID. Got: none" in capsys.readouterr().err
 
 
 def test_unused_splits(tmp_path):

@@ -33,7 +33,7 @@ def test_doctor_finds_everything_in_place(folders, capsys):
     for line in (
         f"nnunetv2 {metadata.version('nnunetv2')}",
         "nnUNetTrainerDual found by nnU-Net",
-        "labelling in 3D cc3d",
+        "labeling in 3D cc3d",
     ):
         assert line in " ".join(report.split())
 
@@ -52,7 +52,7 @@ def test_doctor_says_what_it_is_doing_and_hides_other_packages_warnings(folders,
         "checking packages ...",
         "checking folders ...",
         "checking trainers with nnU-Net's own search ...",
-        "checking labelling on this device ...",
+        "checking labeling on this device ...",
     ]
 
 
@@ -75,7 +75,7 @@ def test_doctor_names_what_helps_with_folders(folders, monkeypatch, capsys):
         'export nnUNet_results="$HOME/nnunet/nnUNet_results"; mkdir -p "$HOME/nnunet/nnUNet_results"'
         "   # trained models",
     ]
-    assert "trainers and labelling: not checked until the problems above are solved" in captured.err
+    assert "trainers and labeling: not checked until the problems above are solved" in captured.err
 
 
 def run_doctor(home, script='"$0" -m nnunet_ici.cli doctor'):

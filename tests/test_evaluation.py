@@ -70,7 +70,7 @@ def test_corners_connect_and_with_faces_they_do_not():
 
 
 def test_touching_needs_a_shared_voxel():
-    matching = match_instances(np.array([[1, 0]]), np.array([[0, 1]]))  # only neighbours
+    matching = match_instances(np.array([[1, 0]]), np.array([[0, 1]]))  # only neighbors
     assert (matching.missed_instances, matching.false_instances) == (1, 1)
     assert matching.pairs.shape == (0, 2) and matching.shared_voxels.shape == (0,)
 

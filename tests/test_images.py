@@ -86,7 +86,7 @@ def test_voxels_of_a_scaled_file_and_its_place(tmp_path):
         (np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "Got: 3 channels in 3 dimensions"),
         (np.zeros((2, 2, 2, 2), np.float32), "Got: 1 channels in 4 dimensions"),
     ],
-    ids=["NaN", "infinity", "complex", "colours", "four axes"],
+    ids=["NaN", "infinity", "complex", "colors", "four axes"],
 )
 def test_a_file_that_is_no_label_map_is_named(tmp_path, voxels, message):
     path = tmp_path / "a.nii.gz"

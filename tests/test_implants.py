@@ -1,4 +1,4 @@
-"""The data set of implanted lesions: separate patients, reproducible from the seed, and its errors."""
+"""The dataset of implanted lesions: separate patients, reproducible from the seed, and its errors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_command(masks, tmp_path, capsys):
     assert len(fold["train"]) == len(fold["val"]) == 1
     assert main([*options, "-d", "7"]) == 1
     assert (
-        "Dataset007_Implants: the target folder exists. Expected: no data set with this number"
+        "Dataset007_Implants: the target folder exists. Expected: no dataset with this number"
         in capsys.readouterr().err
     )
     with pytest.raises(SystemExit):
@@ -111,7 +111,7 @@ def test_all_problems_are_reported_and_nothing_is_written(masks, tmp_path, capsy
     assert main([str(masks), str(raw), "-d", "1000", "-n", "0", "--spacing", "0.5"]) == 1
     said = capsys.readouterr().err
     assert "7 problems, nothing was written" in said
-    assert "the data set number is out of range. Expected: 1 to 999. Got: 1000" in said
+    assert "the dataset number is out of range. Expected: 1 to 999. Got: 1000" in said
     assert "too few cases. Expected: 2 for training at least, of which one is for validation" in said
     assert "Got: 0 and 9" in said
     assert "no such spacing. Expected: 1 to 4 mm. Got: 0.5" in said

@@ -1,4 +1,4 @@
-"""One implanted case: lesions survive the warp, contrasts are restored, distractors are bright and not labelled."""
+"""One implanted case: lesions survive the warp, contrasts are restored, distractors are bright and not labeled."""
 
 from __future__ import annotations
 

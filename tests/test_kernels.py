@@ -114,7 +114,7 @@ def test_a_wrong_id(name, after, small_check, expected, cuda, monkeypatch):
 
     monkeypatch.setattr(_triton_label, name, Broken(getattr(_triton_label, name), after))
     with pytest.warns(
-        RuntimeWarning, match=r"plain torch \(the self-check found a difference: labelling .*report"
+        RuntimeWarning, match=r"plain torch \(the self-check found a difference: labeling .*report"
     ) as told:
         assert weights_after_a_step() == expected
     assert len(told) == 1

@@ -1,4 +1,4 @@
-"""Every mode of nnU-Net through its real trainer, on a tiny data set, on the CPU."""
+"""Every mode of nnU-Net through its real trainer, on a tiny dataset, on the CPU."""
 
 from __future__ import annotations
 

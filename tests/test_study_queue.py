@@ -52,7 +52,7 @@ def test_every_run_has_results_of_its_own_and_every_data_set_plans(tmp_path):
     assert len({e["nnUNet_results"] for e in (planning, *seeds)}) == 3
     assert len({e["nnUNet_raw"] for e in (planning, *seeds)}) == 1
     assert [e["nnUNet_n_proc_DA"] for e in (planning, *seeds)] == ["1", "0", "0"]
-    assert plans_name("implants2d") != plans_name("implants2d_wide")  # of one data set of nnU-Net
+    assert plans_name("implants2d") != plans_name("implants2d_wide")  # of one dataset of nnU-Net
 
 
 @pytest.fixture

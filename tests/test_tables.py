@@ -66,7 +66,7 @@ def detection_rows(model, precisions):
 
 
 DETECTION = [metric for metric in metrics_of(["detection"]) if metric.title in ("recall", "precision")]
-FULL = "Lesions are connected through faces, edges and corners (26 neighbours, 8 in 2D)."
+FULL = "Lesions are connected through faces, edges and corners (26 neighbors, 8 in 2D)."
 
 
 def test_means_over_different_cases_say_so_and_are_not_ranked():
@@ -184,7 +184,7 @@ def test_tables_say_how_lesions_are_connected_and_name_one_thing_once():
         rows = [{"model": "a", "case": "1", "class": "l", **{metric.name: 1 for metric in metrics}}]
         note = family_table(family, rows, metrics, {}).note
         expected = {
-            "atlas22": "faces only (6 neighbours, 4 in 2D)",
+            "atlas22": "faces only (6 neighbors, 4 in 2D)",
             "brats": "whose dilations touch are merged",
         }
         assert expected.get(family, FULL) in note, family

@@ -1,4 +1,4 @@
-"""The labelling in plain torch: raster order of its ids, components of any shape, and its memory."""
+"""The labeling in plain torch: raster order of its ids, components of any shape, and its memory."""
 
 from __future__ import annotations
 

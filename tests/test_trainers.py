@@ -1,4 +1,4 @@
-"""The trainers in nnU-Net: how they wrap its loss, and real trainings on a tiny data set."""
+"""The trainers in nnU-Net: how they wrap its loss, and real trainings on a tiny dataset."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COUNTS = ["val_label_instances", "val_missed_instances", "val_predicted_instance
 
 @pytest.fixture(scope="module")
 def nnunet(tmp_path_factory):
-    """The folder of a nnU-Net with the tiny data set, planned and preprocessed in 2D and 3D."""
+    """The folder of a nnU-Net with the tiny dataset, planned and preprocessed in 2D and 3D."""
     root = tmp_path_factory.mktemp("nnunet")
     tiny_nnunet.make_raw(root)
     tiny_nnunet.run(root, "nnUNetv2_plan_and_preprocess", "-d", 901, "-c", "2d", "3d_fullres", "-npfp", 1, "-np", 1, 1)

@@ -1,4 +1,4 @@
-"""The Triton labelling where its tiles meet: borders of tiles, chunks of rows, images of a batch."""
+"""The Triton labeling where its tiles meet: borders of tiles, chunks of rows, images of a batch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_runs_longer_than_a_tile_are_one_component():
 
 
 def test_every_earlier_neighbour_is_seen():
-    """Each of the 13 earlier neighbours of a voxel joins it on its own, also across tiles."""
+    """Each of the 13 earlier neighbors of a voxel joins it on its own, also across tiles."""
     for offset in np.ndindex(3, 3, 3):
         if offset < (1, 1, 1):
             mask = np.zeros((1, 3, 3, 3), bool)

@@ -1,4 +1,4 @@
-"""A data set small enough for nnU-Net on two cores, and nnU-Net's commands as a user types them."""
+"""A dataset small enough for nnU-Net on two cores, and nnU-Net's commands as a user types them."""
 
 from __future__ import annotations
 

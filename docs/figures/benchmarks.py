@@ -128,8 +128,8 @@ def sizes() -> str:
     return _curve("by_size", "Patch", "{}^3")
 
 
-def labelling() -> str:
-    """Every labelling of connected components: milliseconds, and the extra peak memory in bytes per voxel."""
+def labeling() -> str:
+    """Every labeling of connected components: milliseconds, and the extra peak memory in bytes per voxel."""
     report = _load("components_cpu")
     results = report["results"]
     methods = list(dict.fromkeys(method for entry in results.values() for method in entry if method != MAX_POOLING))

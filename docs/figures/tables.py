@@ -73,7 +73,7 @@ FROM_BENCHMARKS = (
     benchmarks.published,
     benchmarks.instances,
     benchmarks.sizes,
-    benchmarks.labelling,
+    benchmarks.labeling,
 )
 TABLES = {table.__name__: table for table in (*FROM_CODE, *FROM_BENCHMARKS)}
 MARKED = re.compile(r"(<!-- table: (\w+), made by docs/figures/tables\.py -->\n).*?(<!-- end of table -->)", re.DOTALL)

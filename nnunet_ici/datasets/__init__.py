@@ -1,4 +1,4 @@
-"""Data sets: conversion of the ATLAS releases to nnU-Net raw data, and synthetic data in their layout.
+"""Datasets: conversion of the ATLAS releases to nnU-Net raw data, and synthetic data in their layout.
 
 The commands are ``convert-atlas`` and ``synth-atlas``. Names are loaded on demand.
 """

@@ -51,7 +51,7 @@ class Session:
 
 
 def bare(identifier: str, prefix: str) -> str:
-    """Normalise the name of a subject or session, which folders and metadata sheets write differently.
+    """Normalize the name of a subject or session, which folders and metadata sheets write differently.
 
     The prefix and a trailing ".0" are removed, and the rest is converted to lower case.
 

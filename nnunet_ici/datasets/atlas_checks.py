@@ -154,7 +154,7 @@ def _read(path: Path, report: Report) -> _Volume | None:
         return None
     what = ""
     if values.dtype.names is not None:
-        what = f"a colour image. Expected: one number per voxel. Got: {''.join(values.dtype.names)}"
+        what = f"a color image. Expected: one number per voxel. Got: {''.join(values.dtype.names)}"
     elif np.issubdtype(values.dtype, np.complexfloating):
         what = f"a complex image. Expected: one real number per voxel. Got: {values.dtype}"
     elif values.ndim != 3:

@@ -64,7 +64,7 @@ class Metadata:
 
 
 def key_of(session: Session) -> Key:
-    """The normalised subject and session that identify the row of a session."""
+    """The normalized subject and session that identify the row of a session."""
     return bare(session.subject, "sub"), bare(session.session, "ses")
 
 

@@ -50,7 +50,7 @@ class Converted:
     """The result of a conversion.
 
     Attributes:
-        folder: folder of the data set.
+        folder: folder of the dataset.
         release: name of the release and the image space, such as "R3.0, native space".
         sessions: converted sessions, in the order of cases.csv.
         skipped: problems of the sessions and files that were skipped.
@@ -84,13 +84,13 @@ def convert_atlas(
     symlink: bool = False,
     processes: int = 2,
 ) -> Converted:
-    """Convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data. The data set's folder appears only once it is complete.
+    """Convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data. The dataset's folder appears only once it is complete.
 
     Args:
         source: folder of the release, such as ``ATLAS_2``, the folder above it, or the folder that contains the sites,
             such as ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas_layouts`.
         raw: nnU-Net's folder ``nnUNet_raw``, in which ``DatasetXXX_ATLAS`` is created.
-        dataset_id: number of the data set (XXX), 1 to 999.
+        dataset_id: number of the dataset (XXX), 1 to 999.
         preprocessed: nnU-Net's folder ``nnUNet_preprocessed``, which receives a copy of the split; None for no copy.
         split: "paper", "site" or "volume", see :mod:`~nnunet_ici.datasets.splits`; None to write no split.
         seed: seed of the split.
@@ -165,11 +165,11 @@ def convert_atlas(
 
 
 def check_target(raw: Path, dataset_id: int) -> list[Problem]:
-    """Problems that prevent the creation of a data set with this number in nnUNet_raw; empty if there are none."""
+    """Problems that prevent the creation of a dataset with this number in nnUNet_raw; empty if there are none."""
     if not 1 <= dataset_id <= 999:
-        return [Problem(raw, f"the data set number is out of range. Expected: 1 to 999. Got: {dataset_id}")]
+        return [Problem(raw, f"the dataset number is out of range. Expected: 1 to 999. Got: {dataset_id}")]
     taken = sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))
-    what = "the target folder exists. Expected: no data set with this number. Got: this one"
+    what = "the target folder exists. Expected: no dataset with this number. Got: this one"
     return [Problem(path, what) for path in taken]
 
 

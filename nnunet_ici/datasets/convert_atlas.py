@@ -28,7 +28,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SRC",
         help="folder of the release, the folder above it, or the folder that contains its sites",
     )
-    parser.add_argument("-d", type=int, default=100, metavar="ID", help="number of the data set (default: 100)")
+    parser.add_argument("-d", type=int, default=100, metavar="ID", help="number of the dataset (default: 100)")
     parser.add_argument(
         "--split",
         choices=SPLITS,

@@ -1,4 +1,4 @@
-"""The tables and the dataset.json of a converted data set."""
+"""The tables and the dataset.json of a converted dataset."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_tables(
     warnings: Sequence[Problem],
     excluded: Mapping[str, str],
 ) -> None:
-    """Write the tables of a converted data set into its folder.
+    """Write the tables of a converted dataset into its folder.
 
     - ``cases.csv``: converted sessions, with lesion volumes in mm3 on each mask's own grid.
     - ``skipped.csv``: problems of the sessions and files that were skipped.
@@ -66,7 +66,7 @@ def write_dataset_json(folder: Path, training: int, release: Release, space: str
     """Write nnU-Net's dataset.json.
 
     Args:
-        folder: folder of the data set.
+        folder: folder of the dataset.
         training: number of training cases.
         release: description of the release.
         space: image space, in words.

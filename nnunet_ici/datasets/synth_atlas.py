@@ -1,4 +1,4 @@
-"""``nnunet_ici synth-atlas``: a synthetic data set in the layout of ATLAS R2.0 or R3.0."""
+"""``nnunet_ici synth-atlas``: a synthetic dataset in the layout of ATLAS R2.0 or R3.0."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def synthesize_atlas(
     processes: int = 2,
     release: str = "2.0",
 ) -> None:
-    """Write a synthetic data set. The folder appears only once it is complete.
+    """Write a synthetic dataset. The folder appears only once it is complete.
 
     Each subject depends only on the release, the seed, the spacing, its part (Training or Testing) and its number.
 
     Args:
-        out: folder of the data set, new or empty; takes the place of ``ATLAS_2`` (R2.0), or will contain
+        out: folder of the dataset, new or empty; takes the place of ``ATLAS_2`` (R2.0), or will contain
             ``ATLAS3_Training_Raw`` (R3.0).
         training: number of subjects with masks.
         testing: number of subjects without masks; R3.0 has none.
@@ -140,7 +140,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 main = Command(
-    "Write a SYNTHETIC data set, the MNI template with artificial lesions, in the layout of ATLAS R2.0 (MNI space, one "
+    "Write a SYNTHETIC dataset, the MNI template with artificial lesions, in the layout of ATLAS R2.0 (MNI space, one "
     "grid) or R3.0 (native space, a grid per subject). ATLAS itself is available under a data-use agreement.",
     _arguments,
     _run,

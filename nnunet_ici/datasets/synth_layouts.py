@@ -1,4 +1,4 @@
-"""The layout and the metadata of synthetic data sets."""
+"""The layout and the metadata of synthetic datasets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STAGES = {"acute": 7.0, "subacute": 180.0, "chronic": np.inf}
 
 @dataclass(frozen=True)
 class SynthSubject:
-    """A synthetic subject and its place in the data set.
+    """A synthetic subject and its place in the dataset.
 
     Attributes:
         release: name of the imitated release, "2.0" or "3.0".
@@ -57,7 +57,7 @@ class SynthSubject:
 
     @property
     def key(self) -> tuple[int, int]:
-        """The part of the random seed that is unique to this subject within its data set."""
+        """The part of the random seed that is unique to this subject within its dataset."""
         return int(not self.has_mask), self.index
 
     def _place(self) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def metadata_of(subject: SynthSubject, seed: int) -> dict[str, str]:
     """The artificial metadata of a subject by column, in the column order of its sheet.
 
     In R3.0, acute, subacute and chronic strokes are about equally frequent, and one subject in ten has neither days nor
-    a stage. Of every four subjects, two are labelled as ATLAS 2.0 training, one as its test set, and one as new. All
+    a stage. Of every four subjects, two are labeled as ATLAS 2.0 training, one as its test set, and one as new. All
     subjects of the site SOOP are new. In the real sheets, CHRONICITY seems to be numeric and is mostly empty.
     """
     rng = np.random.default_rng([seed, *subject.key, 1])

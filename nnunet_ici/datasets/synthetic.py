@@ -33,12 +33,12 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Template:
-    """The brain template on the grid of the data set.
+    """The brain template on the grid of the dataset.
 
     Attributes:
         t1: float32 (D, H, W), T1w intensities, about 1 in white matter and 0 outside the brain.
         white_matter: float32 (D, H, W), probability of white matter.
-        tissue: bool (D, H, W), mask of grey and white matter.
+        tissue: bool (D, H, W), mask of gray and white matter.
         coordinates_mm: three float32 vectors, MNI coordinates x, y and z along the axes W, H and D.
         spacing_mm: isotropic voxel spacing.
         geometry: an image with this grid.

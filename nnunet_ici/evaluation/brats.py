@@ -175,7 +175,7 @@ def _compare(
 def lesion_wise_dice(label: Array, prediction: Array, exclude_other_instances: bool = False) -> float:
     """Lesion-wise Dice without dilation or a smallest volume: the sum of the lesions' Dice / (TP + FN + FP).
 
-    Lesions are connected components (8 neighbours in 2D, 26 in 3D). Each is compared with all predicted components that
+    Lesions are connected components (8 neighbors in 2D, 26 in 3D). Each is compared with all predicted components that
     overlap it. TP and FN are the found and missed lesions, FP the predicted components that overlap no lesion. FN and
     FP contribute a Dice of 0.
 

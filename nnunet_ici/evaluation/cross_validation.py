@@ -12,11 +12,11 @@ __all__ = ["dataset_folder", "fold_predictions", "folds_with_predictions", "read
 
 
 def dataset_folder(parent: Path, dataset: str) -> Path:
-    """The folder of a data set in nnUNet_raw, nnUNet_preprocessed or nnUNet_results.
+    """The folder of a dataset in nnUNet_raw, nnUNet_preprocessed or nnUNet_results.
 
     Args:
         parent: one of these three folders.
-        dataset: number of the data set, or its full name, DatasetXXX_NAME.
+        dataset: number of the dataset, or its full name, DatasetXXX_NAME.
 
     Raises:
         ValueError: if no folder matches, or more than one does.
@@ -28,7 +28,7 @@ def dataset_folder(parent: Path, dataset: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found or sorted(parent.glob("Dataset*"))) or "none"
         raise ValueError(
-            f"{parent} does not hold this data set. Expected: one with the number or name {dataset}. Got: {names}"
+            f"{parent} does not hold this dataset. Expected: one with the number or name {dataset}. Got: {names}"
         )
     return found[0]
 
@@ -45,7 +45,7 @@ def fold_predictions(
     """The validation predictions of the given folds of a trainer.
 
     Args:
-        results: folder of the data set in nnUNet_results.
+        results: folder of the dataset in nnUNet_results.
         trainer, plans, configuration: names with which nnU-Net was trained.
         file_ending: file ending of the label maps.
         folds: numbers of the folds, or "all" for nnU-Net's fold with all cases.

@@ -23,7 +23,7 @@ __all__ = ["ENSEMBLE", "check_members", "make_ensemble", "probability_path"]
 ENSEMBLE = "ensemble"
 # Files that nnU-Net's ensembling needs for each case in addition to the label map.
 ENDINGS = (".npz", ".pkl")
-# nnU-Net's descriptions of the data set and the network, beside the predictions or in the trainer's folder.
+# nnU-Net's descriptions of the dataset and the network, beside the predictions or in the trainer's folder.
 DESCRIPTIONS = ("dataset.json", "plans.json")
 
 

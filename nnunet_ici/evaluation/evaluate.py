@@ -53,7 +53,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]TRAINER",
         help="trainers, such as nnUNetTrainerICI, and their names in the tables (default: the trainer's name)",
     )
-    folds.add_argument("-d", metavar="ID", help="data set; its labelsTr is the default for -gt")
+    folds.add_argument("-d", metavar="ID", help="dataset; its labelsTr is the default for -gt")
     folds.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="configuration (default: 3d_fullres)")
     folds.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans (default: nnUNetPlans)")
     folds.add_argument(

@@ -60,9 +60,9 @@ TITLES = {
     "detection": "Detection",
     "brats": "BraTS (since 2023)",
 }
-FULL = "Lesions are connected through faces, edges and corners (26 neighbours, 8 in 2D)."
+FULL = "Lesions are connected through faces, edges and corners (26 neighbors, 8 in 2D)."
 NOTES = {
-    "atlas22": "Lesions are connected through faces only (6 neighbours, 4 in 2D), so there can be more of them than in "
+    "atlas22": "Lesions are connected through faces only (6 neighbors, 4 in 2D), so there can be more of them than in "
     "other families.",
     "isles": FULL,
     "paper": FULL,

@@ -6,7 +6,7 @@
     lesions are connected through faces. (The container's function for single images subtracts the prediction from
     itself. The challenge ran its function for batches, which is correct.)
 ``isles``
-    Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbours (8 in 2D). With
+    Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbors (8 in 2D). With
     probabilities, also the area under the precision-recall curve.
 ``paper``
     The quantities of Tables 1 and 3 of Rachmadi et al. (MIDL 2023): Dice, missed and false instances.
@@ -35,7 +35,7 @@ from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
 __all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
 
 CONVENTIONS = """\
-A lesion is a connected component (8 neighbours in 2D, 26 in 3D; 4 and 6 in the family atlas22). A lesion is found if
+A lesion is a connected component (8 neighbors in 2D, 26 in 3D; 4 and 6 in the family atlas22). A lesion is found if
 the prediction overlaps it by at least one voxel, and missed otherwise. A predicted component that overlaps no lesion is
 false. The family brats dilates the label first. Two empty masks score 1, one empty mask scores 0; as distances, 0 and
 374 mm. Cases in which a metric is undefined (recall without lesions, PR-AUC of an empty label) are left out of its
@@ -65,12 +65,12 @@ class Pair:
 
     @cached_property
     def matching(self) -> Matching:
-        """The matching of instances with 8 neighbours in 2D, 26 in 3D."""
+        """The matching of instances with 8 neighbors in 2D, 26 in 3D."""
         return match_instances(self.label, self.prediction)
 
     @cached_property
     def face_matching(self) -> Matching:
-        """The matching of instances with 4 neighbours in 2D, 6 in 3D."""
+        """The matching of instances with 4 neighbors in 2D, 6 in 3D."""
         return match_instances(self.label, self.prediction, faces=True)
 
     @cached_property

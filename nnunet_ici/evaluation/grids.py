@@ -1,6 +1,6 @@
 """Predictions, probabilities and images read onto the grid of the ground truth.
 
-nnU-Net's readers ``...WithReorient``, which native-space data sets such as ATLAS R3.0 need, reorient every image to
+nnU-Net's readers ``...WithReorient``, which native-space datasets such as ATLAS R3.0 need, reorient every image to
 RAS. They restore the original orientation of the predicted label map, but not that of the probabilities.
 """
 
@@ -108,7 +108,7 @@ def read_background(path: Path, grid: Grid | None) -> npt.NDArray[np.generic]:
         grid: grid of the ground truth; None if it is unknown, which skips the comparison.
 
     Returns:
-        (H, W) or (D, H, W), any real dtype, with an additional last axis for colours. NaN and infinity become 0.
+        (H, W) or (D, H, W), any real dtype, with an additional last axis for colors. NaN and infinity become 0.
 
     Raises:
         ValueError: if the image cannot be read, is neither 2D nor 3D, or differs in shape, spacing, direction or

@@ -91,7 +91,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         if model in trainers
     ]
     if args.tr and args.d is None:
-        problems.append("-tr needs a data set. Expected: -d ID. Got: none")
+        problems.append("-tr needs a dataset. Expected: -d ID. Got: none")
     if not args.tr and args.gt is None:
         problems.append("-gt is missing. Expected: the folder of the ground truth, or -d ID with -tr. Got: neither")
     elif not args.tr and not args.pred:

@@ -119,12 +119,12 @@ def match_instances(
 ) -> Matching:
     """Label the instances of both masks and find the pairs that touch.
 
-    By default voxels are connected to 8 neighbours in 2D and 26 in 3D. An empty mask has no instances.
+    By default voxels are connected to 8 neighbors in 2D and 26 in 3D. An empty mask has no instances.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        faces: whether to connect voxels through faces only: 4 neighbours in 2D, 6 in 3D.
+        faces: whether to connect voxels through faces only: 4 neighbors in 2D, 6 in 3D.
 
     Raises:
         TypeError: if a mask is neither bool nor integer.

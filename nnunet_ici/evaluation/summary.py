@@ -66,11 +66,11 @@ def group_rows(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
 
 
 def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
-    """Summarise the cases of each model and class.
+    """Summarize the cases of each model and class.
 
     Args:
         rows: rows with a value for each metric; NaN is omitted.
-        metrics: metrics to summarise.
+        metrics: metrics to summarize.
 
     Returns:
         For each model and class, the number of cases and the statistics of each metric:

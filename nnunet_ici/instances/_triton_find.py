@@ -44,7 +44,7 @@ MAP_UNIT = 2.0**24  # scale for other voxel maps: 2^31 voxels of value 100 fit
 
 @dataclass(frozen=True, eq=False)
 class _Labelled:
-    """The labelled images in the layout of the kernels: Z label and M predicted instances in N images of S voxels.
+    """The labeled images in the layout of the kernels: Z label and M predicted instances in N images of S voxels.
 
     Attributes:
         grid: grid of the programs.
@@ -68,7 +68,7 @@ class _Labelled:
         return label.reshape(rows, -1), pred.reshape(rows, -1)
 
     def sum_parts(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Sums of a voxel map (B, F, *spatial) in plain torch, in case a kernel fails after the labelling."""
+        """Sums of a voxel map (B, F, *spatial) in plain torch, in case a kernel fails after the labeling."""
         return sum_parts(values, self.bits, self.parent, self.labels, self.preds)
 
 

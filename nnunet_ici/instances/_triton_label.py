@@ -6,7 +6,7 @@ Then the trees are flattened, and their roots, the first voxels of the component
 without foreground are read only as bits, one byte per voxel.
 
 Union with atomic minima follows Playne & Hawick (TPDS 2018) and Komura (2015); the survey by Allegretti et al. (TPDS
-2020) compares such labellings.
+2020) compares such labelings.
 
 Layouts: bits uint8 (N, S), one bit for each of K = 1 or 2 masks of N images of S voxels. parent int32 (K, N, S),
 indices within the image, defined on the foreground only: first the parent of each voxel, finally its root, and ``-id``
@@ -89,7 +89,7 @@ def _join_row(
     bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size,
     MASKS: tl.constexpr, FACES: tl.constexpr,
 ):  # fmt: skip
-    """Join each voxel with its three neighbours other - 1, other and other + 1 in another row; with FACES only with
+    """Join each voxel with its three neighbors other - 1, other and other + 1 in another row; with FACES only with
     ``other``."""
     straight = tl.load(bits_ptr + other, mask=there, other=0).to(tl.int32)
     before = tl.load(bits_ptr + other - 1, mask=there & (x > 0), other=0).to(tl.int32)

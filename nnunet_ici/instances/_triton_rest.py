@@ -1,4 +1,4 @@
-"""Sums in plain torch over instances that the kernels have labelled, as a fallback if a later kernel fails.
+"""Sums in plain torch over instances that the kernels have labeled, as a fallback if a later kernel fails.
 
 The kernels number instances in a different order than :class:`~nnunet_ici.instances.table.TableInstances`, so the
 fallback keeps their ids. Autograd computes the gradients.

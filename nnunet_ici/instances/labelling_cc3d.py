@@ -1,4 +1,4 @@
-"""Labelling on the CPU with connected-components-3d (cc3d)."""
+"""Labeling on the CPU with connected-components-3d (cc3d)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Connected components on any torch device: union-find over runs of foreground along the last axis, until convergence.
 
-Run-based labelling follows He, Chao & Suzuki (IEEE TIP 2008). Trees are hooked with minima and flattened by pointer
+Run-based labeling follows He, Chao & Suzuki (IEEE TIP 2008). Trees are hooked with minima and flattened by pointer
 jumping. Apart from the mask and the ids, no tensor is as large as the image.
 """
 

@@ -1,7 +1,7 @@
 """Comparison of the Triton kernels with plain torch on a few small cases, before their first use on a device.
 
 The kernels number instances tile by tile, plain torch in raster order. The comparison therefore does not depend on the
-order: labellings are compared by the first voxel of each component, and instances by their properties.
+order: labelings are compared by the first voxel of each component, and instances by their properties.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HALF_WIDTH = 2  # of the center cubes, in voxels
 
 
 def find_difference(device: torch.device) -> str | None:
-    """Find the first difference between the kernels and plain torch in labelling, measurements, sums and gradients.
+    """Find the first difference between the kernels and plain torch in labeling, measurements, sums and gradients.
 
     Args:
         device: CUDA device, or any device with Triton's interpreter.
@@ -106,9 +106,9 @@ def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
     mask = source.label.flatten(0, 1)
     for faces in (False, True):
         (ids, counts), (expected_ids, expected_counts) = label_triton(mask, faces), label_union_find(mask, faces)
-        yield "labelling", torch.equal(counts, expected_counts)
-        yield "labelling", torch.equal(ids.flatten(1).amax(1), counts)
-        yield "labelling", torch.equal(_first_voxels(ids, mask), _first_voxels(expected_ids, mask))
+        yield "labeling", torch.equal(counts, expected_counts)
+        yield "labeling", torch.equal(ids.flatten(1).amax(1), counts)
+        yield "labeling", torch.equal(_first_voxels(ids, mask), _first_voxels(expected_ids, mask))
     lines = torch.where(mask.flatten(2), distance.NOTHING, expected_ids.flatten(2).to(torch.int64))
     yield "distances", torch.equal(along_lines(lines), distance.along_lines_in_torch(lines))
 

@@ -59,7 +59,7 @@ class TableInstances(Instances):
         self.pred_image = images.repeat_interleave(pred_counts)
         labels, preds = len(self.label_image), len(self.pred_image)
 
-        # Neighbouring voxels mostly belong to the same pair: unique_consecutive leaves few keys to sort.
+        # Neighboring voxels mostly belong to the same pair: unique_consecutive leaves few keys to sort.
         cells = torch.where(of_pred == 0, of_label - 1, of_pred + (labels - 1))
         overlap = flat_nonzero((of_label > 0) & (of_pred > 0))
         key = of_label[overlap].to(torch.int64) * (preds + 1) + of_pred[overlap]

@@ -55,7 +55,7 @@ def instance_loss(
     Source: Rachmadi et al., MIDL 2023 (PMLR 227:286-300), Eq. 3, Eq. 5 and Algorithm 1. On binary predictions the
     values equal the paper's. On probabilities, the published code either sums p only inside predicted instances, so
     that missed instances get no gradient, or binarizes p, so that there is no gradient at all. Here I_n includes all
-    voxels of G_n, and components are labelled until convergence.
+    voxels of G_n, and components are labeled until convergence.
 
     Args:
         prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].

@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 
 
 def metric_values(scores: Scores, metric: str) -> Scores:
-    """The values to maximise, (...), from scores (..., 4) of the grid search; "mean" averages Dice and lesion F1."""
+    """The values to maximize, (...), from scores (..., 4) of the grid search; "mean" averages Dice and lesion F1."""
     if metric == "mean":
         return (scores[..., 0] + scores[..., 1]) / 2
     return scores[..., STATISTICS.index(metric)]
@@ -60,7 +60,7 @@ def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
     """Choose the best setting on all cases, and for each fold the best setting on the other folds.
 
     Args:
-        values: float64 (cases, settings), values of the metric to maximise.
+        values: float64 (cases, settings), values of the metric to maximize.
         folds: indices of the cases in each fold; two or more folds, each case in exactly one.
 
     Example:

@@ -50,7 +50,7 @@ class Setting:
         return keep
 
     def mask(self, probability: FloatArray, voxel_mm3: float) -> BoolArray:
-        """The mask of the class. Components are connected to 8 neighbours in 2D and 26 in 3D.
+        """The mask of the class. Components are connected to 8 neighbors in 2D and 26 in 3D.
 
         Args:
             probability: float32 (H, W) or (D, H, W), in [0, 1].

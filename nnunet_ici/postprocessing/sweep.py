@@ -1,4 +1,4 @@
-"""The grid search on one case: all settings are scored with one connected component labelling per threshold."""
+"""The grid search on one case: all settings are scored with one connected component labeling per threshold."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def sweep_case(
 ) -> Scores:
     """Score each setting; the result equals :func:`score_mask` of ``setting.mask(probability, voxel_mm3)``.
 
-    Components are labelled once per threshold. Their volumes, peaks, overlaps and touching lesions then give the scores
+    Components are labeled once per threshold. Their volumes, peaks, overlaps and touching lesions then give the scores
     of every setting.
 
     Args:

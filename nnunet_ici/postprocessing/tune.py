@@ -88,7 +88,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--metric",
         choices=METRICS,
         default=METRICS[0],
-        help="metric to maximise; mean (default) is the mean of Dice and lesion F1",
+        help="metric to maximize; mean (default) is the mean of Dice and lesion F1",
     )
     parser.add_argument(
         "--thresholds",

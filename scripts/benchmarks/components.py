@@ -1,4 +1,4 @@
-"""Time labellings of connected components side by side. Each is first compared with SciPy.
+"""Time labelings of connected components side by side. Each is first compared with SciPy.
 
     python -m scripts.benchmarks.components [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
 
@@ -66,7 +66,7 @@ def masks_for(args: argparse.Namespace, rng: np.random.Generator) -> dict[str, n
 
 
 def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
-    """Labellings of a batch (B, *spatial) on a device, by name; ids count from 1 in each image."""
+    """Labelings of a batch (B, *spatial) on a device, by name; ids count from 1 in each image."""
 
     def backend(name: str) -> Labelling:
         return lambda mask: components._BACKENDS[name](mask, False)[0]
@@ -103,7 +103,7 @@ def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
 
 
 def is_right(label: Labelling, mask: np.ndarray, device: torch.device) -> bool:
-    """Whether a labelling gives SciPy's partition of every image."""
+    """Whether a labeling gives SciPy's partition of every image."""
     ids = label(torch.from_numpy(mask).to(device)).cpu().numpy()
     for image, found in zip(mask, ids, strict=True):
         expected, count = ndimage.label(image, np.ones((3,) * image.ndim))

@@ -20,7 +20,7 @@ EPS = 1e-5
 
 
 def label_by_max_pooling(mask: Tensor, iterations: int = 250) -> Tensor:
-    """Labels of one image (*spatial): every voxel starts with its own number and takes the largest of its neighbours in
+    """Labels of one image (*spatial): every voxel starts with its own number and takes the largest of its neighbors in
     each iteration. Wrong for components with longer paths."""
     pool = F.max_pool3d if mask.ndim == 3 else F.max_pool2d
     numbers = torch.arange(1, mask.numel() + 1, device=mask.device).to(torch.float32)

@@ -7,7 +7,7 @@
     python -m scripts.study report
 
 ``queue`` writes the runs of some rows of the study (see sets.py) to WORK/queue.txt, seed by seed. ``work`` prepares the
-data sets, and trains, predicts and measures run after run; a run that was stopped goes on from its last checkpoint with
+datasets, and trains, predicts and measures run after run; a run that was stopped goes on from its last checkpoint with
 the next call. What is measured goes to results/DATA/MACHINE/TRAINER_seedN.json. ``report`` makes docs/results.md and
 its figures from what is there. STUDY_DATA names the folder of the data (../shared/data).
 """

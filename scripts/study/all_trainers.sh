@@ -4,7 +4,7 @@
 #
 #   scripts/study/all_trainers.sh WORK [NUCLEI]
 #
-# WORK is a folder to work in, which a second run goes on in; NUCLEI a data set in nnU-Net raw form (default:
+# WORK is a folder to work in, which a second run goes on in; NUCLEI a dataset in nnU-Net raw form (default:
 # ../shared/data/nuclei). TRAINERS names others than all, TRAIN and TEST the numbers of nuclei images (default 40 and 20).
 # Tables: WORK/evaluation_2d/tables.md and WORK/evaluation_3d/tables.md.
 set -euo pipefail

@@ -26,10 +26,10 @@ def overview_measures(runs: Runs) -> tuple[Measure, ...]:
 
 
 def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
-    """Who wins and by how much: the difference of every trainer to the baseline on every data set.
+    """Who wins and by how much: the difference of every trainer to the baseline on every dataset.
 
     Args:
-        parts: title and runs of each data set, the baseline among them.
+        parts: title and runs of each dataset, the baseline among them.
         path: where the PNG goes.
     """
     heights = [max(len(runs) - 1, 1) for _, runs in parts]

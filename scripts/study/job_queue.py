@@ -27,7 +27,7 @@ Job = tuple[str, str, int]
 
 
 def read_queue(work: Path) -> list[Job]:
-    """The runs of WORK/queue.txt, in order: data set, trainer, seed; empty without the file."""
+    """The runs of WORK/queue.txt, in order: dataset, trainer, seed; empty without the file."""
     path = work / "queue.txt"
     lines = path.read_text().splitlines() if path.is_file() else []
     jobs = []
@@ -78,7 +78,7 @@ class Queue:
         return run_path(self.work / "runs", job[0], self.machine, job[1], job[2]).with_suffix(".log")
 
     def take(self) -> Job | None:
-        """The first run without a result that nobody has taken yet, its data set prepared."""
+        """The first run without a result that nobody has taken yet, its dataset prepared."""
         with self._lock:
             for job in read_queue(self.work):
                 if job not in self._taken and not self.result(job).is_file():

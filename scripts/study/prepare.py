@@ -1,4 +1,4 @@
-"""A data set of the study, once: raw data, nnU-Net's planning and preprocessing, and the small plans."""
+"""A dataset of the study, once: raw data, nnU-Net's planning and preprocessing, and the small plans."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def environment(work: Path, run: str | None = None) -> dict[str, str]:
 
 
 def plans_name(data_name: str) -> str:
-    """The name of the small plans of a data set of the study."""
+    """The name of the small plans of a dataset of the study."""
     return f"nnUNetPlans_{data_name}"
 
 
 def prepare(name: str, data: Data, work: Path) -> None:
-    """Make what a data set of the study lacks in a folder; each step is done once.
+    """Make what a dataset of the study lacks in a folder; each step is done once.
 
     Args:
-        name: key of the data set.
+        name: key of the dataset.
         data: what it is.
         work: the folder the study works in.
     """
@@ -76,7 +76,7 @@ def prepare(name: str, data: Data, work: Path) -> None:
 
 
 def copy_part(source: Path, target: Path, train: int, test: int) -> None:
-    """The first images of a data set in nnU-Net raw form."""
+    """The first images of a dataset in nnU-Net raw form."""
     dataset = json.loads((source / "dataset.json").read_text())
     for part, count in (("Tr", train), ("Ts", test)):
         for kind in ("images", "labels"):

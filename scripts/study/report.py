@@ -23,7 +23,7 @@ OVERVIEW = "results_overview.png"
 
 
 def write_report(results: Path, docs: Path) -> None:
-    """Write docs/results.md, docs/results_overview.png and a figure for each data set and machine."""
+    """Write docs/results.md, docs/results_overview.png and a figure for each dataset and machine."""
     sections, compared = [], []
     for data, about in DATA.items():
         notes = _read(results / data / "notes.md")
@@ -54,7 +54,7 @@ def _read(path: Path) -> str:
 
 
 def _machines(folder: Path) -> list[str]:
-    """The machines that a data set has runs of, most runs first, earlier ones last."""
+    """The machines that a dataset has runs of, most runs first, earlier ones last."""
     counts = {path.name: len(list(path.glob("*_seed*.json"))) for path in folder.glob("*") if path.is_dir()}
     return sorted((name for name in counts if counts[name]), key=lambda name: (name == EARLIER, -counts[name], name))
 
@@ -64,7 +64,7 @@ def _baseline_first(runs: Runs) -> Runs:
 
 
 def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
-    """The part of one data set and machine."""
+    """The part of one dataset and machine."""
     rates = rates_reached([curve(run)[0] for group in runs.values() for run in group])
     unthresholded = (mean_free_response(rates), *map(free_response, rates), pr_auc)
     comparable = (mean_free_response(rates), pr_auc)

@@ -1,4 +1,4 @@
-"""What the study compares: data sets with their small plans, and rows of trainers with the seeds they run with."""
+"""What the study compares: datasets with their small plans, and rows of trainers with the seeds they run with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASELINE = "nnUNetTrainer"
 
 @dataclass(frozen=True)
 class Data:
-    """A data set of the study, how a network is made for it and how long it is trained.
+    """A dataset of the study, how a network is made for it and how long it is trained.
 
     Attributes:
         title: heading in the report.
@@ -44,7 +44,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Row:
-    """Trainers that are compared on one data set.
+    """Trainers that are compared on one dataset.
 
     Attributes:
         data: key of :data:`DATA`.
@@ -163,7 +163,7 @@ ROWS = {
 
 
 def jobs_of(rows: list[Row]) -> Iterator[tuple[str, str, int]]:
-    """The runs of some rows: data set, trainer and seed.
+    """The runs of some rows: dataset, trainer and seed.
 
     Seed by seed, and within a seed row by row, so that complete pairs of trainers exist early. A run that two rows
     share comes once.

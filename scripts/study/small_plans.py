@@ -1,4 +1,4 @@
-"""Copy nnU-Net's plans of a preprocessed data set with a smaller patch and network, for machines without a GPU.
+"""Copy nnU-Net's plans of a preprocessed dataset with a smaller patch and network, for machines without a GPU.
 
     python scripts/study/small_plans.py ID CONFIGURATION [--patch-size 48 48 48] [--features 8 16 32] [--batch-size 2]
 
@@ -69,7 +69,7 @@ def shrink(
 
 
 def find_dataset(preprocessed: Path, dataset_id: int) -> Path:
-    """The preprocessed folder of a data set."""
+    """The preprocessed folder of a dataset."""
     found = sorted(preprocessed.glob(f"Dataset{dataset_id:03d}_*"))
     if len(found) != 1:
         raise SystemExit(f"{preprocessed} must hold one Dataset{dataset_id:03d}_*. Got: {[p.name for p in found]}")

@@ -76,7 +76,7 @@ def write_run(path: Path, run: Run) -> None:
 
 
 def read_runs(folder: Path) -> dict[str, list[Run]]:
-    """Read the runs of one data set and machine.
+    """Read the runs of one dataset and machine.
 
     Returns:
         The runs of each trainer, sorted by seed; nothing where there is no folder.

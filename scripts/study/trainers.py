@@ -2,7 +2,7 @@
 
 In the published form probabilities go in, and so a missed lesion has no gradient from the instance term, and the center
 map is constant. Labels come from SciPy here instead of a fixed number of max-poolings: what is compared is the
-loss, not the labelling.
+loss, not the labeling.
 """
 
 from __future__ import annotations

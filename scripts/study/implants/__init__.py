@@ -1,1 +1,1 @@
-"""The data set of implanted MS lesions: real shapes and contrasts in a warped template."""
+"""The dataset of implanted MS lesions: real shapes and contrasts in a warped template."""

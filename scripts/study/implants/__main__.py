@@ -19,7 +19,7 @@ from scripts.study.implants.dataset import implant_lesions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the data set.
+    """Make the dataset.
 
     Returns:
         0, or 1 with the reason on stderr.
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("masks", type=Path, metavar="MASKS", help="folder of *.nii.gz, one mask per patient")
     parser.add_argument("raw", type=Path, metavar="NNUNET_RAW", help="nnU-Net's nnUNet_raw")
-    parser.add_argument("-d", type=int, default=300, metavar="ID", help="number of the data set (default: 300)")
+    parser.add_argument("-d", type=int, default=300, metavar="ID", help="number of the dataset (default: 300)")
     parser.add_argument("-n", type=int, default=24, metavar="N", help="cases for training, validation included (24)")
     parser.add_argument("--test", type=int, default=9, metavar="N", help="cases for testing (9)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (0)")

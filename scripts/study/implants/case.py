@@ -1,7 +1,7 @@
-"""One case of the implants data set: a FLAIR-like image of the MNI template with a patient's lesions in it.
+"""One case of the implants dataset: a FLAIR-like image of the MNI template with a patient's lesions in it.
 
 FLAIR and not T1, as the small lesions have no contrast in T1 (see :mod:`scripts.study.implants.contrast`). The
-image is made from the template's T1 and its map of white matter: white matter 1, grey matter a little brighter, CSF
+image is made from the template's T1 and its map of white matter: white matter 1, gray matter a little brighter, CSF
 dark. Nothing of a patient's image is in it, only the shapes of lesions, and contrasts drawn from what was measured.
 """
 
@@ -22,12 +22,12 @@ from scripts.study.implants.warp import BRAIN_T1, Brain, image_like, warp
 __all__ = ["Case", "make_case"]
 
 # Of white matter's intensity, drawn anew for each case, such that brain tissue has a standard deviation of 0.13 to 0.16
-# of its median; patients 07 and 19 have 0.15 and 0.17. Their grey matter is at 1.2 and 1.15: here pure grey matter is
+# of its median; patients 07 and 19 have 0.15 and 0.17. Their gray matter is at 1.2 and 1.15: here pure gray matter is
 # brighter, as the template's cortex, an average of many, is nowhere pure.
 GREY, CSF = (1.25, 1.45), (0.05, 0.25)
 BIAS, TEXTURE, NOISE = (0.04, 0.12), (0.02, 0.04), (0.05, 0.08)
 SCALE = (300.0, 900.0)
-WHITE_POWER = (0.7, 1.5)  # moves the border of grey and white matter
+WHITE_POWER = (0.7, 1.5)  # moves the border of gray and white matter
 T1_OF_CSF, T1_OF_GREY = 0.42, 0.74
 CORTEX_MM = 6.0
 

@@ -43,7 +43,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Contrasts:
-    """A row for each lesion, in the order of labelling.
+    """A row for each lesion, in the order of labeling.
 
     Attributes:
         voxels: int64 (K,), the sizes.

@@ -1,4 +1,4 @@
-"""The implants data set: the MNI template with the real lesion shapes of MS patients, as nnU-Net raw data.
+"""The implants dataset: the MNI template with the real lesion shapes of MS patients, as nnU-Net raw data.
 
 Nothing in the images is measured but the shapes of the lesions and the distribution of their contrasts. It is made to
 compare losses under equal conditions where lesions of very different size lie in one image.
@@ -93,7 +93,7 @@ def implant_lesions(
     spacing_mm: float = 1.0,
     processes: int = 2,
 ) -> Path:
-    """Write the data set. Its folder appears only when it is complete.
+    """Write the dataset. Its folder appears only when it is complete.
 
     The folder has ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs``, ``dataset.json`` with one channel, FLAIR,
     ``splits_final.json`` with one fold, ``cases.csv`` with a row for each case, and ``distractors`` with the kinds of
@@ -111,7 +111,7 @@ def implant_lesions(
         processes: that make cases.
 
     Returns:
-        The data set's folder.
+        The dataset's folder.
 
     Raises:
         BadInputError: with everything that is wrong; nothing was written.
