@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.drawing import FLAT, PLANES, Geometry, View, around, grey_levels, mask_loops, mask_path, whole_image
+from nnunet_ici.drawing import FLAT, PLANES, Geometry, View, around, gray_levels, mask_loops, mask_path, whole_image
 from nnunet_ici.geometry import Grid
 
 
@@ -44,7 +44,7 @@ def test_planes_show_what_lies_left_right_above_and_below():
     volume = np.zeros((3, 4, 5), np.uint8)  # first voxel: feet, front, right
     volume[0, 0, 0] = 1
     for plane, shape in zip(PLANES, ((3, 4, 5), (4, 3, 5), (5, 3, 4)), strict=True):
-        slices = plane.laid(volume)
+        slices = plane.slices(volume)
         assert slices.shape == shape
         row, column = np.argwhere(slices[0])[0]
         left, _, above, below = plane.sides
@@ -53,9 +53,9 @@ def test_planes_show_what_lies_left_right_above_and_below():
     assert [plane.pixel_mm((5.0, 2.0, 1.0)) for plane in PLANES] == [(2.0, 1.0), (5.0, 1.0), (5.0, 2.0)]
 
 
-def test_grey_levels_leave_the_ends_out():
-    assert grey_levels(np.zeros((3, 3))) == (0.0, 1.0)
-    low, high = grey_levels(np.arange(1001))
+def test_gray_levels_exclude_the_extremes():
+    assert gray_levels(np.zeros((3, 3))) == (0.0, 1.0)
+    low, high = gray_levels(np.arange(1001))
     assert low == 5.995 and high == 995.005
 
 

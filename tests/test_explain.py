@@ -68,13 +68,13 @@ def test_files_of_one_name_come_with_their_folders(flat, tmp_path, monkeypatch, 
     assert capsys.readouterr().out.startswith("label A/x.png, prediction B/x.png: all values above 0, threshold 0.5")
 
 
-def test_an_image_of_grey_values_is_no_label_map(flat, tmp_path, capsys):
-    grey = np.random.default_rng(0).integers(0, 200, (20, 30), np.uint8)
-    image = write(tmp_path / "grey.png", grey)
+def test_a_gray_value_image_is_not_a_label_map(flat, tmp_path, capsys):
+    gray = np.random.default_rng(0).integers(0, 200, (20, 30), np.uint8)
+    image = write(tmp_path / "gray.png", gray)
     for files in ((image, flat[1]), (flat[0], image)):
         (told,) = problems(capsys, *files, "-o", tmp_path / "a.png")
         assert told.startswith(f"{image} is an image, not a label map. Expected: regions of one value. Got: ")
-        assert told.endswith(" of the neighbouring voxels differ")
+        assert told.endswith(" of the neighboring voxels differ")
     cells = np.kron(np.arange(1, 41, dtype=np.uint8).reshape(5, 8), np.ones((8, 8), np.uint8))  # each its own value
     run(write(tmp_path / "cells.png", cells), write(tmp_path / "more.png", cells), "-o", tmp_path / "a.png")
 
@@ -178,9 +178,9 @@ def test_all_problems_in_one_report(flat, tmp_path, capsys):
 
 
 def test_files_that_are_none(flat, tmp_path, capsys):
-    colours, missing, none = tmp_path / "colours.png", tmp_path / "missing.png", tmp_path / "none.nii.gz"
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4, 3), np.uint8), isVector=True), str(colours))
-    report = problems(capsys, colours, missing, "--image", none, "-o", f"{flat[0]}/a.png")
+    colors, missing, none = tmp_path / "colors.png", tmp_path / "missing.png", tmp_path / "none.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4, 3), np.uint8), isVector=True), str(colors))
+    report = problems(capsys, colors, missing, "--image", none, "-o", f"{flat[0]}/a.png")
     assert report == [
         f"-o is not usable. Expected: a file in a folder. Got: {flat[0]}/a.png, where {flat[0]} is a file",
         f"{missing} cannot be read. Expected: a file. Got: no such file",
@@ -188,9 +188,9 @@ def test_files_that_are_none(flat, tmp_path, capsys):
     ]
     for path in (missing, none):
         path.write_bytes(b"no image")
-    report = problems(capsys, colours, missing, "--image", none, "-o", tmp_path / "a.png")
+    report = problems(capsys, colors, missing, "--image", none, "-o", tmp_path / "a.png")
     starts = (
-        f"{colours} is not a label map. Expected: one channel in 2 or 3 dimensions. Got: 3 channels in 2 dimensions",
+        f"{colors} is not a label map. Expected: one channel in 2 or 3 dimensions. Got: 3 channels in 2 dimensions",
         f"{missing} cannot be read. Expected: a complete image. Got: ",
         f"{none} cannot be read. Expected: a complete image. Got: ",
     )

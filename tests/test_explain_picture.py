@@ -128,9 +128,9 @@ def test_a_row_of_a_volume_says_where_it_is(volume):
 
 
 def test_what_lies_beyond_the_image_has_its_ground(volume):
-    for image, colour in ((None, (0.93, 0.93, 0.93, 1)), (np.ones((12, 60, 60), np.float32), (0, 0, 0, 1))):
+    for image, color in ((None, (0.93, 0.93, 0.93, 1)), (np.ones((12, 60, 60), np.float32), (0, 0, 0, 1))):
         _, panels, _ = draw_volume(volume, image)
-        assert {axis.get_facecolor() for axis in panels} == {colour}
+        assert {axis.get_facecolor() for axis in panels} == {color}
 
 
 @pytest.mark.parametrize("shape", [(20, 200), (200, 20), (50, 60)])

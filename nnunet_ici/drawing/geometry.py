@@ -1,4 +1,4 @@
-"""How an image lies in space, how its slices are laid out, and which grey values are shown."""
+"""Orientation of an image in space, layout of its slices, and range of the gray values shown."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy.typing as npt
 
 from nnunet_ici.geometry import Grid, reorient
 
-__all__ = ["AXIAL", "CORONAL", "FLAT", "PLANES", "SAGITTAL", "Geometry", "Plane", "grey_levels"]
+__all__ = ["AXIAL", "CORONAL", "FLAT", "PLANES", "SAGITTAL", "Geometry", "Plane", "gray_levels"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A way to cut a volume that lies as :meth:`Geometry.turned` lays it.
+    """A slicing plane of a volume reoriented by :meth:`Geometry.turned`.
 
     Attributes:
-        name: name of the slices, such as "axial"; "" for a 2D image, which is not cut.
-        axis: axis of (D, H, W) that runs from slice to slice.
-        coordinate: name of the position along it, such as "z".
-        sides: what lies left, right, above and below: R, L, A, P, S or I; empty where nothing is known.
+        name: name of the plane, such as "axial"; "" for a 2D image, which has no slices.
+        axis: axis of (D, H, W) along which the slices are stacked.
+        coordinate: name of the coordinate along that axis, such as "z".
+        sides: anatomical directions at the left, right, top and bottom edge: R, L, A, P, S or I; empty if unknown.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Plane:
     coordinate: str
     sides: tuple[str, ...]
 
-    def laid(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """A view of (D, H, W) with the slices first, each as it is drawn; a last axis for colours stays."""
+    def slices(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """A view of (D, H, W) with the slices along the first axis, oriented for display. A last color axis is kept."""
         if self.axis == 0:
             return array
         return np.flip(np.moveaxis(array, self.axis, 0), 1)
@@ -43,7 +43,7 @@ class Plane:
         """Height and width of a pixel.
 
         Args:
-            spacing_mm: edges of a voxel along (D, H, W), or of a pixel along (H, W).
+            spacing_mm: voxel spacing along (D, H, W), or pixel spacing along (H, W).
         """
         height_mm, width_mm = spacing_mm if len(spacing_mm) == 2 else np.delete(spacing_mm, self.axis)
         return float(height_mm), float(width_mm)
@@ -58,17 +58,17 @@ FLAT = Plane("", 0, "", ())
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """How an image lies in space, and how it is turned to be drawn.
+    """Position of an image in space, and its orientation for display.
 
     Attributes:
-        grid: grid of the image's voxels.
+        grid: voxel grid of the image.
     """
 
     grid: Grid
 
     @cached_property
     def _turn(self) -> npt.NDArray[np.float64] | None:
-        """To axial slices, front up and the patient's right on the left; None for a 2D image."""
+        """Transform to axial slices with anterior up and the patient's right on the left; None for a 2D image."""
         if len(self.grid.size) == 2:
             return None
         turn: npt.NDArray[np.float64] = nib.orientations.ornt_transform(
@@ -78,7 +78,7 @@ class Geometry:
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Edges of a voxel of a turned image in mm, (D, H, W) or (H, W); 1 where the format knows no millimetres."""
+        """Voxel spacing of the reoriented image in mm, (D, H, W) or (H, W); 1 if the file format has no spacing."""
         spacing = self.grid.spacing_mm
         if self._turn is not None:
             spacing = tuple(spacing[axis] for axis in np.argsort(self._turn[:, 0]))
@@ -86,16 +86,17 @@ class Geometry:
 
     @property
     def unit(self) -> str:
-        """Unit of lengths, "mm" or "px"."""
+        """Unit of length: "mm" or "px"."""
         return "mm" if self.grid.in_mm else "px"
 
     def position_mm(self, plane: Plane, index: int) -> float:
-        """Where the middle of a slice lies along its plane's coordinate: x is positive to the right, y to the front,
-        z to the top.
+        """Position of the center of a slice along its plane's coordinate.
+
+        x increases toward the patient's right, y toward the front, and z toward the head.
 
         Args:
-            plane: how the volume is cut.
-            index: index of the slice in the turned volume, (D, H, W).
+            plane: plane of the slice.
+            index: index of the slice in the reoriented volume, (D, H, W).
         """
         affine = self.grid.affine @ nib.orientations.inv_ornt_aff(self._turn, self.grid.size)
         sizes = [self.grid.size[axis] for axis in np.argsort(self._turn[:, 0])]  # type: ignore[index]
@@ -104,18 +105,21 @@ class Geometry:
         return float((affine @ [*middle, 1])[2 - plane.axis])
 
     def turned(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """The array as it is drawn: a volume with axial slices, front up and the patient's right on the left.
+        """Reorient an array for display: axial slices with anterior up and the patient's right on the left.
 
         Args:
-            array: (D, H, W), or (H, W), which stays as it is; a last axis holds colours.
+            array: (D, H, W), or (H, W), which is returned unchanged. A further last axis holds the color channels.
         """
         if array.ndim > len(self.grid.size):
             return np.moveaxis(reorient(np.moveaxis(array, -1, 0), self._turn), 0, -1)
         return reorient(array, self._turn)
 
 
-def grey_levels(image: npt.NDArray[np.generic]) -> tuple[float, float]:
-    """The grey values drawn as black and white: without the darkest and the brightest half percent of the content."""
+def gray_levels(image: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """The gray values drawn as black and as white.
+
+    They are the 0.5th and the 99.5th percentile of all finite values except the minimum; 0 and 1 if there are none.
+    """
     values = image[np.isfinite(image) & np.not_equal(image, image.min())]
     if not values.size:
         return 0.0, 1.0

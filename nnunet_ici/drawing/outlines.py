@@ -1,4 +1,4 @@
-"""Masks as paths along the edges of their pixels."""
+"""Outlines of masks along the pixel edges."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Point = tuple[int, int]
 
 
 def mask_loops(mask: npt.NDArray[np.bool_]) -> list[list[Point]]:
-    """The borders of a mask as closed loops, those around holes too.
+    """The outlines of a mask as closed loops, including outlines of holes.
 
     Args:
         mask: (H, W).
 
     Returns:
-        For each loop its corners, (x, y) on the grid between the pixels, the first pixel from (0, 0) to (1, 1). An
-        empty mask has none.
+        The corners of each loop as (x, y) on the grid of pixel corners. The first pixel spans (0, 0) to (1, 1). The
+        list is empty for an empty mask.
 
     Example:
         >>> mask_loops(np.array([[True, True]]))
@@ -26,7 +26,8 @@ def mask_loops(mask: npt.NDArray[np.bool_]) -> list[list[Point]]:
     """
     padded = np.pad(mask, 1)
     ends: dict[Point, list[Point]] = {}
-    # Each edge once, with the inside on its right: tops to the right, bottoms to the left, sides down and up.
+    # Each edge is added once, directed so that the mask lies on its right: the top edge of a pixel points right, the
+    # bottom edge left, the right edge down and the left edge up.
     below, above = padded[1:, 1:-1], padded[:-1, 1:-1]
     right, left = padded[1:-1, 1:], padded[1:-1, :-1]
     for edges, start, end in (
@@ -53,17 +54,17 @@ def mask_loops(mask: npt.NDArray[np.bool_]) -> list[list[Point]]:
 
 
 def _corners(loop: list[Point]) -> list[Point]:
-    """The points of a loop at which it turns: neighbours before and after differ in x and in y."""
+    """The points at which a loop turns: the points before and after differ in x and in y."""
     around = zip([loop[-1], *loop[:-1]], loop, [*loop[1:], loop[0]], strict=True)
     return [here for before, here, after in around if before[0] != after[0] and before[1] != after[1]]
 
 
 def mask_path(mask: npt.NDArray[np.bool_], origin: Point = (0, 0)) -> str:
-    """The borders of a mask as the data of an SVG path, to be filled by the rule "evenodd".
+    """The outlines of a mask as SVG path data, for the fill rule "evenodd".
 
     Args:
         mask: (H, W).
-        origin: x and y of the mask's first corner.
+        origin: x and y of the top left corner of the mask.
 
     Example:
         >>> mask_path(np.array([[True, True]]), origin=(10, 20))

@@ -1,4 +1,4 @@
-"""Colours of lesions and models: the palette of Okabe and Ito, which colour-blind readers can tell apart."""
+"""Colors of lesions and models: the palette of Okabe and Ito, which color-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["FALSE", "FOUND", "LABEL", "MISSED", "SURPLUS", "lesion_style", "model_style"]
 
-# These differ in lightness too.
+# These colors also differ in lightness.
 FOUND, MISSED, FALSE, LABEL, SURPLUS = "#56B4E9", "#D55E00", "#F0E442", "#CC79A7", "#E69F00"
 
 # Yellow is too light for lines on white.
@@ -17,12 +17,12 @@ _LESIONS = {"found": ("o", FOUND, "#00344F"), "missed": ("X", MISSED, "#3D1B00")
 
 
 def lesion_style(kind: str) -> dict[str, str]:
-    """Marker, face colour and edge colour of "found", "missed" or "false" lesions in a scatter plot."""
+    """Marker, face color and edge color of "found", "missed" or "false" lesions in a scatter plot."""
     return dict(zip(("marker", "facecolor", "edgecolor"), _LESIONS[kind], strict=True))
 
 
 def model_style(number: int) -> dict[str, Any]:
-    """Colour, marker and dashes of a model: their numbers are coprime, so no two of the first 280 are the same."""
+    """Color, marker and line style of a model. Their counts are coprime, so the first 280 models all differ."""
     return {
         "color": _MODELS[number % len(_MODELS)],
         "marker": _MARKERS[number % len(_MARKERS)],

@@ -1,4 +1,4 @@
-"""Style of matplotlib's figures: settings that do not depend on the user's, names shown as they are, SVG."""
+"""Style of matplotlib figures: fixed settings, names shown literally, and SVG output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["in_figure", "plain_style", "svg_of"]
 
 
 def in_figure(text: str, width: int = 40) -> str:
-    """A name as matplotlib shows it unchanged: no formula, not hidden from legends, broken between words."""
+    """A name escaped for matplotlib: not parsed as a formula, not hidden from legends, and wrapped between words."""
     lines = [""]
     for part in re.split(r"(?<=[\s_.\-])(?=[^\s_.\-])", text):
         if lines[-1] and len(lines[-1] + part.rstrip()) > width:
@@ -26,7 +26,7 @@ def in_figure(text: str, width: int = 40) -> str:
 
 @contextmanager
 def plain_style() -> Iterator[None]:
-    """Matplotlib's own settings, whatever others have set, with letters as outlines: no font is needed to read them."""
+    """Matplotlib's default settings, independent of the user's. SVG text is drawn as paths and needs no font."""
     settings = {
         **matplotlib.rcParamsDefault,
         "font.size": 10,
@@ -41,7 +41,7 @@ def plain_style() -> Iterator[None]:
 
 
 def svg_of(figure: Figure) -> bytes:
-    """The figure as SVG, the same at every call."""
+    """The figure as SVG. The same figure always gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None})
     return buffer.getvalue()

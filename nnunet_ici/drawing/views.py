@@ -1,4 +1,4 @@
-"""Which part of an image, or of a slice of a volume, is drawn, and how long its scale bar is."""
+"""The part of an image or slice that is drawn, and the length of its scale bar."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class View:
     """A window on an image or on a slice of a volume.
 
     Attributes:
-        index: index of the slice; None in a 2D image.
-        rows: first and last pixel edge, such as (-0.5, 9.5) for ten rows; may reach beyond the image.
-        columns: the same for the columns.
-        name: name of the instance in its middle, or "".
+        index: index of the slice; None for a 2D image.
+        rows: outer edges of the first and the last row, such as (-0.5, 9.5) for ten rows; may exceed the image.
+        columns: outer edges of the first and the last column.
+        name: name of the instance at its center, or "".
     """
 
     index: int | None
@@ -31,7 +31,7 @@ class View:
     name: str = ""
 
     def cut(self, array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """The part of an array, (H, W) or (D, H, W), that lies in the window; a further axis is kept."""
+        """The part of an array, (H, W) or (D, H, W), inside the window. A further last axis is kept."""
         rows, columns = (
             slice(max(int(np.ceil(low)), 0), max(int(np.floor(high)) + 1, 0)) for low, high in (self.rows, self.columns)
         )
@@ -44,19 +44,19 @@ class View:
 
 
 def whole_image(shape: tuple[int, ...]) -> View:
-    """All of a 2D image, or the middle slice of a volume."""
+    """A view of a whole 2D image, or of the middle slice of a volume."""
     *depth, height, width = shape
     return View(depth[0] // 2 if depth else None, (-0.5, height - 0.5), (-0.5, width - 0.5))
 
 
 def around(mask: npt.NDArray[np.bool_], index: int | None, margin: int, smallest: int) -> View:
-    """A window on a slice around what a mask holds there, all of the slice where that is nothing.
+    """A window around the mask in a slice; the whole slice if the mask is empty.
 
     Args:
-        mask: (H, W), the slice.
-        index: index of the slice; None in a 2D image.
-        margin: pixels to each side, as far as the image reaches.
-        smallest: the least height and width in pixels, as far as the image reaches.
+        mask: mask of the slice, (H, W).
+        index: index of the slice; None for a 2D image.
+        margin: margin on each side in pixels, clipped at the image border.
+        smallest: minimum height and width in pixels, clipped at the image border.
     """
     sides = []
     for axis, size in enumerate(mask.shape):
@@ -68,7 +68,7 @@ def around(mask: npt.NDArray[np.bool_], index: int | None, margin: int, smallest
 
 
 def scale_bar(width: float) -> float:
-    """Length of a scale bar: 1, 2 or 5 times a power of ten, at most a third of the width of what is shown.
+    """Length of a scale bar: 1, 2 or 5 times a power of ten, at most a third of the width shown.
 
     Example:
         >>> scale_bar(181.0), scale_bar(30.0), scale_bar(0.7)

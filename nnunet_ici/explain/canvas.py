@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from nnunet_ici.drawing import AXIAL, FLAT, Geometry, Plane, View, grey_levels
+from nnunet_ici.drawing import AXIAL, FLAT, Geometry, Plane, View, gray_levels
 from nnunet_ici.explain.shares import Explained, Side
 
 __all__ = ["Box", "Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_canvas"]
@@ -19,7 +19,7 @@ IdArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]  # x from, to; y from, to
 
-PAPER = 0.93  # grey where there is no image
+PAPER = 0.93  # gray where there is no image
 GAP = 0.2  # between an instance and the text above or below it, in half heights of the text
 
 
@@ -29,7 +29,7 @@ class Canvas:
 
     Attributes:
         explained: terms and shares; its arrays are not turned.
-        background: grey values from 0 to 1, or None.
+        background: gray values from 0 to 1, or None.
         label_ids, predicted_ids, cubes, center_error: maps of ``explained``, turned.
         geometry: position of the image in space.
     """
@@ -64,12 +64,12 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
 
     Args:
         explained: terms, shares and maps.
-        image: grey values of any range, the shape of the maps, or None.
+        image: gray values of any range, the shape of the maps, or None.
         geometry: geometry of the label.
     """
     background = None
     if image is not None:
-        low, high = grey_levels(image)
+        low, high = gray_levels(image)
         background = geometry.turned(np.clip((image - np.float32(low)) / np.float32(high - low), 0, 1))
     return Canvas(
         explained,

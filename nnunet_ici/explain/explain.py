@@ -19,7 +19,7 @@ from nnunet_ici.command import Command, InputError, Problems, check_file, missin
 from nnunet_ici.drawing import Geometry
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
 from nnunet_ici.evaluation.grids import turned_note
-from nnunet_ici.explain.reading import read_grey_values, read_label, read_mask, read_probability
+from nnunet_ici.explain.reading import read_gray_values, read_label, read_mask, read_probability
 from nnunet_ici.output import write_file
 
 __all__ = ["main"]
@@ -61,7 +61,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="edge of the center cubes in voxels, odd; or one for each axis, slices first (default: 7)",
     )
-    parser.add_argument("--image", type=Path, metavar="FILE", help="the image, drawn in grey behind everything")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the image, drawn in gray behind everything")
     parser.add_argument(
         "--instances", type=positive, default=6, metavar="K", help="rows of a volume's picture, at most (default: 6)"
     )
@@ -133,7 +133,7 @@ def _read(args: argparse.Namespace) -> _Files:
         prediction = _try(problems, read_probability, args.prediction, args.value, label_map)
     background = None
     if args.image is not None:
-        background = _try(problems, read_grey_values, args.image, label_map)
+        background = _try(problems, read_gray_values, args.image, label_map)
     if label is not None and len(args.center_size) not in (1, label.ndim):
         problems.append(
             f"--center-size does not fit. Expected: one number, or one for each of the {label.ndim} axes. "

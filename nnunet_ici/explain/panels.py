@@ -19,7 +19,7 @@ __all__ = ["DASHES", "NO_SHARE", "Panel", "short"]
 
 Array = npt.NDArray[np.generic]
 BoolArray = npt.NDArray[np.bool_]
-Colour = str | tuple[float, float, float, float]
+Color = str | tuple[float, float, float, float]
 
 Dashes = str | tuple[float, tuple[float, ...]]
 
@@ -66,20 +66,20 @@ class Panel:
             extent = (column - 0.5, column + width - 0.5, row + height - 0.5, row - 0.5)
             self.axis.imshow(image, extent=extent, aspect=self.window.pixel_aspect, interpolation="nearest", **options)  # type: ignore[arg-type]
 
-    def fill(self, ids: IdArray, colours: Sequence[Colour], alpha: float | FloatArray) -> None:
-        """Tint pixels, those of id i + 1 with colour i."""
-        rgba = np.array([to_rgba("white"), *map(to_rgba, colours)])[ids]
+    def fill(self, ids: IdArray, colors: Sequence[Color], alpha: float | FloatArray) -> None:
+        """Tint pixels, those of id i + 1 with color i."""
+        rgba = np.array([to_rgba("white"), *map(to_rgba, colors)])[ids]
         rgba[..., 3] = np.where(ids > 0, alpha, 0)
         self._show(rgba)
 
-    def edge(self, mask: BoolArray, colour: Colour, width: float = 1.4, dashes: Dashes = "-") -> None:
+    def edge(self, mask: BoolArray, color: Color, width: float = 1.4, dashes: Dashes = "-") -> None:
         """Draw the outline of a mask, on a line of the other lightness; thinner where instances are small."""
         corner = np.subtract(self.window.view.corner[::-1], 0.5)
         lines = [np.array([*loop, loop[0]]) + corner for loop in mask_loops(mask)]
         width *= self._thin
-        casing = withStroke(linewidth=width + 1.2 * self._thin, foreground="white" if colour == "black" else "black")
+        casing = withStroke(linewidth=width + 1.2 * self._thin, foreground="white" if color == "black" else "black")
         self.axis.add_collection(
-            LineCollection(lines, colors=[colour], linewidths=width, linestyles=[dashes], path_effects=[casing]),
+            LineCollection(lines, colors=[color], linewidths=width, linestyles=[dashes], path_effects=[casing]),
             autolim=False,
         )
 
@@ -178,14 +178,14 @@ class Panel:
         self.edge((cubes & IN_HIT_CUBE) > 0, FOUND)
         self.edge((cubes & IN_FALSE_CUBE) > 0, FALSE)
 
-    def draw_shares(self, loss: str, colours: Colormap, norm: Normalize) -> None:
-        """Label instances filled with the colour of their share, and so predicted ones where they are off the label."""
+    def draw_shares(self, loss: str, colors: Colormap, norm: Normalize) -> None:
+        """Label instances filled with the color of their share, and so predicted ones where they are off the label."""
         (label, label_ids), (predicted, predicted_ids) = self.window.sides
         of_label, of_predicted = label.share_of(loss), predicted.share_of(loss)
         shared = loss != "blob"
-        predicted_colours = colours(norm(of_predicted)) if shared else [NO_SHARE] * len(predicted)
-        self.fill(np.where(label_ids > 0, 0, predicted_ids), list(predicted_colours), 1.0 if shared else 0.6)
-        self.fill(label_ids, list(colours(norm(of_label))), 1.0)
+        predicted_colors = colors(norm(of_predicted)) if shared else [NO_SHARE] * len(predicted)
+        self.fill(np.where(label_ids > 0, 0, predicted_ids), list(predicted_colors), 1.0 if shared else 0.6)
+        self.fill(label_ids, list(colors(norm(of_label))), 1.0)
         self.edge(label_ids > 0, "black", 1.0)
         self.edge(predicted_ids > 0, "white", 1.0, DASHES)
         entries = []

@@ -1,4 +1,4 @@
-"""The picture: panels in rows, with the values of the terms, one colour bar and a legend."""
+"""The picture: panels in rows, with the values of the terms, one color bar and a legend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnunet_ici.explain.views import choose_views, not_in_view
 
 __all__ = ["draw"]
 
-COLOURS = colormaps["viridis"]
+COLORS = colormaps["viridis"]
 # Inches.
 HEAD, TITLE, LEGEND, BAR, GAP = 0.85, 0.32, 1.0, 0.95, 0.08
 FLAT, SLICE = (4.3, 7.0), 2.6  # width of a panel: from, to for a 2D image; of a slice
@@ -87,7 +87,7 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
     bar_bottom = size[1] - HEAD - TITLE - height - (height + between if flat else 0)  # beside the first shares
     place = (size[0] - BAR + 0.05, bar_bottom, 0.16, height)
     bar_axis = figure.add_axes(tuple(np.divide(place, (*size, *size))))
-    bar = figure.colorbar(ScalarMappable(norm, COLOURS), cax=bar_axis)
+    bar = figure.colorbar(ScalarMappable(norm, COLORS), cax=bar_axis)
     bar.set_label("share in the loss", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     _add_legend(figure)
@@ -114,7 +114,7 @@ def _within_ratio(view: View, pixel_aspect: float) -> View:
 
 
 def _largest_share(explained: Explained) -> float:
-    """The upper end of the colours; 1 where nothing has a share."""
+    """The upper end of the colors; 1 where nothing has a share."""
     shares = [side.share_of(loss) for loss in LOSSES for side in (explained.label, explained.predicted)]
     return max([float(of_side.max()) for of_side in shares if of_side.size and of_side.max() > 0], default=1.0)
 
@@ -123,7 +123,7 @@ def _contents(explained: Explained, norm: Normalize) -> dict[str, Callable[[Pane
     """The panels by title."""
 
     def shares(loss: str) -> Callable[[Panel], None]:
-        return lambda panel: panel.draw_shares(loss, COLOURS, norm)
+        return lambda panel: panel.draw_shares(loss, COLORS, norm)
 
     titles = {
         "ICI": "ICI (instance + center)",

@@ -13,9 +13,9 @@ from nnunet_ici.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of
 
-__all__ = ["read_grey_values", "read_label", "read_mask", "read_probability"]
+__all__ = ["read_gray_values", "read_label", "read_mask", "read_probability"]
 
-# A label map with more values, such as one of single cells, has the same value in most neighbouring voxels.
+# A label map with more values, such as one of single cells, has the same value in most neighboring voxels.
 MOST_VALUES, MOST_CHANGES = 32, 0.25
 
 
@@ -87,7 +87,7 @@ def read_probability(path: Path, value: int | None, label: LabelMap) -> tuple[np
     return probabilities[value], turned
 
 
-def read_grey_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float32]:
+def read_gray_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float32]:
     """Read the image behind a label, turned to its grid where only axes differ.
 
     Args:
@@ -95,7 +95,7 @@ def read_grey_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float
         label: the label map; None where it could not be read, and nothing is compared.
 
     Returns:
-        float32, the shape of the label; colours are averaged.
+        float32, the shape of the label; colors are averaged.
 
     Raises:
         ValueError: if it cannot be read, or does not lie where the label does.
@@ -105,7 +105,7 @@ def read_grey_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float
 
 
 def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
-    """Raise a ValueError for an image of whole grey values: it has many of them, and they change everywhere."""
+    """Raise a ValueError for an image of whole gray values: it has many of them, and they change everywhere."""
     values = np.unique(label_map).size
     if values <= MOST_VALUES:
         return
@@ -118,7 +118,7 @@ def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
     if differing > MOST_CHANGES * pairs:
         raise ValueError(
             f"{path} is an image, not a label map. Expected: regions of one value. Got: {values} values, "
-            f"{differing / pairs:.0%} of the neighbouring voxels differ"
+            f"{differing / pairs:.0%} of the neighboring voxels differ"
         )
 
 

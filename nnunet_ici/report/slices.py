@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib import image as matplotlib_image
 
 from nnunet_ici.command import plural
-from nnunet_ici.drawing import AXIAL, Geometry, Plane, View, around, grey_levels, mask_path, scale_bar, whole_image
+from nnunet_ici.drawing import AXIAL, Geometry, Plane, View, around, gray_levels, mask_path, scale_bar, whole_image
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
 from nnunet_ici.report.overlap import KINDS, Tiny, choose_slices, count_in_slice, find_tiny, overlap, project
@@ -37,7 +37,7 @@ QUALITY = {True: 75, False: 90}  # of compression with loss, by whether the case
 NEARLY_ALL = 0.7
 # A case with at least this many lesions and false predictions of one model is also drawn as a projection.
 MANY_LESIONS = 8
-# Shares of the longer side of a panel: instances that are smaller get a ring, as their colour would not be seen; and
+# Shares of the longer side of a panel: instances that are smaller get a ring, as their color would not be seen; and
 # the radius of the ring.
 TINY = 0.025
 RING = 0.03
@@ -49,7 +49,7 @@ class Frame:
 
     Attributes:
         x, y, width, height: the part, in pixels.
-        image: its grey values or colours as a data URI; "" for black.
+        image: its gray values or colors as a data URI; "" for black.
     """
 
     x: int
@@ -128,7 +128,7 @@ def draw_scene(scene: Scene, scheme: LabelScheme, brief: bool = False) -> list[D
         brief: whether the case is drawn briefly, in a file of a few kilobytes.
     """
     drawn = []
-    levels = (0.0, 1.0) if scene.image is None else grey_levels(scene.image)
+    levels = (0.0, 1.0) if scene.image is None else gray_levels(scene.image)
     for name in scheme.classes:
         masks = {model: scheme.masks(name, scene.label, map_) for model, map_ in scene.predictions.items()}
         matchings = {model: match_instances(*pair) for model, pair in masks.items()}
@@ -154,9 +154,9 @@ def _cuts(
             f"{scene.geometry.position_mm(plane, index):.1f} mm (slice {index})",
             plane,
             index,
-            plane.laid(label)[index],
-            {model: plane.laid(of_model)[index] for model, of_model in codes.items()},
-            None if scene.image is None else plane.laid(scene.image)[index],
+            plane.slices(label)[index],
+            {model: plane.slices(of_model)[index] for model, of_model in codes.items()},
+            None if scene.image is None else plane.slices(scene.image)[index],
             levels,
             brief,
         )
@@ -172,7 +172,7 @@ def _projection(name: str, scene: Scene, label: BoolArray, codes: dict[str, Code
         np.any(label, axis=0),
         {model: project(of_model) for model, of_model in codes.items()},
         image,
-        (0.0, 1.0) if image is None else grey_levels(image),
+        (0.0, 1.0) if image is None else gray_levels(image),
         brief,
     )
 
@@ -255,9 +255,9 @@ def _frame(view: View, cut: _Cut, largest: int) -> Frame:
         return Frame(column, row, width, height, "")
     low, high = cut.levels
     step = -(-max(height, width) // largest)
-    grey = np.clip((view.cut(cut.image)[::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
+    gray = np.clip((view.cut(cut.image)[::step, ::step].astype(np.float32) - low) / (high - low), 0, 1)
     buffer = io.BytesIO()
-    rgb = np.stack([grey] * 3, axis=-1) if grey.ndim == 2 else grey[..., :3]
+    rgb = np.stack([gray] * 3, axis=-1) if gray.ndim == 2 else gray[..., :3]
     lossless = not cut.brief and rgb.shape[0] * rgb.shape[1] <= MOST_LOSSLESS
     options = {"lossless": True} if lossless else {"quality": QUALITY[cut.brief]}
     matplotlib_image.imsave(buffer, rgb, format="webp", pil_kwargs=options)
