@@ -70,7 +70,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
           "-o is not usable: A. Expected: no such folder, or an empty one. Got: a folder with files"]),
         (["explain", "gt/case.nii.gz", "none.npz", "-o", "a.jpg", "--center-size", "3", "3", "3", "3"],
          ["-o has an unknown ending. Expected: .png or .svg. Got: a.jpg",
-          "--center-size does not fit. Expected: 1 to 3 numbers. Got: 4 numbers",
+          "--center-size has the wrong length. Expected: 1 to 3 numbers. Got: 4 numbers",
           "none.npz cannot be read. Expected: a file. Got: no such file"]),
         (["report", "none", "-o", "A", "--images", "no", "--training", "T"],
          ["-o is not usable. Expected: a file. Got: the folder A",

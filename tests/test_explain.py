@@ -72,9 +72,9 @@ def test_a_gray_value_image_is_not_a_label_map(flat, tmp_path, capsys):
     gray = np.random.default_rng(0).integers(0, 200, (20, 30), np.uint8)
     image = write(tmp_path / "gray.png", gray)
     for files in ((image, flat[1]), (flat[0], image)):
-        (told,) = problems(capsys, *files, "-o", tmp_path / "a.png")
-        assert told.startswith(f"{image} is an image, not a label map. Expected: regions of one value. Got: ")
-        assert told.endswith(" of the neighboring voxels differ")
+        (message,) = problems(capsys, *files, "-o", tmp_path / "a.png")
+        assert message.startswith(f"{image} is an image, not a label map. Expected: regions of constant value. Got: ")
+        assert message.endswith(" of the neighboring voxels differ")
     cells = np.kron(np.arange(1, 41, dtype=np.uint8).reshape(5, 8), np.ones((8, 8), np.uint8))  # each its own value
     run(write(tmp_path / "cells.png", cells), write(tmp_path / "more.png", cells), "-o", tmp_path / "a.png")
 
@@ -89,7 +89,7 @@ def test_one_class(flat, tmp_path):
 def test_a_class_that_is_nowhere(flat, tmp_path, capsys):
     run(*flat, "--class", 7, "-o", tmp_path / "a.png")
     error = capsys.readouterr().err
-    assert error == f"class 7: neither in {flat[0]} nor in {flat[1]}, the picture is empty\n"
+    assert error == f"class 7: found neither in {flat[0]} nor in {flat[1]}; the picture is empty\n"
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
@@ -165,14 +165,14 @@ def test_all_problems_in_one_report(flat, tmp_path, capsys):
     assert report == [  # known before a file is read
         f"-o has an unknown ending. Expected: .png or .svg. Got: {tmp_path / 'a.jpg'}",
         f"--terms-json is not usable. Expected: a file. Got: the folder {tmp_path}",
-        "--center-size does not fit. Expected: 1 to 3 numbers. Got: 4 numbers",
+        "--center-size has the wrong length. Expected: 1 to 3 numbers. Got: 4 numbers",
         f"{missing} cannot be read. Expected: a file. Got: no such file",
     ]
     report = problems(capsys, flat[0], small, "--image", small, "-o", tmp_path / "a.png", "--center-size", 3, 3, 3)
     assert report == [
         f"{small} differs in shape from its ground truth. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
         f"{small} differs in shape from the label. Expected: (20, 30), as in {flat[0]}. Got: (5, 5)",
-        "--center-size does not fit. Expected: one number, or one for each of the 2 axes. Got: 3 numbers",
+        "--center-size has the wrong length. Expected: one number, or one for each of the 2 axes. Got: 3 numbers",
     ]
     assert not (tmp_path / "a.jpg").exists() and not (tmp_path / "a.png").exists()
 

@@ -39,8 +39,8 @@ def test_missed_and_false_instances_come_first(volume):
     explained = explain(label > 0, prediction.astype(np.float32))
     order = [side.name(number) for side, number in choose_instances(explained.label, explained.predicted)]
     assert order[0] == "L3" and explained.label.size[2] == 300  # the largest
-    assert order[1] == "L2" and explained.label.lonely[1]
-    assert order[2] == "P2" and explained.predicted.lonely[1]
+    assert order[1] == "L2" and explained.label.unmatched[1]
+    assert order[2] == "P2" and explained.predicted.unmatched[1]
     assert sorted(order) == ["L1", "L2", "L3", "P1", "P2", "P3"]
 
 

@@ -60,7 +60,7 @@ def test_instances_by_hand():
     explained = explain(label, prediction, center_size=1)
     assert explained.label.size.tolist() == [2, 1, 1] and explained.predicted.size.tolist() == [3, 1]
     assert explained.label.touched == [[1], [1], []] and explained.predicted.touched == [[1, 2], []]
-    assert explained.label.lonely.tolist() == [False, False, True]
+    assert explained.label.unmatched.tolist() == [False, False, True]
     assert explained.label_ids.tolist() == [[1, 1, 0, 2, 0, 3, 0, 0]]
     assert explained.predicted_ids.tolist() == [[0, 1, 1, 1, 0, 0, 0, 2]]
     # Eq. 5: 1 - 2 / (1 + 1 + 2), 1 - 2 / (1 + 1 + 1), 1; over three instances.

@@ -1,5 +1,6 @@
-"""``nnunet_ici explain``: what the losses see in one label and one prediction, as a picture and in numbers.
+"""``nnunet_ici explain``: how the losses see one label and one prediction, as a picture and as numbers.
 
-Reading (files as arrays), shares (what each instance adds to each term, by the losses themselves), views, panels and
-picture (matplotlib), tables. Other rooms use the command; nothing is exported, as the shares need torch.
+Modules: reading (files to arrays), shares (contribution of each instance to each term, computed by the losses
+themselves), views, panels and picture (matplotlib), and tables. Other packages use the command. Nothing is exported,
+because shares imports torch.
 """

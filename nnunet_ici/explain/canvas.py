@@ -1,4 +1,4 @@
-"""The arrays to draw, and the parts of them that lie in a view."""
+"""The arrays to draw, and their parts inside a view."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Box", "Canvas", "FloatArray", "IdArray", "Spot", "Window", "make_can
 
 IdArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
-Box = tuple[float, float, float, float]  # x from, to; y from, to
+Box = tuple[float, float, float, float]  # x_min, x_max, y_min, y_max
 
-PAPER = 0.93  # gray where there is no image
-GAP = 0.2  # between an instance and the text above or below it, in half heights of the text
+PAPER = 0.93  # gray value of the background if there is no image
+GAP = 0.2  # between an instance and the text above or below it, in half text heights
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """The arrays to draw, each turned as it is drawn, (H, W) or (D, H, W).
+    """The arrays to draw, reoriented for display, (H, W) or (D, H, W).
 
     Attributes:
-        explained: terms and shares; its arrays are not turned.
+        explained: terms and shares; its arrays keep the orientation of the files.
         background: gray values from 0 to 1, or None.
-        label_ids, predicted_ids, cubes, center_error: maps of ``explained``, turned.
+        label_ids, predicted_ids, cubes, center_error: reoriented maps of ``explained``.
         geometry: position of the image in space.
     """
 
@@ -44,7 +44,7 @@ class Canvas:
 
     @property
     def plane(self) -> Plane:
-        """Axial slices of a volume; a 2D image is not cut."""
+        """The axial plane for a volume; the plane without slices for a 2D image."""
         return FLAT if self.label_ids.ndim == 2 else AXIAL
 
     @property
@@ -54,17 +54,17 @@ class Canvas:
 
     @property
     def pixel_aspect(self) -> float:
-        """Height of a pixel over its width."""
+        """Height of a pixel divided by its width."""
         height_mm, width_mm = self.pixel_mm
         return height_mm / width_mm
 
 
 def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geometry) -> Canvas:
-    """Turn all arrays as they are drawn.
+    """Reorient all arrays for display.
 
     Args:
         explained: terms, shares and maps.
-        image: gray values of any range, the shape of the maps, or None.
+        image: gray values in any range, in the shape of the maps; or None.
         geometry: geometry of the label.
     """
     background = None
@@ -83,7 +83,7 @@ def make_canvas(explained: Explained, image: FloatArray | None, geometry: Geomet
 
 
 class Spot(NamedTuple):
-    """The place of an instance: the pixel nearest to its centroid, and its bounding box as middle and half sides."""
+    """Location of an instance: the pixel nearest to its centroid, and the center and half sides of its bounding box."""
 
     x: float
     y: float
@@ -93,20 +93,20 @@ class Spot(NamedTuple):
     half_height: float
 
     def inside(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
-        """Positions (middles) of a text inside the instance; none where the instance is too small."""
+        """Center positions for a text inside the instance; empty if the instance is too small."""
         if half_width > 0.8 * self.half_width or 3 * half_height > self.half_height:
             return []
         return [(self.x, self.y + shift * half_height) for shift in (0, -2, 2)]
 
     def beside(self, half_width: float, half_height: float) -> list[tuple[float, float]]:
-        """Positions of a text beside the bounding box: above, below, right, left, then at the corners."""
+        """Center positions for a text beside the bounding box: above, below, right, left, then at the corners."""
         up, aside = self.half_height + (1 + GAP) * half_height, self.half_width + half_width
         shifts = [(0, -up), (0, up), (aside, 0), (-aside, 0), (aside, -up), (-aside, -up), (aside, up), (-aside, up)]
         return [(self.middle_x + x, self.middle_y + y) for x, y in shifts]
 
 
 class Window:
-    """The part of a canvas that lies in a view, and the places of its instances."""
+    """The part of a canvas inside a view, and the locations of its instances."""
 
     def __init__(self, canvas: Canvas, view: View) -> None:
         self.view = view
@@ -126,18 +126,18 @@ class Window:
 
     @cached_property
     def typical_width(self) -> float:
-        """The median over the instances in the window of the square root of their pixels."""
+        """Median over the instances in the window of the square root of their number of pixels."""
         pixels = np.concatenate([np.bincount(ids.reshape(-1))[1:] for ids in (self.label_ids, self.predicted_ids)])
         return float(np.median(np.sqrt(pixels[pixels > 0]))) if pixels.any() else 1.0
 
     @cached_property
     def _covered(self) -> npt.NDArray[np.int64]:
-        """The number of pixels of instances above and left of each corner between pixels."""
+        """Number of instance pixels above and to the left of each pixel corner."""
         covered = (self.label_ids > 0) | (self.predicted_ids > 0)
         return np.pad(covered, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
 
     def is_free(self, box: Box) -> bool:
-        """Whether no instance lies under a box: x from, to; y from, to."""
+        """Whether no instance lies under a box (x_min, x_max, y_min, y_max)."""
         row, column = self.view.corner
         height, width = self.label_ids.shape
         left, right = (int(np.clip(np.rint(x + 0.5) - column, 0, width)) for x in box[:2])
@@ -146,7 +146,7 @@ class Window:
         return bool(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left] == 0)
 
     def spots(self, ids: IdArray) -> dict[int, Spot]:
-        """The place of each instance in the window, by id."""
+        """The location of each instance in the window, by id."""
         row, column = self.view.corner
         spots = {}
         for number, box in enumerate(ndimage.find_objects(ids), start=1):

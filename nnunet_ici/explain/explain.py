@@ -1,4 +1,4 @@
-"""``nnunet_ici explain``: what the losses see in a label and a prediction, as a picture and in numbers."""
+"""``nnunet_ici explain``: how the losses see a label and a prediction, as a picture and as numbers."""
 
 from __future__ import annotations
 
@@ -28,30 +28,36 @@ Result = TypeVar("Result")
 PICTURE_ENDINGS = (".png", ".svg")
 
 CONVENTIONS = """\
-L1, L2, ... are the label's instances, P1, P2, ... the predicted ones. They touch where they share a voxel. The shares
-of a term add up to it: an instance has its own loss over the number of instances; an error of the center term is split
-among the label instances whose cubes it lies in, and outside of them among the predicted ones. nnU-Net's own loss
-comes on top of all, the Dice of the table being a part of it.
+L1, L2, ... are the label instances, and P1, P2, ... are the predicted instances. Two instances touch if they share a
+voxel. The shares of a term add up to the term. In the instance, predicted and blob terms, the share of an instance is
+its own loss divided by the number of instances. In the lesionwise and pq terms, it is the instance's part of the
+numerator divided by the denominator. In the center term, the error of a voxel is split among the label instances whose
+cubes contain the voxel. Outside the label cubes, it is split among the predicted instances whose cubes contain the
+voxel. nnU-Net's own loss is added to every loss. The Dice loss in the table is one part of it.
 """
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("label", type=Path, metavar="LABEL", help="a label map")
+    parser.add_argument("label", type=Path, metavar="LABEL", help="ground-truth label map")
     parser.add_argument(
         "prediction",
         type=Path,
         metavar="PREDICTION",
-        help="a label map, or an .npz of nnU-Net (nnUNetv2_predict --save_probabilities)",
+        help="predicted label map, or an .npz file of nnU-Net (nnUNetv2_predict --save_probabilities)",
     )
     parser.add_argument(
         "--class",
         dest="value",
         type=positive,
         metavar="VALUE",
-        help="draw this value, or channel of an .npz (default: all above 0)",
+        help="label value to explain, or channel of an .npz file (default: all values above 0)",
     )
     parser.add_argument(
-        "--threshold", type=_threshold, default=0.5, metavar="P", help="of predicted instances (default: 0.5)"
+        "--threshold",
+        type=_threshold,
+        default=0.5,
+        metavar="P",
+        help="probability threshold of the predicted instances (default: 0.5)",
     )
     parser.add_argument(
         "--center-size",
@@ -59,19 +65,24 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[7],
         metavar="N",
-        help="edge of the center cubes in voxels, odd; or one for each axis, slices first (default: 7)",
+        help="edge length of the center cubes in voxels, odd: one number, or one per axis with the slice axis first "
+        "(default: 7)",
     )
-    parser.add_argument("--image", type=Path, metavar="FILE", help="the image, drawn in gray behind everything")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="image to draw in gray behind the instances")
     parser.add_argument(
-        "--instances", type=positive, default=6, metavar="K", help="rows of a volume's picture, at most (default: 6)"
+        "--instances",
+        type=positive,
+        default=6,
+        metavar="K",
+        help="maximum number of rows in the picture of a volume (default: 6)",
     )
     parser.add_argument(
         "-o",
         type=Path,
         metavar="FILE",
-        help="the picture, .png or .svg (default: LABEL's name and _explained.png, in the current folder)",
+        help="picture to write, .png or .svg (default: the name of LABEL with _explained.png, in the current folder)",
     )
-    parser.add_argument("--terms-json", type=Path, metavar="FILE", help="write the numbers too")
+    parser.add_argument("--terms-json", type=Path, metavar="FILE", help="JSON file to write the numbers to")
 
 
 def _odd(text: str) -> int:
@@ -89,13 +100,13 @@ def _threshold(text: str) -> float:
 
 
 def _default_picture(label: Path) -> Path:
-    """LABEL's name with another end, in the current folder."""
+    """The name of LABEL with the ending _explained.png, in the current folder."""
     ending = next((ending for ending in FILE_ENDINGS if label.name.endswith(ending)), "")
     return Path(f"{label.name.removesuffix(ending)}_explained.png")
 
 
-def _names_apart(one: Path, other: Path) -> tuple[str, str]:
-    """The names of two files, with the last folder in which they differ where the names are the same."""
+def _distinct_names(one: Path, other: Path) -> tuple[str, str]:
+    """The names of two files. If they are equal, each is prefixed with the innermost folder that differs."""
     parts = [path.resolve().parts for path in (one, other)]
     if one.name == other.name:
         for first, second in zip(*(reversed(path[:-1]) for path in parts), strict=False):
@@ -105,7 +116,7 @@ def _names_apart(one: Path, other: Path) -> tuple[str, str]:
 
 
 def _try(problems: Problems, read: Callable[..., Result], *args: Any) -> Result | None:
-    """What a function reads; None, and its message among the problems, where it raises ValueError."""
+    """The result of ``read``. If it raises ValueError: None, and the message is added to the problems."""
     with problems.collecting():
         return read(*args)
     return None
@@ -113,7 +124,7 @@ def _try(problems: Problems, read: Callable[..., Result], *args: Any) -> Result 
 
 @dataclass(frozen=True, eq=False)
 class _Files:
-    """What was read: label and prediction of one shape, how they lie, and the image behind them."""
+    """The files as arrays: label and prediction of the same shape, their geometry, and the background image."""
 
     label: npt.NDArray[np.bool_]
     prediction: npt.NDArray[np.float32]
@@ -122,21 +133,21 @@ class _Files:
 
 
 def _read(args: argparse.Namespace) -> _Files:
-    """Read all files, or raise what is wrong with them."""
+    """Read all files, or raise an InputError that lists every problem."""
     problems = Problems()
     read = _try(problems, read_label, args.label, args.value)
     label_map, label = read or (None, None)
     prediction = None
     if args.prediction.suffix != ".npz":
         prediction = _try(problems, read_mask, args.prediction, args.value, label_map)
-    elif label_map is not None:  # without a label nothing says which shape the probabilities should have
+    elif label_map is not None:  # the label gives the expected shape of the probabilities
         prediction = _try(problems, read_probability, args.prediction, args.value, label_map)
     background = None
     if args.image is not None:
         background = _try(problems, read_gray_values, args.image, label_map)
     if label is not None and len(args.center_size) not in (1, label.ndim):
         problems.append(
-            f"--center-size does not fit. Expected: one number, or one for each of the {label.ndim} axes. "
+            f"--center-size has the wrong length. Expected: one number, or one for each of the {label.ndim} axes. "
             f"Got: {len(args.center_size)} numbers"
         )
     if problems or label_map is None or label is None or prediction is None:
@@ -155,12 +166,14 @@ def _run(args: argparse.Namespace) -> None:
     if args.terms_json is not None:
         problems += check_file("--terms-json", args.terms_json)
     if len(args.center_size) > 3:
-        problems.append(f"--center-size does not fit. Expected: 1 to 3 numbers. Got: {len(args.center_size)} numbers")
+        problems.append(
+            f"--center-size has the wrong length. Expected: 1 to 3 numbers. Got: {len(args.center_size)} numbers"
+        )
     problems += missing_inputs([args.label, args.prediction, *([args.image] if args.image else [])])
     problems.raise_any()
     files = _read(args)
 
-    # torch and matplotlib only where all is well
+    # import torch and matplotlib only if the input is valid
     from nnunet_ici.explain.canvas import make_canvas
     from nnunet_ici.explain.picture import draw
     from nnunet_ici.explain.shares import explain
@@ -168,11 +181,14 @@ def _run(args: argparse.Namespace) -> None:
 
     size = args.center_size[0] if len(args.center_size) == 1 else tuple(args.center_size)
     explained = explain(files.label, files.prediction, args.threshold, size)
-    what = "all values above 0" if args.value is None else f"class {args.value}"
+    selection = "all values above 0" if args.value is None else f"class {args.value}"
     if not len(explained.label) and not len(explained.predicted):
-        print(f"{what}: neither in {args.label} nor in {args.prediction}, the picture is empty", file=sys.stderr)
-    names = _names_apart(args.label, args.prediction)
-    title = f"label {names[0]}, prediction {names[1]}: {what}, threshold {args.threshold:g}"
+        print(
+            f"{selection}: found neither in {args.label} nor in {args.prediction}; the picture is empty",
+            file=sys.stderr,
+        )
+    names = _distinct_names(args.label, args.prediction)
+    title = f"label {names[0]}, prediction {names[1]}: {selection}, threshold {args.threshold:g}"
     canvas = make_canvas(explained, files.background, files.geometry)
     figure = draw(canvas, title, args.instances)
 
@@ -191,13 +207,13 @@ def _run(args: argparse.Namespace) -> None:
             **as_json(explained),
         }
         write_file(args.terms_json, json.dumps(report, indent=2) + "\n")
-        written += f", the numbers to {args.terms_json}"
+        written += f", numbers written to {args.terms_json}"
     print(f"{title}\n\n{as_table(explained)}\n{CONVENTIONS}\n{written}")
 
 
 main = Command(
-    "Draw what the losses see in a label and a prediction: their instances, which of them touch, the center cubes, and "
-    "the share of each instance in ICI, DICI and blob loss. Prints the numbers too.",
+    "Draw how the losses see a label and a prediction: their instances, the pairs that touch, the center cubes, and "
+    "the share of each instance in the ICI, DICI, lesion-wise, PQ and blob losses. The numbers are printed too.",
     _arguments,
     _run,
     epilog=CONVENTIONS,

@@ -1,4 +1,4 @@
-"""The panels of the picture: label, prediction, center cubes, and the shares in a loss, each of one view."""
+"""Panels of the picture: label, prediction, center cubes, and shares in a loss. Each panel shows one view."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ Color = str | tuple[float, float, float, float]
 
 Dashes = str | tuple[float, tuple[float, ...]]
 
-DASHES = (0, (4, 2))  # edges of predictions on shares
+DASHES = (0, (4, 2))  # outlines of predictions in the panels of shares
 NO_SHARE = "#9A9A9A"
-MOST_NUMBERS = 50  # in a panel
-NOTHING = 0.00005  # a share written as 0
+MOST_NUMBERS = 50  # per panel
+SMALLEST_SHARE = 0.00005  # smaller shares are written as 0
 
 
 class Panel:
-    """An axis that shows a window, and finds room for numbers in it.
+    """Axes that show a window, with numbers placed where there is room.
 
     Args:
-        axis: to draw on.
-        window: what is shown.
-        inches: width and height of the axis, which is filled.
-        font_size: size of the numbers, in points.
+        axis: axes to draw on.
+        window: window to show.
+        inches: width and height of the axes; the window fills them.
+        font_size: font size of the numbers in points.
     """
 
     def __init__(self, axis: Axes, window: Window, inches: tuple[float, float], font_size: float) -> None:
         self.axis, self.window, self.font_size = axis, window, font_size
         view = window.view
         rows, columns = view.rows[1] - view.rows[0], view.columns[1] - view.columns[0]
-        inch = max(columns / inches[0], rows * window.pixel_aspect / inches[1])  # pixels an inch, along a row
-        self._thin = float(np.clip(window.typical_width / inch / 0.3, 0.4, 1))  # lines for small instances
+        inch = max(columns / inches[0], rows * window.pixel_aspect / inches[1])  # pixels per inch along a row
+        self._thin = float(np.clip(window.typical_width / inch / 0.3, 0.4, 1))  # thinner lines for small instances
         self._character = 0.62 * font_size / 72 * inch
         self._line = 1.2 * font_size / 72 * inch / window.pixel_aspect
         self._taken: list[Box] = []
         self._written = 0
-        self.left_out = False  # whether a number is
+        self.left_out = False  # whether a number was left out for lack of room
         self._ink, self._halo = ("white", "black") if window.on_image else ("black", "white")
         self._show(window.background, cmap="gray", vmin=0, vmax=1)
         axis.set_facecolor("black" if window.on_image else str(PAPER))
@@ -67,13 +67,13 @@ class Panel:
             self.axis.imshow(image, extent=extent, aspect=self.window.pixel_aspect, interpolation="nearest", **options)  # type: ignore[arg-type]
 
     def fill(self, ids: IdArray, colors: Sequence[Color], alpha: float | FloatArray) -> None:
-        """Tint pixels, those of id i + 1 with color i."""
+        """Tint the pixels of the instances: id i + 1 gets color i."""
         rgba = np.array([to_rgba("white"), *map(to_rgba, colors)])[ids]
         rgba[..., 3] = np.where(ids > 0, alpha, 0)
         self._show(rgba)
 
     def edge(self, mask: BoolArray, color: Color, width: float = 1.4, dashes: Dashes = "-") -> None:
-        """Draw the outline of a mask, on a line of the other lightness; thinner where instances are small."""
+        """Draw the outline of a mask on a wider line of contrasting lightness; thinner if instances are small."""
         corner = np.subtract(self.window.view.corner[::-1], 0.5)
         lines = [np.array([*loop, loop[0]]) + corner for loop in mask_loops(mask)]
         width *= self._thin
@@ -84,12 +84,12 @@ class Panel:
         )
 
     def mark(self, sides: Sequence[str], pixel_width: float, unit: str) -> None:
-        """Letters of what lies left, right, above and below, and a scale bar.
+        """Draw the letters of the four sides, and a scale bar.
 
         Args:
-            sides: the letters; empty for none.
+            sides: letters at the left, right, top and bottom edge; empty for none.
             pixel_width: width of a pixel.
-            unit: unit of that width.
+            unit: unit of the width.
         """
         (left, right), (top, bottom) = self.window.view.columns, self.window.view.rows
         across, along = 1.3 * self._character, 0.8 * self._line
@@ -117,7 +117,7 @@ class Panel:
         )  # fmt: skip
 
     def write(self, texts: Iterable[tuple[str, Spot]]) -> None:
-        """Write texts inside large instances and beside small ones, the first ones first, where there is free room."""
+        """Write texts inside large instances and beside small ones, in this order, as long as there is room."""
         low_x, high_x = self.window.view.columns
         low_y, high_y = self.window.view.rows
         for text, spot in texts:
@@ -141,21 +141,21 @@ class Panel:
                 self.left_out = True
 
     def names(self, side: Side, ids: IdArray) -> None:
-        """The ids of one side, the larger instances first."""
+        """Write the names of the instances of one side, larger instances first."""
         spots = self.window.spots(ids)
         self.write((side.name(n), spots[n]) for n in sorted(spots, key=lambda n: -side.size[n - 1]))
 
     def draw_label(self) -> None:
-        """The label's instances, found or missed."""
+        """Draw the label instances, found or missed."""
         label, ids = self.window.sides[0]
-        self.fill(ids, [MISSED if missed else FOUND for missed in label.lonely], 0.8)
+        self.fill(ids, [MISSED if missed else FOUND for missed in label.unmatched], 0.8)
         self.edge(ids > 0, LABEL)
         self.names(label, ids)
 
     def draw_prediction(self) -> None:
-        """The predicted instances, touching or false, the label's outlines, and a line for each touching pair."""
+        """Draw the predicted instances (touching or false), the label outlines, and a line for each touching pair."""
         (_, label_ids), (predicted, ids) = self.window.sides
-        self.fill(ids, [FALSE if false else FOUND for false in predicted.lonely], 0.8)
+        self.fill(ids, [FALSE if false else FOUND for false in predicted.unmatched], 0.8)
         self.edge(ids > 0, "black", 1.0)
         self.edge(label_ids > 0, LABEL)
         labels, preds = self.window.spots(label_ids), self.window.spots(ids)
@@ -170,7 +170,7 @@ class Panel:
         self.names(predicted, ids)
 
     def draw_centers(self) -> None:
-        """The cubes of both sides, and the error of the center term."""
+        """Draw the cubes of both sides, and the error of the center term."""
         cubes, error = self.window.cubes, self.window.center_error
         in_label = (cubes & IN_LABEL_CUBE) > 0
         self.fill(np.where(in_label, 1, 2 * (cubes > 0)), [MISSED, SURPLUS], 0.85 * error)
@@ -179,7 +179,7 @@ class Panel:
         self.edge((cubes & IN_FALSE_CUBE) > 0, FALSE)
 
     def draw_shares(self, loss: str, colors: Colormap, norm: Normalize) -> None:
-        """Label instances filled with the color of their share, and so predicted ones where they are off the label."""
+        """Fill the label instances, and predicted instances outside the label, with the colors of their shares."""
         (label, label_ids), (predicted, predicted_ids) = self.window.sides
         of_label, of_predicted = label.share_of(loss), predicted.share_of(loss)
         shared = loss != "blob"
@@ -195,7 +195,7 @@ class Panel:
                 entries += [
                     (shares[n - 1], f"{side.name(n)}\n{short(shares[n - 1])}", spots[n])
                     for n in spots
-                    if side is label or shares[n - 1] >= NOTHING
+                    if side is label or shares[n - 1] >= SMALLEST_SHARE
                 ]
         entries.sort(key=lambda entry: -entry[0])
         self.write((text, spot) for _, text, spot in entries)
@@ -206,12 +206,12 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def short(share: float) -> str:
-    """A share with two or three digits, no zero before the point.
+    """A share with three decimals, or four if it is below 0.01, without the leading zero.
 
     Example:
         >>> short(0.0831), short(0.00271), short(1.0), short(0.0)
         ('.083', '.0027', '1.000', '0')
     """
-    if share < NOTHING:
+    if share < SMALLEST_SHARE:
         return "0"
     return f"{share:.{4 if share < 0.01 else 3}f}".removeprefix("0")

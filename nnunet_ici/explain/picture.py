@@ -1,4 +1,4 @@
-"""The picture: panels in rows, with the values of the terms, one color bar and a legend."""
+"""The picture: rows of panels, the values of the terms, a color bar and a legend."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ __all__ = ["draw"]
 COLORS = colormaps["viridis"]
 # Inches.
 HEAD, TITLE, LEGEND, BAR, GAP = 0.85, 0.32, 1.0, 0.95, 0.08
-FLAT, SLICE = (4.3, 7.0), 2.6  # width of a panel: from, to for a 2D image; of a slice
+FLAT, SLICE = (4.3, 7.0), 2.6  # panel width: minimum and maximum for a 2D image; width for a slice
 
 
 def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
-    """Draw what the losses see.
+    """Draw how the losses see a label and a prediction.
 
-    A 2D image is drawn whole, in two rows: label, prediction and center cubes, then the shares in each loss. A volume
-    has a row of these panels for each slice, around the instance it was chosen for, with the whole slice beside it.
+    A 2D image is drawn whole, in two rows of panels: label, prediction and center cubes, then the shares in each loss.
+    A volume has one row of these panels per slice. Each slice is chosen for one instance, and the panels show the
+    region around it. The whole slice is shown beside the row.
 
     Args:
-        canvas: what to draw.
-        title: the first line.
-        count: number of slices of a volume, at most.
+        canvas: arrays to draw.
+        title: title of the picture.
+        count: maximum number of slices of a volume.
     """
     flat = canvas.label_ids.ndim == 2
     if flat:
@@ -84,7 +85,7 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
         fontweight="bold",
     )
     figure.text(0.5, 1 - 0.42 / size[1], _summary(canvas, views, left_out), ha="center", va="top", fontsize=9.5)
-    bar_bottom = size[1] - HEAD - TITLE - height - (height + between if flat else 0)  # beside the first shares
+    bar_bottom = size[1] - HEAD - TITLE - height - (height + between if flat else 0)  # beside the first panel of shares
     place = (size[0] - BAR + 0.05, bar_bottom, 0.16, height)
     bar_axis = figure.add_axes(tuple(np.divide(place, (*size, *size))))
     bar = figure.colorbar(ScalarMappable(norm, COLORS), cax=bar_axis)
@@ -95,14 +96,14 @@ def draw(canvas: Canvas, title: str, count: int = 6) -> Figure:
 
 
 def _panel_inches(canvas: Canvas, view: View) -> tuple[float, float]:
-    """Width and height of a panel of a 2D image."""
+    """Width and height of a panel of a 2D image, in inches."""
     pixels = view.columns[1] - view.columns[0]
     width = float(np.clip(pixels / 100, *FLAT))
     return width, width * (view.rows[1] - view.rows[0]) * canvas.pixel_aspect / pixels
 
 
 def _within_ratio(view: View, pixel_aspect: float) -> View:
-    """The view, with empty space at both ends of a long image, so that its height is 0.5 to 1.5 times its width."""
+    """The view, padded at both ends of a long image so that its height is 0.5 to 1.5 times its width."""
     height, width = (view.rows[1] - view.rows[0]) * pixel_aspect, view.columns[1] - view.columns[0]
     more_rows = max(0.5 * width - height, 0) / pixel_aspect / 2
     more_columns = max(height / 1.5 - width, 0) / 2
@@ -114,34 +115,34 @@ def _within_ratio(view: View, pixel_aspect: float) -> View:
 
 
 def _largest_share(explained: Explained) -> float:
-    """The upper end of the colors; 1 where nothing has a share."""
+    """The upper end of the color scale; 1 if no instance has a share."""
     shares = [side.share_of(loss) for loss in LOSSES for side in (explained.label, explained.predicted)]
     return max([float(of_side.max()) for of_side in shares if of_side.size and of_side.max() > 0], default=1.0)
 
 
 def _contents(explained: Explained, norm: Normalize) -> dict[str, Callable[[Panel], None]]:
-    """The panels by title."""
+    """The drawing function of each panel, by title."""
 
     def shares(loss: str) -> Callable[[Panel], None]:
         return lambda panel: panel.draw_shares(loss, COLORS, norm)
 
     titles = {
         "ICI": "ICI (instance + center)",
-        "DICI": "DICI (and predicted)",
+        "DICI": "DICI (ICI + predicted)",
         "LesionWise": "lesion-wise",
         "PQ": "PQ",
         "blob": "blob loss",
     }
     return {
         "label instances": Panel.draw_label,
-        "predicted instances, pairs": Panel.draw_prediction,
+        "predicted instances and pairs": Panel.draw_prediction,
         f"center cubes: {explained.terms['center']:.3f}": Panel.draw_centers,
         **{f"{titles[loss]}: {explained.value_of(loss):.3f}": shares(loss) for loss in LOSSES},
     }
 
 
 def _locate(axis: Axes, canvas: Canvas, view: View) -> None:
-    """The whole slice, with a frame around what the row shows."""
+    """Draw the whole slice, with a frame around the view of the row."""
     assert view.index is not None
     if canvas.background is None:
         ids = np.maximum(canvas.label_ids, canvas.predicted_ids)[view.index]
@@ -163,31 +164,31 @@ def _row_title(canvas: Canvas, view: View) -> str:
     assert view.index is not None
     explained, plane = canvas.explained, canvas.plane
     position = canvas.geometry.position_mm(plane, view.index)
-    where = f"slice {view.index}\n{plane.coordinate} = {position:.1f} mm"
+    location = f"slice {view.index}\n{plane.coordinate} = {position:.1f} mm"
     if not view.name:
-        return where
+        return location
     side = explained.label if view.name[0] == explained.label.prefix else explained.predicted
     number = int(view.name[1:])
     kinds = ("found", "missed") if side is explained.label else ("touching", "false")
     size = side.size[number - 1]
     voxels = "1 voxel" if size == 1 else f"{size} voxels"
-    return f"{view.name}\n{kinds[int(side.lonely[number - 1])]}\n{voxels}\n{where}"
+    return f"{view.name}\n{kinds[int(side.unmatched[number - 1])]}\n{voxels}\n{location}"
 
 
 def _summary(canvas: Canvas, views: list[View], left_out: bool) -> str:
-    """The terms, the instances, and what is not drawn."""
+    """The values of the terms, the numbers of instances, and the numbers of instances not drawn."""
     explained = canvas.explained
     terms = "   ".join(f"{name} {value:.3f}" for name, value in explained.terms.items()).replace("dice", "Dice loss")
     label, predicted = explained.label, explained.predicted
     counts = (
-        f"label instances: {len(label)}, missed {np.count_nonzero(label.lonely)}; "
-        f"predicted instances: {len(predicted)}, false {np.count_nonzero(predicted.lonely)}"
+        f"label instances: {len(label)}, missed {np.count_nonzero(label.unmatched)}; "
+        f"predicted instances: {len(predicted)}, false {np.count_nonzero(predicted.unmatched)}"
     )
     if views[0].index is not None:
         unseen = not_in_view(explained, canvas.label_ids, canvas.predicted_ids, views)
-        counts += f"; not drawn: {unseen[0]} of the label, {unseen[1]} predicted"
+        counts += f"; not drawn: {unseen[0]} label, {unseen[1]} predicted"
     if left_out:
-        counts += "; numbers where there is room, all are in the table"
+        counts += "; some numbers do not fit, see the table"
     return f"{terms}\n{counts}"
 
 
@@ -195,18 +196,18 @@ def _add_legend(figure: Figure) -> None:
     halo = [withStroke(linewidth=2.5, foreground="black")]
     figure.legend(
         handles=[
-            Patch(facecolor=FOUND, label="found label, touching prediction"),
+            Patch(facecolor=FOUND, label="found label or touching prediction"),
             Patch(facecolor=MISSED, label="missed label"),
             Patch(facecolor=FALSE, label="false prediction"),
-            Line2D([], [], color=LABEL, label="edge of a label"),
-            Line2D([], [], color="black", marker="o", markerfacecolor=LABEL, label="pair that touches (dot: label)"),
+            Line2D([], [], color=LABEL, label="outline of a label"),
+            Line2D([], [], color="black", marker="o", markerfacecolor=LABEL, label="touching pair (dot: label)"),
             Patch(facecolor="none", edgecolor=LABEL, label="cube of a label"),
             Patch(facecolor="none", edgecolor=FOUND, label="cube of a touching prediction (false: yellow)"),
             Patch(facecolor=MISSED, label="center error: label cube not covered"),
-            Patch(facecolor=SURPLUS, label="center error: predicted cube off the label cubes"),
-            Line2D([], [], color="black", label="shares: edge of a label"),
-            Line2D([], [], color="white", linestyle=DASHES, path_effects=halo, label="shares: edge of a prediction"),
-            Patch(facecolor=NO_SHARE, label="no share of its own"),
+            Patch(facecolor=SURPLUS, label="center error: predicted cube outside label cubes"),
+            Line2D([], [], color="black", label="shares: outline of a label"),
+            Line2D([], [], color="white", linestyle=DASHES, path_effects=halo, label="shares: outline of a prediction"),
+            Patch(facecolor=NO_SHARE, label="prediction without a share"),
         ],
         loc="lower center",
         ncols=4,

@@ -1,4 +1,4 @@
-"""The files to explain: a label map, a prediction as label map or probabilities, and the image behind them."""
+"""Read the files to explain: a label map, a prediction as label map or probabilities, and a background image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_ici.evaluation.probabilities import probability_of
 
 __all__ = ["read_gray_values", "read_label", "read_mask", "read_probability"]
 
-# A label map with more values, such as one of single cells, has the same value in most neighboring voxels.
+# A label map with more values, such as a map of individual cells, still has equal values in most neighboring voxels.
 MOST_VALUES, MOST_CHANGES = 32, 0.25
 
 
@@ -23,14 +23,14 @@ def read_label(path: Path, value: int | None) -> tuple[LabelMap, npt.NDArray[np.
     """Read a label map.
 
     Args:
-        path: the file.
-        value: the class; None for all values above 0.
+        path: file of the label map.
+        value: value of the class; None for all values above 0.
 
     Returns:
-        The label map, and the mask of the class, bool, (H, W) or (D, H, W).
+        The label map, and the bool mask of the class, (H, W) or (D, H, W).
 
     Raises:
-        ValueError: if it is not a label map.
+        ValueError: if the file is not a label map.
     """
     label = read_label_map(path)
     _refuse_images(path, label.array)
@@ -38,18 +38,18 @@ def read_label(path: Path, value: int | None) -> tuple[LabelMap, npt.NDArray[np.
 
 
 def read_mask(path: Path, value: int | None, label: LabelMap | None) -> tuple[npt.NDArray[np.float32], bool]:
-    """Read one class of a predicted label map, turned to the grid of the label where only axes differ.
+    """Read one class of a predicted label map, reoriented to the grid of the label if only their axes differ.
 
     Args:
-        path: the predicted label map.
-        value: the class; None for all values above 0.
-        label: the label map it is compared with; None where it could not be read, and nothing is compared.
+        path: file of the predicted label map.
+        value: value of the class; None for all values above 0.
+        label: ground-truth label map; None if it could not be read, and then the grids are not compared.
 
     Returns:
-        float32, 0 and 1, of the label's shape; and whether it was turned.
+        Mask of 0 and 1, float32, in the shape of the label; and whether it was reoriented.
 
     Raises:
-        ValueError: if it is not a label map, or does not lie where the label does.
+        ValueError: if the file is not a label map, or its grid differs from the grid of the label.
     """
     if label is None:
         return _mask_of(read_label_map(path).array, value).astype(np.float32), False
@@ -61,20 +61,21 @@ def read_mask(path: Path, value: int | None, label: LabelMap | None) -> tuple[np
 def read_probability(path: Path, value: int | None, label: LabelMap) -> tuple[npt.NDArray[np.float32], bool]:
     """Read the probability of one class from an ``.npz`` of nnU-Net's label training.
 
-    With the label map beside it that nnU-Net writes, the probabilities are turned to the label's grid, also where
-    nnU-Net's reader turned the image; see :func:`~nnunet_ici.evaluation.grids.read_on_grid`.
+    nnU-Net also writes a label map with the same name. If it exists, the probabilities are reoriented to the grid of
+    the label, even if nnU-Net's reader had reoriented the image; see
+    :func:`~nnunet_ici.evaluation.grids.read_on_grid`.
 
     Args:
-        path: the .npz.
-        value: the channel; None for the sum of all but the first, which is the background.
-        label: the label map it is compared with.
+        path: file of the probabilities, .npz.
+        value: channel; None for the sum of all channels except the first, which is the background.
+        label: ground-truth label map.
 
     Returns:
-        float32 in [0, 1], of the label's shape; and whether it was turned.
+        Probabilities in [0, 1], float32, in the shape of the label; and whether they were reoriented.
 
     Raises:
         ValueError: if the file cannot be read, has another shape, or does not hold softmax probabilities that include
-            the class; or if the label map beside it does not lie where the label does.
+            the class; or if the grid of nnU-Net's label map differs from the grid of the label.
     """
     beside = next((file for end in FILE_ENDINGS if (file := path.with_name(path.stem + end)).is_file()), None)
     probabilities, turned = read_probabilities_for(label, path, FOREGROUND, beside)
@@ -88,24 +89,24 @@ def read_probability(path: Path, value: int | None, label: LabelMap) -> tuple[np
 
 
 def read_gray_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float32]:
-    """Read the image behind a label, turned to its grid where only axes differ.
+    """Read the background image, reoriented to the grid of the label if only their axes differ.
 
     Args:
-        path: the image.
-        label: the label map; None where it could not be read, and nothing is compared.
+        path: file of the image.
+        label: ground-truth label map; None if it could not be read, and then the grids are not compared.
 
     Returns:
-        float32, the shape of the label; colors are averaged.
+        Gray values, float32, in the shape of the label; color channels are averaged.
 
     Raises:
-        ValueError: if it cannot be read, or does not lie where the label does.
+        ValueError: if the file cannot be read, or its grid differs from the grid of the label.
     """
     array = read_background(path, None if label is None else label.grid).astype(np.float32)
     return array if label is None or array.ndim == label.array.ndim else array.mean(axis=-1)
 
 
 def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
-    """Raise a ValueError for an image of whole gray values: it has many of them, and they change everywhere."""
+    """Raise a ValueError for an image with integer gray values: many values, and many neighboring voxels differ."""
     values = np.unique(label_map).size
     if values <= MOST_VALUES:
         return
@@ -117,8 +118,8 @@ def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
         differing += np.count_nonzero(both & (one != other))
     if differing > MOST_CHANGES * pairs:
         raise ValueError(
-            f"{path} is an image, not a label map. Expected: regions of one value. Got: {values} values, "
-            f"{differing / pairs:.0%} of the neighboring voxels differ"
+            f"{path} is an image, not a label map. Expected: regions of constant value. Got: {values} values, "
+            f"and {differing / pairs:.0%} of the neighboring voxels differ"
         )
 
 

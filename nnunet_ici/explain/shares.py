@@ -1,4 +1,4 @@
-"""What each instance adds to each term, computed by the losses themselves or from the table they read."""
+"""The share of each instance in each term, computed by the losses themselves or from the table that they read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["LOSSES", "Explained", "Side", "explain"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# The terms of each loss, beside its global loss, with the default weight of 1.
+# Terms of each loss in addition to its global loss, with the default weight of 1.
 LOSSES = {
     "ICI": ("instance", "center"),
     "DICI": ("instance", "predicted", "center"),
@@ -41,13 +41,13 @@ IN_LABEL_CUBE, IN_HIT_CUBE, IN_FALSE_CUBE = 1, 2, 4
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The I instances of a label, or of a prediction; instance i has the id i + 1.
+    """The I instances of a label or of a prediction. Instance i has the id i + 1.
 
     Attributes:
-        prefix: first letter of the names: "L" or "P".
-        size: int64 (I,), voxels.
-        touched: the ids on the other side that each instance shares a voxel with, ascending.
-        shares: by term, float64 (I,), what each instance adds to it. A term without shares on this side is missing.
+        prefix: first letter of the instance names: "L" or "P".
+        size: size of each instance in voxels, int64 (I,).
+        touched: for each instance, the ids on the other side that share a voxel with it, ascending.
+        shares: share of each instance, float64 (I,), by term. A term without shares on this side is missing.
     """
 
     prefix: str
@@ -59,16 +59,16 @@ class Side:
         return len(self.size)
 
     def name(self, number: int) -> str:
-        """The name of an id, such as "L3"."""
+        """The name of the instance with this id, such as "L3"."""
         return f"{self.prefix}{number}"
 
     def share_of(self, loss: str) -> FloatArray:
-        """float64 (I,): what each instance adds to one of :data:`LOSSES`."""
+        """Share of each instance in one of :data:`LOSSES`, float64 (I,)."""
         return sum((self.shares[term] for term in LOSSES[loss] if term in self.shares), np.zeros(len(self)))
 
     @property
-    def lonely(self) -> npt.NDArray[np.bool_]:
-        """bool (I,): the instances that touch none, missed ones of a label and false ones of a prediction."""
+    def unmatched(self) -> npt.NDArray[np.bool_]:
+        """Whether an instance touches none on the other side, bool (I,): missed in a label, false in a prediction."""
         return np.array([not others for others in self.touched], dtype=bool)
 
 
@@ -77,14 +77,14 @@ class Explained:
     """A label and a prediction as the losses see them.
 
     Attributes:
-        terms: values of the soft Dice loss ("dice"), "instance", "predicted", "center", "lesionwise", "pq" and "blob".
-        label: the label's instances, with shares in instance, center, lesionwise, pq and blob.
-        predicted: the predicted instances, with shares in predicted, center, lesionwise and pq.
-        label_ids: int32, shape of the image, 0 = background.
-        predicted_ids: the same of the prediction.
-        cubes: uint8, shape of the image: 1 in the cube of a label instance, plus 2 in that of a predicted one that
-            touches a label, plus 4 in that of a false one.
-        center_error: float32, shape of the image: what each voxel adds to the center term's numerator.
+        terms: value of the soft Dice loss ("dice"), "instance", "predicted", "center", "lesionwise", "pq" and "blob".
+        label: label instances, with shares in instance, center, lesionwise, pq and blob.
+        predicted: predicted instances, with shares in predicted, center, lesionwise and pq.
+        label_ids: instance ids of the label, int32, in the shape of the image; 0 is the background.
+        predicted_ids: instance ids of the prediction, int32, in the shape of the image; 0 is the background.
+        cubes: uint8, in the shape of the image: 1 in the cube of a label instance, plus 2 in the cube of a predicted
+            instance that touches a label instance, plus 4 in the cube of a false prediction.
+        center_error: share of each voxel in the numerator of the center term, float32, in the shape of the image.
     """
 
     terms: dict[str, float]
@@ -106,36 +106,39 @@ def explain(
     threshold: float = FIXED_THRESHOLD,
     center_size: int | Sequence[int] = TermSettings.size,
 ) -> Explained:
-    r"""The terms of a label and a prediction, and what each instance adds to them.
+    r"""Compute the terms of a label and a prediction, and the share of each instance in them.
 
-    The shares of a term add up to it. In the instance term (Eq. 5) and in blob loss a label instance has the share
-    L_n / Z, in the predicted term (Eq. 6) a predicted one L_m / M. In the lesion-wise term a label instance has the
-    share (1 - D_n) / (Z + F), a false predicted one s_m / (Z + F). In the PQ loss, with h_n = 1 for a label instance
-    that is hit, the shares are (1 + h_n - 2 D_n) / N and s_m / N, where N is the denominator; without label instances
-    s_m / F.
+    The shares of a term add up to the term:
 
-    For the center term (Eq. 4), a sum of errors over voxels, the share is our definition: the error 1 - O of a voxel in
-    label cubes is split equally among the label instances whose cubes it lies in, the error O of one outside of them
-    among the predicted instances whose cubes it lies in. All is divided by the term's denominator.
+    - Instance term (Eq. 5) and blob loss: the share of a label instance is L_n / Z.
+    - Predicted term (Eq. 6): the share of a predicted instance is L_m / M.
+    - Lesion-wise term: the share of a label instance is (1 - D_n) / (Z + F). The share of a false prediction is
+      s_m / (Z + F).
+    - PQ loss: the share of a label instance is (1 + h_n - 2 D_n) / N, with h_n = 1 for a hit. The share of a false
+      prediction is s_m / N. N is the denominator. Without label instances, the share of a false prediction is s_m / F.
+    - Center term (Eq. 4), a sum of errors over voxels: the shares are our own definition. In label cubes, the error
+      1 - O of a voxel is split equally among the label instances whose cubes contain the voxel. Outside of them, the
+      error O is split equally among the predicted instances whose cubes contain it. All shares are divided by the
+      denominator of the term.
 
     Args:
-        label: (H, W) or (D, H, W).
-        prob: probabilities in [0, 1], the same shape.
-        threshold: predicted instances are the components of ``prob >= threshold``; above 0.
-        center_size: edge of the cubes in voxels, odd; or one for each axis.
+        label: mask, (H, W) or (D, H, W).
+        prob: probabilities in [0, 1], in the shape of ``label``.
+        threshold: threshold of the predicted instances, above 0. They are the components of ``prob >= threshold``.
+        center_size: edge length of the cubes in voxels, odd: one number, or one per axis.
 
     Returns:
-        Terms and shares as of :func:`~nnunet_ici.losses.instance_loss`,
+        Terms and shares of :func:`~nnunet_ici.losses.instance_loss`,
         :func:`~nnunet_ici.losses.predicted_instance_loss`, :func:`~nnunet_ici.losses.center_loss`,
         :func:`~nnunet_ici.losses.lesionwise_loss`, :func:`~nnunet_ici.losses.pq_loss` and
-        :func:`~nnunet_ici.losses.blob_loss`. Without label instances the instance term and blob loss are 0, without
-        predicted ones the predicted term, without any all terms and the Dice loss.
+        :func:`~nnunet_ici.losses.blob_loss`. The instance term and blob loss are 0 without label instances. The
+        predicted term is 0 without predicted instances. All terms and the Dice loss are 0 without any instances.
 
     Raises:
         TypeError, ValueError: for a wrong dtype, shape or size.
 
     Example:
-        The first of two pixels is found, the second is missed:
+        The first of two lesions of one pixel is found, the second is missed:
 
         >>> import numpy as np
         >>> label = np.array([[1, 0, 1, 0]], bool)
@@ -192,7 +195,7 @@ def explain(
 
 
 def _soft_dice(source: Source) -> float:
-    """The Dice loss of the image as a whole; 0 where label and prediction are empty."""
+    """The Dice loss of the whole image; 0 if label and prediction are empty."""
     inside = float(source.prob[source.label].sum(dtype=torch.float64))
     total = float(source.prob.sum(dtype=torch.float64) + source.label.sum())
     return 1 - (2 * inside + SMOOTH) / (total + SMOOTH)
@@ -237,7 +240,7 @@ def _center_shares(
 
 
 def _box_sum(values: FloatArray, halves: tuple[int, ...]) -> FloatArray:
-    """The sum over the cube around each voxel, clipped at the border."""
+    """The sum over the cube around each voxel, clipped at the image border."""
     widths = [2 * half + 1 for half in halves]
     mean: FloatArray = ndimage.uniform_filter(values, widths, mode="constant")
     return mean * np.prod(widths)

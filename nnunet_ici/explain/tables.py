@@ -1,4 +1,4 @@
-"""The numbers as tables to print, and as what a JSON file holds."""
+"""The numbers as tables to print, and as a dictionary to write to a JSON file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nnunet_ici.explain.shares import LOSSES, Explained, Side
 __all__ = ["as_json", "as_table"]
 
 SHARED_TERMS = ("instance", "predicted", "center", "lesionwise", "pq", "blob")
-MOST_NAMES = 6  # of touched instances in a line of the table
+MOST_NAMES = 6  # names of touched instances per line of the table
 
 
 def as_table(explained: Explained) -> str:
-    """Two tables in aligned columns: the terms and losses, and a line for each instance."""
+    """Two tables with aligned columns: terms and losses, and one line per instance."""
     values = {("Dice loss" if term == "dice" else term): value for term, value in explained.terms.items()}
     values |= {f"{loss}: {' + '.join(terms)}": explained.value_of(loss) for loss, terms in LOSSES.items() if terms[1:]}
     terms = [[Cell(term), Cell(f"{value:.5f}")] for term, value in values.items()]
     instances = []
     for side, other in ((explained.label, explained.predicted), (explained.predicted, explained.label)):
         for number, size, touched in _rows(side):
-            names = [other.name(one) for one in touched[:MOST_NAMES]]
+            names = [other.name(other_id) for other_id in touched[:MOST_NAMES]]
             more = [f"and {len(touched) - MOST_NAMES} more"] if len(touched) > MOST_NAMES else []
             shares = [f"{side.shares[term][number - 1]:.5f}" if term in side.shares else "" for term in SHARED_TERMS]
             cells = [side.name(number), str(size), " ".join([*names, *more]) or "none", *shares]
@@ -33,7 +33,7 @@ def as_table(explained: Explained) -> str:
 
 
 def as_json(explained: Explained) -> dict[str, Any]:
-    """The terms, the losses without their global loss, and the instances with all they touch and their shares."""
+    """The terms, the losses without their global loss, and the instances with touched instances and shares."""
     return {
         "terms": explained.terms,
         "losses": {loss: explained.value_of(loss) for loss in LOSSES},
@@ -47,7 +47,7 @@ def _instances(side: Side, other: Side) -> list[dict[str, Any]]:
         {
             "id": side.name(number),
             "voxels": size,
-            "touches": [other.name(one) for one in touched],
+            "touches": [other.name(other_id) for other_id in touched],
             "shares": {term: float(shares[number - 1]) for term, shares in side.shares.items()},
         }
         for number, size, touched in _rows(side)
@@ -55,5 +55,5 @@ def _instances(side: Side, other: Side) -> list[dict[str, Any]]:
 
 
 def _rows(side: Side) -> list[tuple[int, int, list[int]]]:
-    """Id, size and what it touches, for each instance."""
+    """Id, size and touched ids of each instance."""
     return list(zip(range(1, len(side) + 1), side.size.tolist(), side.touched, strict=True))

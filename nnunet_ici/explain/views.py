@@ -1,4 +1,4 @@
-"""What of a volume is drawn: the instances to look at, and a slice through each."""
+"""Choose the views of a volume: the most relevant instances, and a slice through each of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ MARGIN = 8  # pixels
 
 
 def choose_instances(label: Side, predicted: Side) -> Iterator[tuple[Side, int]]:
-    """All instances, those to look at first as side and id.
+    """All instances as side and id, the most relevant first.
 
-    In turns: the largest label instance, the missed one and the false one that add most to the DICI loss, and the found
-    one that does. Of equal ones the larger comes first.
+    Five groups take turns: all label instances, missed label instances, false predictions, found label instances, and
+    touching predictions. The first group is sorted by size, the others by share in the DICI loss, largest first. Ties
+    are broken by size.
     """
     numbers = np.arange(1, len(label) + 1), np.arange(1, len(predicted) + 1)
-    missed, false = label.lonely, predicted.lonely
+    missed, false = label.unmatched, predicted.unmatched
     groups = [
         (label, numbers[0][np.argsort(-label.size, kind="stable")]),
         *(
@@ -49,18 +50,19 @@ def choose_instances(label: Side, predicted: Side) -> Iterator[tuple[Side, int]]
 def choose_views(
     explained: Explained, label_ids: IdArray, predicted_ids: IdArray, count: int, pixel_aspect: float
 ) -> list[View]:
-    """Windows on the slices of a volume that hold most of the instances of :func:`choose_instances`.
+    """Windows on slices of a volume, in the order of :func:`choose_instances`.
 
-    An instance that lies in an earlier window gets none of its own.
+    Each window shows an instance in the slice that contains most of its voxels. An instance that is visible in an
+    earlier window does not get another window.
 
     Args:
-        explained: the instances.
-        label_ids, predicted_ids: (D, H, W), their ids, turned as they are drawn.
-        count: number of windows, at most.
-        pixel_aspect: height of a pixel over its width. The windows are square as drawn.
+        explained: instances.
+        label_ids, predicted_ids: instance ids, reoriented for display, (D, H, W).
+        count: maximum number of windows.
+        pixel_aspect: height of a pixel divided by its width. The windows are drawn as squares.
 
     Returns:
-        The windows; without instances one, on the middle slice.
+        The windows. Without instances, there is one window: the middle slice.
     """
     ids_of = {"L": label_ids, "P": predicted_ids}
     boxes = {prefix: ndimage.find_objects(ids) for prefix, ids in ids_of.items()}
@@ -78,7 +80,7 @@ def choose_views(
 
 
 def _window(name: str, index: int, rows: slice, columns: slice, pixel_aspect: float) -> View:
-    """A square around a box of a slice."""
+    """A square window around a bounding box in a slice."""
     height, width = (rows.stop - rows.start) * pixel_aspect, columns.stop - columns.start
     half_width = max(height / 2 + MARGIN, width / 2 + MARGIN, SMALLEST_SIDE / 2)
     middle = (rows.start + rows.stop - 1) / 2, (columns.start + columns.stop - 1) / 2
@@ -92,7 +94,7 @@ def _window(name: str, index: int, rows: slice, columns: slice, pixel_aspect: fl
 
 
 def not_in_view(explained: Explained, label_ids: IdArray, predicted_ids: IdArray, views: list[View]) -> tuple[int, int]:
-    """Number of label instances and number of predicted instances that lie in no window."""
+    """Number of label instances and number of predicted instances outside all windows."""
     counts = []
     for side, ids in ((explained.label, label_ids), (explained.predicted, predicted_ids)):
         seen = np.unique(np.concatenate([view.cut(ids).reshape(-1) for view in views]))
