@@ -26,7 +26,7 @@ def overview_measures(runs: Runs) -> tuple[Measure, ...]:
 
 
 def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
-    """Who wins and by how much: the difference of every trainer to the baseline on every dataset.
+    """Who wins and by how much: the difference of every trainer to the baseline on every dataset, the best at the top.
 
     Args:
         parts: title and runs of each dataset, the baseline among them.
@@ -36,21 +36,25 @@ def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
     figure = Figure(figsize=(12, 1.2 + sum(0.34 * height + 0.75 for height in heights)), layout="constrained")
     axes = figure.subplots(len(parts), 4, squeeze=False, height_ratios=[height + 1 for height in heights])
     for line, (title, runs) in zip(axes, parts, strict=True):
-        rivals = [trainer for trainer in runs if trainer != BASELINE and paired(runs[trainer], runs[BASELINE])]
-        for column, (axis, measure) in enumerate(zip(line, overview_measures(runs), strict=True)):
-            for at, trainer in enumerate(rivals):
-                result = compare_runs(paired(runs[trainer], runs[BASELINE]), measure)
+        pairs = {trainer: paired(runs[trainer], runs[BASELINE]) for trainer in runs if trainer != BASELINE}
+        measures = overview_measures(runs)
+        results = {
+            trainer: [compare_runs(both, measure) for measure in measures] for trainer, both in pairs.items() if both
+        }
+        best_first = sorted(results, key=lambda trainer: -results[trainer][0].mean)
+        for column, (axis, measure) in enumerate(zip(line, measures, strict=True)):
+            for at, trainer in enumerate(best_first):
+                result = results[trainer][column]
                 color = "#0072B2" if result.clear and result.mean > 0 else "#D55E00" if result.clear else "#777777"
                 axis.plot([result.low, result.high], [at, at], color=color, linewidth=2)
                 axis.plot(result.by_seed, [at + 0.2] * len(result.by_seed), "|", color=color, markersize=7)
                 axis.plot(result.mean, at, "o", color=color, markersize=6)
             axis.axvline(0, color="black", linewidth=0.8)
-            axis.set(yticks=range(len(rivals)), ylim=(len(rivals) - 0.4, -0.6))
+            axis.set(yticks=range(len(results)), ylim=(len(results) - 0.4, -0.6))
             axis.set_title(f"{title}\n{measure.title}" if column == 0 else measure.title, fontsize=10, loc="left")
             axis.xaxis.set_major_locator(MaxNLocator(4))
             axis.grid(axis="x", alpha=0.3)
-            numbers = [len(paired(runs[trainer], runs[BASELINE])) for trainer in rivals]
-            names = [f"{name.removeprefix(BASELINE)} ({n})" for name, n in zip(rivals, numbers, strict=True)]
+            names = [f"{trainer.removeprefix(BASELINE)} ({len(pairs[trainer])})" for trainer in best_first]
             axis.set_yticklabels(names if column == 0 else [])
     figure.suptitle("Difference to nnU-Net's own loss; F1 and Dice at the threshold chosen on validation cases")
     figure.savefig(path, dpi=DPI)
