@@ -38,7 +38,7 @@ MET = CHALLENGES["met"]
 STATED = [
     ("atlas.md", f"{PAPER_SUBJECTS['train']} training and {PAPER_SUBJECTS['val']} validation subjects"),
     ("differences.md", f"draws a threshold from {LOW} to {HIGH}"),
-    ("differences.md", f"an edge of {TermSettings.size} voxels"),
+    ("differences.md", f"an edge length of {TermSettings.size} voxels"),
     ("evaluation.md", f"fewer than {FEWEST_CASES} cases nothing is bold"),
     ("evaluation.md", f"a distance of {WORST_MM:g} mm"),
     ("evaluation.md", f"(default: metastases, {MET.dilation} dilation, {MET.smallest_mm3:g} mm3)"),
