@@ -71,7 +71,7 @@ def test_the_page(results, tmp_path):
         assert part in text
         text = text[text.index(part) :]  # in this order
     text = (docs / "results.md").read_text()
-    assert "an abacus, 1 thread, PyTorch 2; 2 of 4 runs were stopped and resumed" in text
+    assert "an abacus, 1 thread, PyTorch 2; stopped and resumed: 2 of 4 runs" in text
     runs = read_runs(results / "nuclei" / "abc")
     assert {t: [r["seed"] for r in group] for t, group in runs.items()} == {
         "nnUNetTrainer": [0, 1],

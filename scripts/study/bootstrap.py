@@ -1,9 +1,9 @@
-"""Intervals over seeds and cases together.
+"""Bootstrap intervals over seeds and cases together.
 
-All runs share their test cases, so seeds and cases are crossed: each resample draws seeds and, apart from them, cases,
+All runs share their test cases, so seeds and cases are crossed: each resample draws seeds and, independently, cases,
 both with replacement (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1(2), 2007). SciPy's ``bootstrap``
-resamples one axis only. With three to five seeds the intervals are rather too narrow than too wide: the sign of each
-seed is reported beside them.
+resamples one axis only. With three to five seeds, the intervals tend to be too narrow. The tables therefore also show
+the signs of the seeds.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 FloatArray = npt.NDArray[np.float64]
-# From weights (B, C), how often each of C cases is drawn in each of B resamples, to the values (B,).
+# Maps weights (B, C), the number of times that each of C cases is drawn in each of B resamples, to values (B,).
 Statistic = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A trainer against another one in one measure.
+    """The difference between two trainers in one measure.
 
     Attributes:
-        mean: over the seeds.
-        low, high: 95 % interval of that mean; NaN without the values of single cases.
-        by_seed: the difference of each seed.
+        mean: mean difference over the seeds.
+        low, high: 95 % interval of the mean; NaN without the values of single cases.
+        by_seed: difference for each seed.
     """
 
     mean: float
@@ -51,7 +51,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out and two seeds or more all agree in sign."""
+        """Whether the interval excludes 0 and all seeds, at least two, have the same sign."""
         agree = len(self.by_seed) > 1 and len(self.by_seed) in (self.up, self.down)
         return agree and bool(self.low > 0 or self.high < 0)
 
@@ -64,7 +64,7 @@ def case_weights(cases: int, seed: int = 0) -> FloatArray:
         seed: seed of the draws.
 
     Returns:
-        float64 (B, C), how often each case is drawn; the rows sum to C.
+        The number of times that each case is drawn, float64 (B, C). Each row sums to C.
     """
     return np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), RESAMPLES).astype(np.float64)
 
@@ -73,8 +73,8 @@ def difference(pairs: Sequence[tuple[Statistic, Statistic]], cases: int, seed: i
     """Compare two trainers over seeds and cases.
 
     Args:
-        pairs: for each seed the statistic of the trainer and that of the one it is compared with.
-        cases: number of test cases, the same in all runs and in the same order.
+        pairs: statistics of the trainer and of the reference, for each seed.
+        cases: number of test cases; all runs have the same cases in the same order.
         seed: seed of the resampling.
 
     Example:

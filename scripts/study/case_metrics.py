@@ -1,4 +1,4 @@
-"""What the study measures of one case: at several thresholds of the probability, and over all of them."""
+"""Measurements of a single case at several probability thresholds, and over all thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def instance_sizes(mask: BoolArray) -> list[int]:
-    """The number of voxels of each instance of a mask, (H, W) or (D, H, W); none for an empty one."""
+    """The number of voxels of each instance of a mask (H, W) or (D, H, W); an empty list for an empty mask."""
     return match_instances(mask, mask).label_voxels.tolist()
 
 
@@ -27,17 +27,18 @@ def measure_case(label: BoolArray, probability: npt.NDArray[np.floating], small:
     """Measure one prediction.
 
     Args:
-        label: (H, W) or (D, H, W), bool.
-        probability: the same shape, of the foreground.
-        small: lesions up to this many voxels are small ones.
+        label: label mask, bool (H, W) or (D, H, W).
+        probability: foreground probability, same shape.
+        small: largest size in voxels of a small lesion.
 
     Returns:
         ``pr_auc``: area under the precision-recall curve over voxels, as average precision; None for an empty label.
-        ``thresholds``: for each of :data:`THRESHOLDS` the :data:`SCORES` and :data:`COUNTS`. Scores: ``dice`` (two
-        empty masks: 1), ``f1`` (lesion-wise, any shared voxel; no lesion on either side: 1), ``f1_iou50`` (a lesion is
-        found by the predicted component that shares more than half of their union), ``lesion_dice`` (lesion-wise Dice
-        as in the BraTS challenges, without their dilation and smallest volume). Counts: ``merged`` are the lesions that
-        share a predicted component with another one, ``small`` and ``small_found`` the small lesions.
+        ``thresholds``: the :data:`SCORES` and :data:`COUNTS` at each of the :data:`THRESHOLDS`. Scores: ``dice`` (two
+        empty masks: 1), ``f1`` (lesion-wise, any shared voxel; no lesions in either mask: 1), ``f1_iou50`` (a lesion is
+        found if its IoU with a predicted component is above 0.5), ``lesion_dice`` (lesion-wise Dice as in the BraTS
+        challenges, without their dilation and smallest volume). Counts: ``merged`` is the number of lesions that share
+        a predicted component with another lesion, ``small`` the number of small lesions, and ``small_found`` the number
+        of small lesions found.
     """
     thresholds: list[dict[str, float]] = []
     for threshold in THRESHOLDS:

@@ -1,4 +1,4 @@
-"""The figures of docs/results.md."""
+"""Draw the figures of docs/results.md."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ DPI = 110
 
 
 def overview_measures(runs: Runs) -> tuple[Measure, ...]:
-    """The four measures of the figure at the top: two without a threshold, two at the chosen one."""
+    """The four measures of the overview: two without a threshold, and two at the chosen threshold."""
     rates = rates_reached([curve(run)[0] for group in runs.values() for run in group])
     dice, f1, *_ = measures_at(AT_BEST)
     return mean_free_response(rates), pr_auc, f1, dice
 
 
 def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
-    """Who wins and by how much: the difference of every trainer to the baseline on every dataset, the best at the top.
+    """Draw the difference of every trainer from the baseline on every dataset, with the best trainer at the top.
 
     Args:
-        parts: title and runs of each dataset, the baseline among them.
-        path: where the PNG goes.
+        parts: title and runs of each dataset, including the baseline.
+        path: path of the PNG.
     """
     heights = [max(len(runs) - 1, 1) for _, runs in parts]
     figure = Figure(figsize=(12, 1.2 + sum(0.34 * height + 0.75 for height in heights)), layout="constrained")
@@ -56,12 +56,12 @@ def draw_overview(parts: Sequence[tuple[str, Runs]], path: Path) -> None:
             axis.grid(axis="x", alpha=0.3)
             names = [f"{trainer.removeprefix(BASELINE)} ({len(pairs[trainer])})" for trainer in best_first]
             axis.set_yticklabels(names if column == 0 else [])
-    figure.suptitle("Difference to nnU-Net's own loss; F1 and Dice at the threshold chosen on validation cases")
+    figure.suptitle("Difference from nnU-Net's own loss; F1 and Dice at the threshold chosen on the validation cases")
     figure.savefig(path, dpi=DPI)
 
 
 def draw_curves(runs: Runs, title: str, path: Path) -> None:
-    """The free-response curve and F1 over the threshold, a line for each run, a style for each trainer."""
+    """Draw the free-response curve, and F1 versus threshold, with a line for each run and a style for each trainer."""
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for number, (trainer, group) in enumerate(runs.items()):
@@ -73,8 +73,8 @@ def draw_curves(runs: Runs, title: str, path: Path) -> None:
             right.plot(run["thresholds"], run["curves"]["test"]["f1"], label=label, **style)
     left.set_xscale("log", base=2)
     left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    left.set(xlabel="false lesions per case", ylabel="lesions found, share of all", title=title)
-    right.set(xlabel="threshold of the probability", ylabel="lesion-wise F1, mean over test cases")
+    left.set(xlabel="false lesions per case", ylabel="share of lesions found", title=title)
+    right.set(xlabel="probability threshold", ylabel="lesion-wise F1, mean over test cases")
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
     for axis in (left, right):
         axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""The free-response curve: the share of lesions found against the number of false lesions per case, over thresholds."""
+"""The free-response curve: the share of lesions found versus the number of false lesions per case, over thresholds."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy.typing as npt
 __all__ = ["RATES", "rates_reached", "recall_at"]
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
-_FEWEST = 1 / 64  # stands for no false lesion on the logarithmic axis
+_FEWEST = 1 / 64  # replaces 0 false lesions on the logarithmic axis
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def recall_at(rates: Sequence[float], false_per_case: npt.ArrayLike, recall: npt.ArrayLike) -> FloatArray:
-    """Read the recall off a free-response curve.
+    """Interpolate the recall on a free-response curve.
 
-    Each threshold is a point; where fewer false lesions come with a higher recall, the higher recall counts. Between
-    points the recall is linear in the logarithm of the false lesions per case.
+    Each threshold is a point. If another point has fewer false lesions and a higher recall, that recall is used.
+    Between points, the recall is linear in the logarithm of the number of false lesions per case.
 
     Args:
-        rates: (R,), false lesions per case.
-        false_per_case: (T,), of each threshold, in any order.
-        recall: (T,), of each threshold.
+        rates: numbers of false lesions per case, (R,).
+        false_per_case: number of false lesions per case at each threshold, (T,), in any order.
+        recall: recall at each threshold, (T,).
 
     Returns:
-        (R,), the recall at each rate; beyond the first and the last point that of the point.
+        The recall at each rate, (R,). Beyond the first and the last point, the recall of that point.
 
     Example:
         >>> recall_at([2, 4, 8], [16, 4, 1], [0.8, 0.6, 0.2])
@@ -40,10 +40,10 @@ def recall_at(rates: Sequence[float], false_per_case: npt.ArrayLike, recall: npt
 
 
 def rates_reached(curves: Sequence[npt.ArrayLike]) -> list[float]:
-    """The :data:`RATES` that lie within every curve.
+    """The :data:`RATES` within the range of every curve.
 
     Args:
-        curves: the false lesions per case of each curve.
+        curves: numbers of false lesions per case of each curve.
 
     Example:
         >>> rates_reached([[0.9, 3, 20], [2, 9]])

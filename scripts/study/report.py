@@ -1,9 +1,10 @@
-"""docs/results.md and its figures from the stored runs of the study."""
+"""Write docs/results.md and its figures from the stored runs of the study."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from nnunet_ici.command import plural
 from scripts.study.figures import draw_curves, draw_overview
 from scripts.study.free_response import rates_reached
 from scripts.study.run_measures import (
@@ -41,9 +42,9 @@ def write_report(results: Path, docs: Path) -> None:
     if compared:
         draw_overview(compared, docs / OVERVIEW)
         top = (
-            f"![Differences to nnU-Net's own loss]({OVERVIEW})\n\n*Who wins and by how much. Dots: mean difference to "
-            "`nnUNetTrainer` over the seeds (their number in brackets); lines: 95 % interval over seeds and cases; "
-            "ticks: single seeds. Blue: better, orange: worse, where the interval leaves 0 out and all seeds agree.*\n"
+            f"![Differences from nnU-Net's own loss]({OVERVIEW})\n\n*Dots: mean difference from `nnUNetTrainer` over "
+            "the seeds (number of seeds in brackets). Lines: 95 % interval over seeds and cases. Ticks: single seeds. "
+            "Blue: better, orange: worse; gray if the interval includes 0 or the seeds disagree.*\n"
         )
     introduction = (results / "introduction.md").read_text().replace("<!-- overview -->\n", top)
     (docs / "results.md").write_text("\n".join([introduction, *sections]))
@@ -54,7 +55,7 @@ def _read(path: Path) -> str:
 
 
 def _machines(folder: Path) -> list[str]:
-    """The machines that a dataset has runs of, most runs first, earlier ones last."""
+    """The machines with runs of a dataset, sorted by number of runs; the folder of earlier runs comes last."""
     counts = {path.name: len(list(path.glob("*_seed*.json"))) for path in folder.glob("*") if path.is_dir()}
     return sorted((name for name in counts if counts[name]), key=lambda name: (name == EARLIER, -counts[name], name))
 
@@ -64,7 +65,7 @@ def _baseline_first(runs: Runs) -> Runs:
 
 
 def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
-    """The part of one dataset and machine."""
+    """The section on one dataset and machine."""
     rates = rates_reached([curve(run)[0] for group in runs.values() for run in group])
     unthresholded = (mean_free_response(rates), *map(free_response, rates), pr_auc)
     comparable = (mean_free_response(rates), pr_auc)
@@ -72,25 +73,24 @@ def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
     lines = [f"### {where}", "", _setting(runs), "", *([notes] if notes else [])]
     if BASELINE in runs and len(runs) > 1:
         lines += [
-            "Differences to `nnUNetTrainer`, paired by seed and case: mean, 95 % interval over seeds and cases, and "
-            "how many seeds lie above (+) and below (-) 0. Bold where the interval leaves 0 out and all seeds agree. "
-            "First without a threshold, then at the chosen threshold:",
+            "Differences from `nnUNetTrainer`, paired by seed and case: mean, 95 % interval over seeds and cases, and "
+            "numbers of seeds above (+) and below (-) 0. Bold if the interval excludes 0 and all seeds agree. "
+            "The first two measures need no threshold; the others are at the chosen threshold:",
             "",
             difference_table(runs, (*comparable, *measures_at(AT_BEST))),
             "At probability 0.5:",
             "",
             difference_table(runs, measures_at(AT_HALF)),
         ]
-    reached = (
-        f"recall at {', '.join(f'{rate:g}' for rate in rates)} false lesions per case, which all runs reach, and its"
-    )
+    reached = f"recall at {', '.join(f'{rate:g}' for rate in rates)} false lesions per case (rates that all runs reach)"
+    reached += " and its mean"
     if not rates:
-        reached = "no number of false lesions per case is reached by all runs, so the free-response curve has no"
+        reached = "no mean of the free-response curve, because no false-lesion rate is reached by all runs"
     lines += [
-        f"Without a threshold: {reached} mean; area under the precision-recall curve over voxels (PR-AUC):",
+        f"Without a threshold: {reached}; area under the precision-recall curve over voxels (PR-AUC):",
         "",
         value_table(runs, unthresholded),
-        "At the threshold chosen on validation cases:",
+        "At the threshold chosen on the validation cases:",
         "",
         value_table(runs, measures_at(AT_BEST), thresholds=True),
         "At probability 0.5:",
@@ -98,25 +98,28 @@ def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
         value_table(runs, measures_at(AT_HALF)),
     ]
     if "nnUNetTrainerICI" in runs:
-        lines += ["Claims of the paper (ATLAS R2.0 in 3D, other networks), in points of Dice:", "", claims_table(runs)]
-    return "\n".join([*lines, f"![Free-response curves, and F1 over the threshold]({figure})", ""])
+        claims = "Gains in Dice claimed in the paper (ATLAS R2.0 in 3D, other networks) and found here, in percentage points:"
+        lines += [claims, "", claims_table(runs)]
+    return "\n".join([*lines, f"![Free-response curves, and F1 versus threshold]({figure})", ""])
 
 
 def _setting(runs: Runs) -> str:
-    """What was trained, on what, and how often it was resumed."""
+    """The settings of the training, the data, the machine, and the number of resumed runs."""
     every = [run for group in runs.values() for run in group]
     first = every[0]
     plan, machine = first["plan"], first["machine"]
     if isinstance(machine, str):
         device = f"{first['device']}, {machine}"
     else:
-        device = f"{machine['processor']}, {machine['threads']} thread, PyTorch {machine['torch']}"
+        device = f"{machine['processor']}, {plural(machine['threads'], 'thread')}, PyTorch {machine['torch']}"
         resumed = sum(bool(run["resumed_after_epochs"]) for run in every)
-        device += f"; {resumed} of {len(every)} runs were stopped and resumed"
+        device += f"; stopped and resumed: {resumed} of {plural(len(every), 'run')}"
     return (
-        f"{first['epochs']} epochs of {first['iterations']} iterations, configuration {plan['configuration']}, patch "
-        f"{' x '.join(map(str, plan['patch_size']))}, features {'-'.join(map(str, plan['features']))}, batch "
-        f"{plan['batch_size']}; {len(first['test_cases']['case'])} test cases, "
-        f"{sum(first['test_cases']['at_half']['lesions'])} lesions, the smallest third up to "
-        f"{first['small_voxels']:g} voxels; {device}. Mean over the seeds, in brackets the lowest and the highest."
+        f"{plural(first['epochs'], 'epoch')} of {plural(first['iterations'], 'iteration')}, configuration "
+        f"{plan['configuration']}, patch {' x '.join(map(str, plan['patch_size']))}, features "
+        f"{'-'.join(map(str, plan['features']))}, batch size {plan['batch_size']}; "
+        f"{plural(len(first['test_cases']['case']), 'test case')}, "
+        f"{plural(sum(first['test_cases']['at_half']['lesions']), 'lesion')}, the smallest third with up to "
+        f"{first['small_voxels']:g} voxels; {device}. Values are means over the seeds, with the lowest and the highest "
+        "value in brackets."
     )

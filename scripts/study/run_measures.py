@@ -1,4 +1,4 @@
-"""The measures of a run: from how often each test case is drawn to a value."""
+"""The measures of a run: functions of the run and of the number of times that each test case is drawn."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class Measure:
     """A measure of a run on the test cases.
 
     Attributes:
-        title: for the tables.
-        of: from a run and weights (B, C), how often each case counts, to the values (B,); NaN where the run lacks them.
-        digits: decimals in the tables.
-        better: 1 if higher is better, -1 if lower is.
+        title: column title in the tables.
+        of: function from a run and weights (B, C), the number of times that each case counts, to values (B,). The
+            values are NaN if the run does not store the measure.
+        digits: number of decimals in the tables.
+        better: 1 if higher is better, -1 if lower is better.
     """
 
     title: str
@@ -34,12 +35,12 @@ class Measure:
     better: int
 
     def value(self, run: Run) -> float:
-        """The value over all test cases, each once."""
+        """The value over all test cases, each counted once."""
         return float(self.of(run, np.ones((1, len(run["test_cases"]["case"]))))[0])
 
 
 def _mean(at: str, plus: str, minus: str | None = None) -> Callable[[Run, FloatArray], FloatArray]:
-    """The mean of a column over the cases, or of the difference of two."""
+    """The mean over the cases of a column, or of the difference between two columns."""
 
     def of(run: Run, weights: FloatArray) -> FloatArray:
         columns = run["test_cases"][at]
@@ -62,7 +63,7 @@ def _small_recall(at: str) -> Callable[[Run, FloatArray], FloatArray]:
 
 
 def measures_at(at: str) -> tuple[Measure, ...]:
-    """The measures at a threshold: :data:`AT_HALF`, or :data:`AT_BEST`, the one chosen on validation cases."""
+    """The measures at a threshold: :data:`AT_HALF`, or :data:`AT_BEST`, the threshold chosen on validation cases."""
     return (
         Measure("Dice", _mean(at, "dice"), 3, 1),
         Measure("F1", _mean(at, "f1"), 3, 1),
@@ -98,7 +99,7 @@ def free_response(rate: float) -> Measure:
 
 
 def mean_free_response(rates: Sequence[float]) -> Measure:
-    """The mean recall over several numbers of false lesions per case; NaN for none."""
+    """The mean recall at several numbers of false lesions per case; NaN if there are none."""
 
     def of(run: Run, weights: FloatArray) -> FloatArray:
         return _recalls(run, weights, rates).mean(axis=1) if rates else np.full(len(weights), np.nan)
@@ -107,7 +108,8 @@ def mean_free_response(rates: Sequence[float]) -> Measure:
 
 
 def _recalls(run: Run, weights: FloatArray, rates: Sequence[float]) -> FloatArray:
-    """(B, R). Runs of an earlier machine have no counts of single cases along the curve: NaN unless all count once."""
+    """The recall (B, R) at each rate. Runs of an earlier machine store no counts of single cases along the curve, so
+    their recall is NaN unless every case counts once."""
     cases = run["test_cases"]
     if "found" not in cases:
         once = np.all(weights == 1, axis=1)

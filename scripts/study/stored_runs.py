@@ -1,4 +1,4 @@
-"""What the study keeps of a run: small enough for the repository, and enough for every table, interval and figure."""
+"""The stored form of a run: small enough for the repository, and sufficient for every table, interval and figure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from scripts.study.case_metrics import COUNTS, SCORES, THRESHOLDS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 HALF = THRESHOLDS.index(0.5)
-EARLIER = "earlier"  # the folder of runs that do not say which machine they come from
+EARLIER = "earlier"  # the folder of runs that do not name their machine
 
 Run = dict[str, Any]
 
 
 def compress(full: Run) -> Run:
-    """Keep the mean curves over all thresholds, and the cases at 0.5, at the chosen threshold and along the curve.
+    """Reduce a run to the mean curves over all thresholds, and the cases at 0.5, at the chosen threshold and along the
+    curve.
 
-    The threshold is that of the highest mean of Dice and lesion-wise F1 on the validation cases; of equal ones the
-    nearest to 0.5. It is chosen without the test cases.
+    The chosen threshold has the highest mean of Dice and lesion-wise F1 on the validation cases. If several are equal,
+    the one closest to 0.5 is chosen. The test cases are not used.
     """
     parts = {part: [case for case in full["cases"] if case["split"] == part] for part in ("val", "test")}
     curves = {part: _curves(cases) for part, cases in parts.items()}
@@ -43,7 +44,7 @@ def compress(full: Run) -> Run:
 
 
 def _curves(cases: list[Run]) -> dict[str, list[float]]:
-    """For each threshold the means of the scores and the sums of the counts."""
+    """The means of the scores and the sums of the counts at each threshold."""
     curves = {}
     for name in (*SCORES, *COUNTS):
         table = np.array(_along(cases, name), dtype=float)
@@ -63,12 +64,12 @@ def _columns(cases: list[Run], index: int) -> dict[str, list[float]]:
 
 
 def run_path(results: Path, data: str, machine: str, trainer: str, seed: int) -> Path:
-    """Where a run is kept: DATA/MACHINE/TRAINER_seedN.json."""
+    """The path of a stored run: DATA/MACHINE/TRAINER_seedN.json."""
     return results / data / machine / f"{trainer}_seed{seed}.json"
 
 
 def write_run(path: Path, run: Run) -> None:
-    """Write a run, whole or not at all."""
+    """Write a run. An incomplete file never appears at the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(run, separators=(",", ":")) + "\n")
@@ -79,10 +80,10 @@ def read_runs(folder: Path) -> dict[str, list[Run]]:
     """Read the runs of one dataset and machine.
 
     Returns:
-        The runs of each trainer, sorted by seed; nothing where there is no folder.
+        The runs of each trainer, sorted by seed; empty if there is no folder.
 
     Raises:
-        ValueError: if they differ in plan, length or test cases, and so must not be compared.
+        ValueError: if the runs differ in plan, length or test cases, and so must not be compared.
     """
     runs: dict[str, list[Run]] = {}
     first: Run = {}

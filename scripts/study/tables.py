@@ -13,7 +13,7 @@ from scripts.study.stored_runs import Run
 
 Runs = dict[str, list[Run]]
 
-# Rachmadi et al., MIDL 2023: gains in Dice (percentage points) of ICI over two others.
+# Rachmadi et al., MIDL 2023: gains in Dice (percentage points) of ICI over two other losses.
 CLAIMS = (
     ("ICI over Dice", "nnUNetTrainerICI", BASELINE, "+1.7 to +3.7"),
     ("ICI over blob loss", "nnUNetTrainerICI", "nnUNetTrainerBlob", "+0.6 to +5.0"),
@@ -21,13 +21,13 @@ CLAIMS = (
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose columns are numbers, but for the first."""
+    """A Markdown table. All columns except the first contain numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def value_table(runs: Runs, measures: Sequence[Measure], thresholds: bool = False) -> str:
-    """A line for each trainer: the mean over its seeds, in brackets the lowest and the highest."""
+    """A row for each trainer: the mean over its seeds, with the lowest and the highest value in brackets."""
     head = ["trainer", "seeds", *(measure.title for measure in measures), *(["thresholds"] if thresholds else [])]
     rows = []
     for trainer, group in runs.items():
@@ -47,13 +47,13 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def paired(group: list[Run], reference: list[Run]) -> list[tuple[Run, Run]]:
-    """The runs of equal seeds."""
+    """Pairs of runs with the same seed."""
     by_seed = {run["seed"]: run for run in reference}
     return [(run, by_seed[run["seed"]]) for run in group if run["seed"] in by_seed]
 
 
 def compare_runs(pairs: Sequence[tuple[Run, Run]], measure: Measure) -> Difference:
-    """The difference of two trainers in a measure, over seeds and cases."""
+    """The difference between two trainers in a measure, over seeds and cases."""
     statistics = [
         (lambda weights, run=ours: measure.of(run, weights), lambda weights, run=theirs: measure.of(run, weights))
         for ours, theirs in pairs
@@ -62,7 +62,7 @@ def compare_runs(pairs: Sequence[tuple[Run, Run]], measure: Measure) -> Differen
 
 
 def difference_table(runs: Runs, measures: Sequence[Measure]) -> str:
-    """A line for each trainer besides the baseline, with its difference to the baseline in each measure."""
+    """A row for each trainer except the baseline, with its difference from the baseline in each measure."""
     rows = []
     for trainer, group in runs.items():
         pairs = paired(group, runs[BASELINE])
@@ -83,7 +83,7 @@ def _difference(result: Difference, digits: int) -> str:
 
 
 def claims_table(runs: Runs) -> str:
-    """The paper's claims, in points of Dice at 0.5, beside what was found."""
+    """The gains claimed in the paper and the gains found here, in percentage points of Dice at 0.5."""
     dice = measures_at(AT_HALF)[0]
     rows = []
     for name, ours, theirs, claim in CLAIMS:
