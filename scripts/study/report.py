@@ -98,7 +98,7 @@ def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
         value_table(runs, measures_at(AT_HALF)),
     ]
     if "nnUNetTrainerICI" in runs:
-        claims = "Gains in Dice claimed in the paper (ATLAS R2.0 in 3D, other networks) and found here, in percentage points:"
+        claims = "Gains in Dice (percentage points) in the paper (ATLAS R2.0 in 3D, other networks) and here:"
         lines += [claims, "", claims_table(runs)]
     return "\n".join([*lines, f"![Free-response curves, and F1 versus threshold]({figure})", ""])
 
