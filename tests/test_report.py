@@ -124,7 +124,7 @@ def test_the_page(evaluated, tmp_path, capsys):
     assert page.balanced and page.markup.startswith("<!DOCTYPE html>")
     assert page.all("html", lang="en") and page.all("meta", charset="utf-8")
     assert "Lesion report: A, B" in page.texts
-    headings = ["What was compared", "Tables", "Scores and volumes", "Lesions", "Cases", "Training"]
+    headings = ["Models and data", "Tables", "Scores and volumes", "Lesions", "Cases", "Training"]
     assert [page.texts[at] for at, text in enumerate(page.texts) if text in headings] == headings * 2  # contents, page
     anchors = [found["href"] for found in page.all("a")]
     cases = ["#case1", "#case2", "#all-cases", "#all-cases"]  # to the slices, and back from each
@@ -136,8 +136,8 @@ def test_the_page(evaluated, tmp_path, capsys):
     assert "median: A: Dice 0.944, lesion F1 0.750; B: Dice 1.000, lesion F1 1.000." in alternatives[0]
     assert "B: mean +0, limits +0 and +0 ml" in alternatives[1]
     assert "A: 2 found, 1 missed, 1 false; B: 3 found, 0 missed, 0 false" in alternatives[2]
-    assert "A: 0.667 of size below 10" in alternatives[3]
-    assert "No training is known" in page.text
+    assert "A: 0.667 (size below 10)" in alternatives[3]
+    assert "No training curves" in page.text
     assert not page.all("image") and "image" not in page.texts
     assert f"written to {tmp_path / 'page.html'}" in capsys.readouterr().out
 
@@ -222,7 +222,7 @@ def test_moved_files_leave_the_slices_out(flat, tmp_path, capsys):
     (flat / "A" / "cell.png").unlink()
     page = report(flat / "out", tmp_path, "--images", flat / "images")
     assert f"{EVIL}: cell.png" in page.texts and not page.all("use")
-    assert f"no slices of cell: {flat / 'A' / 'cell.png'} is no longer there" in capsys.readouterr().err
+    assert f"no slices for cell: {flat / 'A' / 'cell.png'} no longer exists" in capsys.readouterr().err
 
 
 def test_the_page_lies_beside_its_evaluation(flat):
@@ -241,15 +241,15 @@ def test_no_evaluation(evaluated, tmp_path, capsys):
     told = refused(capsys, tmp_path)
     assert "2 problems, nothing was written:" in told
     assert "instances.csv lacks columns. Expected: model, case, class, kind, size, touched. Got: no class" in told
-    assert "summary.json cannot be read. Expected: JSON of nnunet_ici evaluate." in told
+    assert "summary.json cannot be read. Expected: JSON written by nnunet_ici evaluate." in told
     (tmp_path / "instances.csv").write_text("")
     (tmp_path / "summary.json").write_text("{}")
     assert "summary.json is not usable." in (told := refused(capsys, tmp_path)) and "KeyError 'arguments'" in told
     (tmp_path / "summary.json").write_text((evaluated / "out" / "summary.json").read_text())
-    assert "cases.csv does not fit summary.json." in refused(capsys, tmp_path)
+    assert "cases.csv does not match summary.json." in refused(capsys, tmp_path)
     lines = (evaluated / "out" / "cases.csv").read_text().splitlines()
     (tmp_path / "cases.csv").write_text("\n".join(lines[:-1]))
-    assert "Got: a difference in case two, class foreground" in refused(capsys, tmp_path)
+    assert "Got: a missing or an extra row for case two, class foreground" in refused(capsys, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.csv", "instances.csv", "summary.json"]
 
 
@@ -299,7 +299,7 @@ def test_training_in_the_page(evaluated, tmp_path):
     (tmp_path / "gt").symlink_to(evaluated / "gt")
     out = evaluate(tmp_path, {"A": fold / "validation"}, "--family", "paper")
     page = report(out, tmp_path)
-    text = "A, fold_0, 3 epochs: the terms of the loss, the loss, pseudo Dice, missed lesions and false predictions"
+    text = "A, fold_0, 3 epochs: loss terms, loss, pseudo Dice, missed lesions and false predictions"
     assert f"{text}, over the epochs." in [found["alt"] for found in page.all("img")]
     assert "Pseudo Dice" not in page.text  # only several trainings are compared
     other = make_fold(tmp_path / "other" / "fold_3", terms=False)

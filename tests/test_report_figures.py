@@ -69,7 +69,9 @@ def test_a_training_begun_anew_replaces_the_old_one(tmp_path):
 def test_broken_curves(tmp_path):
     folder = make_fold(tmp_path / "fold_0")
     (folder / "terms_ici.csv").write_text("epoch,train_global\n0,much\n")
-    with pytest.raises(ValueError, match=r"terms_ici.csv cannot be read. Expected: epoch, and numbers. Got: .*much"):
+    with pytest.raises(
+        ValueError, match=r"terms_ici.csv cannot be read. Expected: a column epoch, and numbers. Got: .*much"
+    ):
         read_curves("A", folder)
     (folder / "terms_ici.csv").unlink()
     for path in folder.iterdir():

@@ -63,13 +63,13 @@ def test_overlap_of_each_voxel(volume):
 def test_which_slices(volume):
     drawn = draw_scene(volume, FOREGROUND)
     assert [one.title for one in drawn] == [
-        "foreground: axial slice with most lesion, z = 15.0 mm (slice 5)",
-        "foreground: coronal slice with most lesion, y = -20.0 mm (slice 20)",
-        "foreground: sagittal slice with most lesion, x = -60.0 mm (slice 60)",
-        "foreground: axial slice with most missed lesion, z = 24.0 mm (slice 8)",
-        "foreground: axial slice with most false prediction, z = 6.0 mm (slice 2)",
+        "foreground: axial slice with the most lesion voxels, z = 15.0 mm (slice 5)",
+        "foreground: coronal slice with the most lesion voxels, y = -20.0 mm (slice 20)",
+        "foreground: sagittal slice with the most lesion voxels, x = -60.0 mm (slice 60)",
+        "foreground: axial slice with the most voxels of missed lesions, z = 24.0 mm (slice 8)",
+        "foreground: axial slice with the most voxels of false predictions, z = 6.0 mm (slice 2)",
     ]
-    assert [panel.told for one in drawn for panel in one.panels if panel.title == "label"] == [
+    assert [panel.summary for one in drawn for panel in one.panels if panel.title == "label"] == [
         *["1 lesion"] * 4,
         "0 lesions",
     ]
@@ -78,8 +78,8 @@ def test_which_slices(volume):
     assert [index for _, index, _ in choose_slices(empty, [codes])] == [2, 3, 4]
     codes[1, 2, 3] = KINDS.index("false whole")
     assert [(index, why) for _, index, why in choose_slices(empty, [codes])][:2] == [
-        (1, "with most prediction"),
-        (2, "with most prediction"),
+        (1, "with the most predicted voxels"),
+        (2, "with the most predicted voxels"),
     ]
 
 
@@ -125,9 +125,9 @@ def test_many_lesions_are_projected(volume):
     for at in range(MANY_LESIONS):
         volume.label[at, 2 * at, 1] = 1
     many = draw_scene(volume, FOREGROUND)
-    assert len(many) == len(few) + 1 and many[-1].title == "foreground: all slices projected onto one, axial"
+    assert len(many) == len(few) + 1 and many[-1].title == "foreground: axial projection of all slices"
     assert {kind for kind, _ in many[-1].panels[-1].paths} == {*KINDS[1:], "label", "ring missed", "ring false"}
-    assert many[-1].panels[1].told == f"{MANY_LESIONS + 2} lesions"
+    assert many[-1].panels[1].summary == f"{MANY_LESIONS + 2} lesions"
 
 
 def test_tiny_lesions_get_a_ring_instead_of_an_outline():
@@ -150,8 +150,8 @@ def test_tiny_lesions_get_a_ring_instead_of_an_outline():
 
 def test_a_case_drawn_briefly(volume):
     axial, projection = draw_scene(volume, FOREGROUND, brief=True)
-    assert axial.title.startswith("foreground: axial slice with most lesion")
-    assert projection.title == "foreground: all slices projected onto one, axial"  # two lesions are in other slices
+    assert axial.title.startswith("foreground: axial slice with the most lesion voxels")
+    assert projection.title == "foreground: axial projection of all slices"  # two lesions are in other slices
     volume.label[:5] = volume.label[6:] = 0
     volume.predictions["A"][:5] = volume.predictions["A"][6:] = 0
     assert len(draw_scene(volume, FOREGROUND, brief=True)) == 1

@@ -72,8 +72,8 @@ def test_every_row_leads_to_slices(page):
         assert "mm (slice " in article and article.count("<svg") == article.count("</svg>") > models
     brief = [article for article in articles if article.startswith('<article class="brief"')]
     assert len(brief) == max(cases - FULL, 0) and all(article.count("<h4") <= 2 for article in brief)
-    assert html.text.count("There is no image of this case; it is drawn on black.") == 1
-    assert any("60 lesions" in article and "projected onto one" in article for article in articles)
+    assert html.text.count("There is no image for this case. It is drawn on a black background.") == 1
+    assert any("60 lesions" in article and "projection of all slices" in article for article in articles)
 
 
 def test_tables_and_figures_are_explained(page):

@@ -1,7 +1,7 @@
-"""``nnunet_ici report``: one HTML page from what ``nnunet_ici evaluate`` wrote.
+"""``nnunet_ici report``: one HTML page from the output of ``nnunet_ici evaluate``.
 
-Reading (evaluation, training logs, images), figures (matplotlib), slices (SVG), and the page, whose templates are in
-``templates/``. What others may use is loaded on demand, so that the command's help need not wait for SciPy.
+Modules: reading (evaluation, training logs, images), figures (matplotlib), slices (SVG), and the page with its
+templates in ``templates/``. Public names are loaded on demand, so the help of the command does not wait for SciPy.
 """
 
 from __future__ import annotations

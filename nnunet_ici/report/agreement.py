@@ -1,4 +1,4 @@
-"""Figures of whole cases: the distribution of the scores, and predicted against true volumes."""
+"""Figures of whole cases: distribution of the scores, and predicted against true volumes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FloatArray = npt.NDArray[np.float64]
 
 # Distance of the limits of agreement from the mean difference, in standard deviations.
 DEVIATIONS = 1.96
-# Ratio of the smallest volume to the place of a volume of 0 on a logarithmic axis.
-BELOW = 3.0
-# Marks of no more cases than this are large.
+# On a logarithmic axis, a volume of 0 is drawn at the smallest volume divided by this.
+ZERO_RATIO = 3.0
+# Up to this number of cases, the markers are large.
 FEW_CASES = 40
-# An axis with fewer powers of ten than this has a tick at 2 and 5 times each of them too.
+# An axis that spans fewer powers of ten than this also has ticks at 2 and 5 times each power.
 FEW_POWERS = 3
 
 
@@ -34,8 +34,13 @@ def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple
 
     Source: Bland and Altman, The Lancet 1986.
 
+    Args:
+        label: true volume of each case, (N,).
+        predicted: predicted volume of each case, (N,).
+
     Returns:
-        The mean, the lower and the upper limit. The limits of fewer than two cases are NaN, and so is the mean of none.
+        The mean, the lower limit and the upper limit. The limits are NaN for fewer than two cases. The mean is NaN if
+        there are no cases.
 
     Example:
         >>> [round(value, 2) for value in limits_of_agreement([1.0, 2.0, 3.0], [2.0, 2.0, 5.0])]
@@ -48,10 +53,10 @@ def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple
 
 
 def draw_scores(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """The distribution of the scores over the cases: a point for each case, and a box from quartile to quartile.
+    """Distribution of the scores over the cases: one point per case, and a box from the lower to the upper quartile.
 
     Args:
-        scores: values by title, such as "Dice", and model; between 0 and 1, NaN for a case without a value.
+        scores: scores of the cases in [0, 1], by title (such as "Dice") and model; NaN for a case without a value.
     """
     models = list(next(iter(scores.values())))
     figure = Figure(figsize=(WIDTH_INCHES, 1.1 + 0.55 * len(models)), layout="constrained")
@@ -87,14 +92,14 @@ def draw_scores(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 
 
 def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str, first: int = 0) -> Figure:
-    """A row for each model: predicted against true volume, and their difference against their mean.
+    """One row per model: predicted against true volume, and their difference against their mean.
 
-    The second plot is that of Bland and Altman (The Lancet 1986), with the mean difference and the limits of agreement.
+    The second plot is a Bland-Altman plot (The Lancet 1986) with the mean difference and the limits of agreement.
 
     Args:
-        volumes: total lesion volumes of the cases by model, in the label and in the prediction.
+        volumes: total lesion volume of each case in the label and in the prediction, by model.
         unit: unit of the volumes.
-        first: number of the first model, which determines the colours.
+        first: index of the first model, which determines the colors.
     """
     figure = Figure(figsize=(WIDTH_INCHES, 0.4 + 2.75 * len(volumes)), layout="constrained")
     axes = figure.subplots(len(volumes), 2, squeeze=False)
@@ -116,15 +121,15 @@ def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]],
         positive = positive[positive > 0]
         lowest = float(positive.min()) if positive.size else 1.0
         highest = float(positive.max()) if positive.size else 1.0
-        limits = lowest / BELOW / 1.5, max(highest, 10 * lowest) * 1.5
+        limits = lowest / ZERO_RATIO / 1.5, max(highest, 10 * lowest) * 1.5
         left.plot(limits, limits, color="#777777", linewidth=1, label="equal")
-        left.scatter(_lifted(label, lowest), _lifted(predicted, lowest), **marks)
+        left.scatter(_with_zeros(label, lowest), _with_zeros(predicted, lowest), **marks)
         left.set(xlim=limits, ylim=limits, ylabel=f"predicted ({unit})")
         _volume_axis(left, "x", lowest)
         _volume_axis(left, "y", lowest)
         left.grid(color="#dddddd", linewidth=0.6)
 
-        right.scatter(_lifted((label + predicted) / 2, lowest), predicted - label, **marks)
+        right.scatter(_with_zeros((label + predicted) / 2, lowest), predicted - label, **marks)
         right.set(xlim=limits, ylabel=f"predicted - true ({unit})")
         _volume_axis(right, "x", lowest)
         right.axhline(0, color="#777777", linewidth=1)
@@ -144,18 +149,18 @@ def draw_volumes(volumes: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     return figure
 
 
-def _lifted(values: FloatArray, lowest: float) -> FloatArray:
-    """Volumes for a logarithmic axis, with 0 below the lowest one."""
-    return np.where(values > 0, values, lowest / BELOW)
+def _with_zeros(values: FloatArray, lowest: float) -> FloatArray:
+    """Volumes for a logarithmic axis. A volume of 0 is placed below the smallest one."""
+    return np.where(values > 0, values, lowest / ZERO_RATIO)
 
 
 def _volume_axis(axis: Axes, which: str, lowest: float) -> None:
-    """A logarithmic axis with a tick for 0 below the lowest volume."""
+    """Make an axis logarithmic, with a tick for 0 below the smallest volume."""
     getattr(axis, f"set_{which}scale")("log")
     ticks = axis.xaxis if which == "x" else axis.yaxis
     highest = (axis.get_xlim() if which == "x" else axis.get_ylim())[1]
     few = math.log10(highest / lowest) < FEW_POWERS
     values = LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6).tick_values(lowest, highest)
-    ticks.set_ticks([lowest / BELOW, *(value for value in values if lowest <= value <= highest)])
+    ticks.set_ticks([lowest / ZERO_RATIO, *(value for value in values if lowest <= value <= highest)])
     ticks.set_major_formatter(FuncFormatter(lambda value, _: "0" if value < lowest else f"{value:g}"))
     ticks.set_minor_locator(NullLocator())

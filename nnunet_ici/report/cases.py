@@ -1,4 +1,4 @@
-"""The cases of the report: their order, and the slices of each."""
+"""The cases of the report: their order, and the slices of each case."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from nnunet_ici.command import plural
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.summary import Row
@@ -22,9 +23,9 @@ __all__ = ["DrawnCase", "choose_cases", "draw_cases"]
 
 Item = TypeVar("Item")
 
-# Scores that rank the cases, as far as they were computed; every family has one of them.
+# Scores that rank the cases, if they were computed. Every family has one of them.
 SCORES = ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice", "paper.dsc")
-# Fewer cases are not worth the start of other processes.
+# Up to this number of cases, the slices are drawn in one process.
 FEW_CASES = 12
 
 
@@ -33,13 +34,14 @@ class DrawnCase:
     """A case of the report.
 
     Attributes:
-        role: "worst", "median", "best", or its rank.
+        role: "worst", "median", "best", or the rank.
         name: name of the case.
-        brief: whether it is drawn briefly, as most of many cases are.
-        without_image: whether its image is missing although others have one.
-        slices: slices of each class.
-        missing: files that no longer exist, each with "label" or the name of the model. Then there are no slices.
-        turned: predictions that were turned to the axes of the ground truth.
+        brief: whether the case is drawn in brief instead of in full.
+        without_image: whether the image of this case is missing although other cases have one.
+        slices: slices of all classes.
+        missing: files that no longer exist, each with "label" or the name of the model. If there are any, the case has
+            no slices.
+        turned: predictions that were reoriented to the axes of the ground truth.
     """
 
     role: str
@@ -52,13 +54,14 @@ class DrawnCase:
 
 
 def choose_cases(rows: Sequence[Row], count: int | None = None) -> list[tuple[str, str]]:
-    """Choose cases evenly from worst to best, by lesion F1, then Dice, of the first model, averaged over the classes.
+    """Choose cases evenly spaced from worst to best.
 
-    The scores are those of the first family that has them.
+    Cases are ranked by the scores of the first model, averaged over the classes. The first of :data:`SCORES` that was
+    computed ranks the cases. The next ones, and then the name, break ties.
 
     Args:
-        rows: lines of cases.csv.
-        count: number of cases; None for all of them.
+        rows: rows of cases.csv.
+        count: number of cases; None for all cases.
 
     Returns:
         The role ("worst", "median", "best", or the rank) and the name of each chosen case, worst first.
@@ -76,7 +79,7 @@ def choose_cases(rows: Sequence[Row], count: int | None = None) -> list[tuple[st
 
 
 def _evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Items at even steps, with the first and the last one; all of them where there are no more than ``count``."""
+    """Evenly spaced items, including the first and the last; all items if there are at most ``count``."""
     last = len(items) - 1
     return [
         items[at] for at in dict.fromkeys(last * step // max(count - 1, 1) for step in range(count if items else 0))
@@ -85,7 +88,7 @@ def _evenly(items: Sequence[Item], count: int) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Task:
-    """A case to draw, with its files; no image where ``image`` is None."""
+    """A case to draw, with its files. ``image`` is None if there is no image."""
 
     role: str
     case: Case
@@ -100,14 +103,14 @@ def draw_cases(
     """Draw the slices of the cases.
 
     Args:
-        evaluation: the evaluation; a case whose files no longer exist has no slices.
+        evaluation: evaluation of the cases. A case whose files no longer exist has no slices.
         image_folder: folder of the images; None for a black background.
-        count: number of cases, evenly from the worst to the best one of the first model; None for all of them.
-        full: number of those that are drawn in full, evenly again; all others are drawn briefly.
-        processes: number of processes, where there are many cases.
+        count: number of cases, evenly spaced from worst to best for the first model; None for all cases.
+        full: number of these cases to draw in full, also evenly spaced. The other cases are drawn in brief.
+        processes: number of processes if there are many cases.
 
     Returns:
-        The cases, worst first, and the problems found, one sentence each.
+        The cases, worst first, and the problems, one sentence each.
     """
     chosen = choose_cases(evaluation.rows, count)
     in_full = set(_evenly(chosen, full))
@@ -120,7 +123,7 @@ def draw_cases(
         except ValueError as error:
             problems.append(str(error))
     if problems and not images:
-        others = f" (nor for {len(problems) - 1} other cases)" if len(problems) > 1 else ""
+        others = f" (the same for {plural(len(problems) - 1, 'other case')})" if len(problems) > 1 else ""
         return [], [problems[0] + others]
     tasks = [
         _Task(
@@ -140,10 +143,10 @@ def draw_cases(
 
 
 def _draw(task: _Task, scheme: LabelScheme) -> DrawnCase | str:
-    """The case with its slices, or what is wrong with its files."""
+    """The case with its slices, or the problem with its files."""
     case = task.case
     paths = {"label": case.label, **{model: path for model, path in case.predictions.items() if path is not None}}
-    gone = [(what, path) for what, path in paths.items() if not path.is_file()]
+    gone = [(owner, path) for owner, path in paths.items() if not path.is_file()]
     if gone:
         return DrawnCase(task.role, case.name, task.brief, missing=gone)
     try:

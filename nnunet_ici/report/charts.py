@@ -1,4 +1,4 @@
-"""The figures of the page, each with a caption and a text that says the same to those who do not see it."""
+"""The figures of the page, each with a caption and an alternative text for readers who cannot see it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nnunet_ici.report.training import Curves
 
 __all__ = ["Chart", "case_charts", "lesion_charts", "training_charts"]
 
-# Models in one figure of volumes.
+# Maximum number of models in one figure of volumes.
 MOST_ROWS = 4
 
 
@@ -30,9 +30,9 @@ class Chart:
     """A figure in the page.
 
     Attributes:
-        source: its SVG as a data URI.
-        alternative: what is in it, for those who do not see it.
-        caption: what it shows.
+        source: SVG of the figure as a data URI.
+        alternative: alternative text for readers who cannot see the figure.
+        caption: caption of the figure.
     """
 
     source: str
@@ -45,7 +45,7 @@ def _chart(figure: Figure, alternative: str, caption: str) -> Chart:
 
 
 def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
-    """The scores of all cases, and their predicted against their true volumes, of a class."""
+    """Figures of all cases for one class: scores, and predicted against true volumes."""
     models = evaluation.models
     scores = {
         title: {model: [float(row[metric]) for row in evaluation.rows_of(model, of_class)] for model in models}
@@ -62,8 +62,8 @@ def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
             _chart(
                 draw_scores(scores),
                 f"{' and '.join(scores)} of each case by model, median: {medians}.",
-                f"{titles} of each case, by model. Each mark is one case. Marks are spread vertically for legibility; "
-                "the box runs from the lower to the upper quartile, the thick line in it is the median.",
+                f"{titles} of each case, by model. Each marker is one case. Markers are jittered vertically for "
+                "legibility. The box spans the lower to the upper quartile, and the thick line is the median.",
             )
         )
     unit, scale = ("ml", 1000.0) if evaluation.unit == "mm3" else (evaluation.unit_title, 1.0)
@@ -86,11 +86,11 @@ def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
         charts.append(
             _chart(
                 draw_volumes(part, unit, first),
-                f"Predicted against true {noun} of all lesions of each case. {agreement}.",
-                f"Left: predicted against true {noun} of all lesions of each case; on the line both are equal, and 0 "
-                "is drawn at the edge. Right: their difference against their mean (Bland and Altman); the solid line "
-                "is the mean difference, the dashed lines are the limits of agreement, 1.96 standard deviations from "
-                "it.",
+                f"Predicted against true total lesion {noun} of each case. {agreement}.",
+                f"Left: predicted against true total lesion {noun} of each case. On the line, both are equal. Values "
+                "of 0 are drawn at the edge. Right: difference between predicted and true against their mean "
+                "(Bland-Altman plot). The solid line is the mean difference. The dashed lines are the limits of "
+                "agreement, 1.96 standard deviations above and below it.",
             )
         )
     return charts
@@ -102,7 +102,7 @@ def _median(values: Sequence[float]) -> str:
 
 
 def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
-    """The size of each lesion, recall by size and FROC of a class; none without lesions and predictions."""
+    """Figures of the lesions of one class: sizes, recall by size, and FROC; none without lesions and predictions."""
     models, unit = evaluation.models, evaluation.unit_title
     instances = {model: evaluation.instances_of(model, of_class) for model in models}
     if not any(instances.values()):
@@ -115,16 +115,16 @@ def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
         _chart(
             draw_sizes(instances, unit),
             f"Size of each lesion, found or missed, and of each false prediction. {counts}.",
-            "Size of each lesion, found or missed, and of each false prediction, three lines for each "
-            "model. Each mark is one lesion or prediction. Marks are spread vertically for legibility.",
+            "Size of each lesion, found or missed, and of each false prediction, in three rows per model. Each marker "
+            "is one lesion or prediction. Markers are jittered vertically for legibility.",
         ),
         _chart(
             draw_recall(sizes, unit),
-            f"Share of lesions found by size. {recalls}.",
-            ("Above: share" if len(models) <= MOST_BARS else "Share")
-            + " of the lesions of each size that were found, with 95 % intervals (Wilson), all cases together. "
+            f"Share of lesions found, by lesion size. {recalls}.",
+            ("Top: share" if len(models) <= MOST_BARS else "Share")
+            + " of lesions found, by lesion size, pooled over all cases, with 95 % confidence intervals (Wilson). "
             "Lesions of one patient are not independent, so the true intervals are wider."
-            + " Below: false predictions by their own size."
+            + " Bottom: number of false predictions, by their own size."
             * (len(models) <= MOST_BARS),
         ),
     ]
@@ -132,15 +132,15 @@ def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
     if curves:
         ends = "; ".join(
             f"{model} ends at {format_value(curve['sensitivity'][-1])} with "
-            f"{format_value(curve['false_per_case'][-1])} false per case"
+            f"{format_value(curve['false_per_case'][-1])} false predictions per case"
             for model, curve in curves.items()
         )
         charts.append(
             _chart(
                 draw_froc(curves, models),
                 f"FROC: share of lesions found against false predictions per case. {ends}.",
-                "FROC: share of the lesions found against false predictions per case, as predictions are dropped from "
-                "the least certain on. Models without probabilities have no curve.",
+                "FROC: share of lesions found against false predictions per case, as the least certain predictions are "
+                "removed step by step. Models without probabilities have no curve.",
             )
         )
     return charts
@@ -152,30 +152,30 @@ def _counts(groups: Sequence[dict[str, float]]) -> str:
 
 
 def _recalls(groups: Sequence[dict[str, float]]) -> str:
-    return ", ".join(f"{format_value(group['recall'])} of size {range_title(group)}" for group in groups)
+    return ", ".join(f"{format_value(group['recall'])} (size {range_title(group)})" for group in groups)
 
 
 def training_charts(trainings: Sequence[Curves]) -> list[tuple[str, Chart]]:
-    """The curves of each training with a heading, before them the pseudo Dice of several side by side without one."""
+    """Curves of each training, with a heading. Several trainings start with their pseudo Dice, without a heading."""
     titles = [f"{curves.name}, {curves.folder.resolve().name}" for curves in trainings]
     charts = []
     with_dice = [(curves, title) for curves, title in zip(trainings, titles, strict=True) if curves.dice]
     if len(with_dice) > 1:
         comparison = _chart(
             draw_dice(*zip(*with_dice, strict=True)),
-            "Pseudo Dice over the epochs of all trainings.",
-            "Pseudo Dice: nnU-Net's estimate from validation patches, mean over the classes, of all trainings.",
+            "Pseudo Dice of all trainings over the epochs.",
+            "Pseudo Dice of all trainings: nnU-Net's estimate from validation patches, averaged over the classes.",
         )
         charts.append(("", comparison))
     for curves, title in zip(trainings, titles, strict=True):
-        what = ["the terms of the loss"] * bool(curves.terms) + ["the loss"] * any(curves.loss)
-        what += ["pseudo Dice"] * bool(curves.dice)
-        what += ["missed lesions and false predictions"] * bool(curves.shares)
-        text = f"{title}, {plural(curves.epochs, 'epoch')}: {', '.join(what)}"
+        contents = ["loss terms"] * bool(curves.terms) + ["loss"] * any(curves.loss)
+        contents += ["pseudo Dice"] * bool(curves.dice)
+        contents += ["missed lesions and false predictions"] * bool(curves.shares)
+        text = f"{title}, {plural(curves.epochs, 'epoch')}: {', '.join(contents)}"
         drawn = _chart(
             draw_training(curves),
             f"{text}, over the epochs.",
-            f"{text}. Solid lines are the training, dashed ones the validation.",
+            f"{text}. Solid lines: training. Dashed lines: validation.",
         )
         charts.append((title, drawn))
     return charts

@@ -16,12 +16,12 @@ from nnunet_ici.report.training import Curves, Series
 
 __all__ = ["draw_dice", "draw_training"]
 
-# Markers on a line, at most.
+# Maximum number of markers per line.
 MOST_MARKERS = 12
 
 
 def draw_training(curves: Curves) -> Figure:
-    """One training: each term of the loss, the whole loss, and how well the validation patches were segmented."""
+    """Curves of one training: loss terms, total loss, and scores of the validation patches."""
     panels = [_draw_terms] * bool(curves.terms) + [_draw_loss] * any(curves.loss)
     panels += [_draw_validation] * bool(curves.dice or curves.shares)
     figure = Figure(figsize=(WIDTH_INCHES, 3.6), layout="constrained")
@@ -42,12 +42,12 @@ def _draw_terms(axis: Axes, curves: Curves) -> None:
         _plot(axis, training, **style)
         _plot(axis, validation, **style | {"linestyle": "--", "markerfacecolor": "white"})
         handles.append(Line2D([], [], label=in_figure(term.replace("_", " ")), **style))
-    axis.set_title("terms of the loss, unweighted", fontsize=10)
+    axis.set_title("loss terms, unweighted", fontsize=10)
     _legend(axis, [*handles, *_phases()])
 
 
 def _phases(color: str = "#555555") -> list[Line2D]:
-    """What solid and dashed lines mean."""
+    """Legend entries of the solid lines (training) and the dashed lines (validation)."""
     return [
         Line2D([], [], label="training", linestyle="-", marker="o", color=color),
         Line2D([], [], label="validation", linestyle="--", marker="o", markerfacecolor="white", color=color),
@@ -72,8 +72,8 @@ def _draw_validation(axis: Axes, curves: Curves) -> None:
     for (title, series), (color, marker) in zip(curves.shares.items(), ((MISSED, "X"), ("#555555", "^")), strict=False):
         style = {"color": color, "marker": marker, "linestyle": ":"}
         _plot(axis, series, **style)
-        whole = "lesions missed" if title == "missed" else "predictions false"
-        handles.append(Line2D([], [], label=whole, **style))
+        label = "missed lesions" if title == "missed" else "false predictions"
+        handles.append(Line2D([], [], label=label, **style))
     axis.set_ylim(-0.02, 1.02)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.set_title("validation patches", fontsize=10)
@@ -81,7 +81,7 @@ def _draw_validation(axis: Axes, curves: Curves) -> None:
 
 
 def draw_dice(trainings: Sequence[Curves], titles: Sequence[str]) -> Figure:
-    """nnU-Net's pseudo Dice of several trainings, mean over the classes."""
+    """nnU-Net's pseudo Dice of several trainings, averaged over the classes."""
     figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
     axis = figure.subplots()
     for number, (curves, title) in enumerate(zip(trainings, titles, strict=True)):

@@ -1,78 +1,78 @@
-"""What the columns of the report's tables mean, for readers who do not know the evaluation."""
+"""Definitions of the columns of the report's tables, for readers who do not know the evaluation."""
 
 from __future__ import annotations
 
 __all__ = ["ALL_CASES", "DEFINITIONS", "definitions_of"]
 
 _FOUND = (
-    "A lesion is found where a prediction shares a voxel with it, else missed; a predicted component that shares none "
-    "with the label is false."
+    "A lesion is found if a prediction shares at least one voxel with it; otherwise it is missed. A predicted "
+    "component is false if it shares no voxel with the label."
 )
-_DICE = "2 |label and prediction| / (|label| + |prediction|), in voxels; 1 where both are empty, 0 where only one is."
-_LESION_DICE = (
-    "sum over the lesions of the Dice with all predictions that touch each, divided by lesions + false predictions."
-)
-_F1 = "2 found / (2 found + missed + false); 1 where there is no lesion and none is predicted."
+_DICE = "2 |label and prediction| / (|label| + |prediction|), in voxels; 1 if both are empty, 0 if only one is empty."
+_LESION_DICE = "sum of the Dice of each lesion with all predictions that touch it, / (lesions + false predictions)."
+_F1 = "2 found / (2 found + missed + false); 1 if there are no lesions and no predictions."
+_VOLUMES = "absolute difference between the lesion volumes of label and prediction, regardless of position."
+_COUNTS = "absolute difference between the numbers of lesions in label and prediction, regardless of position."
 
-# Titles of columns and what they mean, by the table's name; "" is about the table as a whole.
+# Definitions by name of the table and title of the column. The title "" applies to the whole table.
 DEFINITIONS: dict[str, dict[str, str]] = {
     "atlas22": {
         "": _FOUND,
         "Dice": _DICE,
-        "absolute volume difference (voxels)": "absolute difference between the numbers of voxels, wherever they lie.",
-        "absolute lesion count difference": "absolute difference between the numbers of lesions, wherever they lie.",
+        "absolute volume difference (voxels)": _VOLUMES,
+        "absolute lesion count difference": _COUNTS,
         "lesion F1": _F1,
     },
     "isles": {
         "": _FOUND,
         "Dice": _DICE,
-        "absolute volume difference (ml)": "absolute difference between the volumes, wherever they lie.",
-        "absolute lesion count difference": "absolute difference between the numbers of lesions, wherever they lie.",
+        "absolute volume difference (ml)": _VOLUMES,
+        "absolute lesion count difference": _COUNTS,
         "lesion F1": _F1,
-        "PR-AUC": "area under the precision-recall curve over the voxels (average precision); no value for an empty "
-        "label.",
+        "PR-AUC": "area under the voxel-wise precision-recall curve (average precision); no value for an empty label.",
     },
     "paper": {
-        "": f"{_FOUND} Numbers of lesions and cases are totals.",
-        "Dice": f"mean over the cases of: {_DICE}",
-        "cases with missed": "cases with at least one missed lesion; with false: with at least one false prediction; "
-        "with neither: without missed lesions and without false predictions.",
+        "": f"{_FOUND} The numbers of lesions and cases are totals over all cases.",
+        "Dice": f"mean over the cases. For each case: {_DICE}",
+        "cases with missed": "cases with at least one missed lesion. With false: cases with at least one false "
+        "prediction. With neither: cases without missed lesions and without false predictions.",
     },
     "detection": {
         "": _FOUND,
-        "recall": "found / lesions; a case without lesions has no value.",
-        "precision": "1 - false / predicted; a case without predictions has no value.",
+        "recall": "found / lesions; no value for a case without lesions.",
+        "precision": "1 - false / predicted; no value for a case without predictions.",
         "lesion-wise Dice": _LESION_DICE,
-        "panoptic quality": "sum of the IoU of the pairs with an IoU of 0.5 or more / (pairs + half of all other "
-        "lesions and predictions).",
+        "panoptic quality": "sum of the IoU of all pairs / (pairs + half of all other lesions and predictions). A pair "
+        "is a lesion and a prediction with an IoU of 0.5 or more.",
     },
     "brats": {
-        "": "A predicted component belongs to every lesion whose dilation it touches; it is false if there is none.",
-        "lesion-wise Dice": "mean of the Dice of each lesion with all components that belong to it; 0 for a missed "
-        "lesion and for a false component.",
-        "lesion-wise HD95 (mm)": "mean of the 95th percentile of the distances between the surfaces, averaged in the "
-        "same way; 374 mm for a missed lesion and for a false component.",
+        "": "A predicted component belongs to every lesion whose dilated mask it touches. It is false if it touches "
+        "none.",
+        "lesion-wise Dice": "Dice of each lesion with all components that belong to it, averaged over the lesions and "
+        "the false components; 0 for a missed lesion and for a false component.",
+        "lesion-wise HD95 (mm)": "95th percentile of the distances between the surfaces, averaged in the same way; "
+        "374 mm for a missed lesion and for a false component.",
     },
 }
 
 ALL_CASES = {
-    "lesions, volume": "number and volume of the lesions in the label.",
+    "lesions, volume": "number and total volume of the lesions in the label.",
     "Dice": _DICE,
-    "F1": "lesion F1: 2 found / (2 found + missed + false), or, where that was not computed, the lesion-wise score "
-    "that was.",
+    "F1": "lesion F1: 2 found / (2 found + missed + false). If lesion F1 was not computed, the table shows lesion-wise "
+    "Dice instead.",
     "lesion-wise Dice": _LESION_DICE,
-    "missed, false": "lesions that no prediction touches; predictions that touch no lesion.",
+    "missed, false": "number of lesions that no prediction touches; number of predictions that touch no lesion.",
 }
 
 
 def definitions_of(table: str, titles: list[str]) -> dict[str, str]:
-    """What the columns of a table mean.
+    """Definitions of the columns of a table.
 
     Args:
         table: name of the table, such as "isles".
-        titles: titles of its columns; meanings of other columns are left out.
+        titles: titles of its columns. Definitions of other columns are left out.
 
     Returns:
-        The meaning by title, under "" what concerns all columns; empty for an unknown table.
+        The definition by title; the title "" applies to the whole table. Empty for an unknown table.
     """
     return {title: text for title, text in DEFINITIONS.get(table, {}).items() if not title or title in titles}

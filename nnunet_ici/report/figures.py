@@ -1,4 +1,4 @@
-"""Figures of an evaluation: the size of each lesion, recall by size, and FROC."""
+"""Figures of an evaluation: size of each lesion, recall by size, and FROC."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nnunet_ici.evaluation.summary import Row
 __all__ = ["draw_froc", "draw_recall", "draw_sizes", "legend_above", "range_title", "wilson"]
 
 WIDTH_INCHES = 10.0
-# More points than this are drawn as an image inside the figure, which would be large otherwise.
+# More points than this are rasterized, because the SVG would be too large otherwise.
 MOST_POINTS = 1500
-# More models than this have no bars of false predictions, which would be too thin.
+# With more models than this, there are no bars of false predictions, because they would be too thin.
 MOST_BARS = 6
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---")
 
@@ -30,11 +30,11 @@ Groups = Sequence[dict[str, float]]
 
 
 def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
-    """The size of each lesion, found or missed, and of each false prediction: one strip for each model.
+    """Size of each lesion, found or missed, and of each false prediction: one panel per model.
 
     Args:
-        instances: lines of instances.csv by model, of one class.
-        unit: unit of the sizes, as readers know it.
+        instances: rows of instances.csv for one class, by model.
+        unit: unit of the sizes, as shown to readers.
     """
     all_sizes = [float(row["size"]) for rows in instances.values() for row in rows]
     count = sum(map(len, instances.values()))
@@ -70,7 +70,7 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
 
 
 def _size_axis(axis: Axes, sizes: Sequence[float]) -> None:
-    """Whole powers of ten around the sizes."""
+    """Make an axis logarithmic, with limits and ticks at powers of ten around the sizes."""
     low, high = (min(sizes), max(sizes)) if sizes else (1.0, 10.0)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     axis.set_xscale("log")
@@ -85,7 +85,7 @@ def _plain(value: float) -> str:
 
 
 def range_title(group: dict[str, float]) -> str:
-    """A range of sizes in words.
+    """Text for a range of sizes.
 
     Example:
         >>> range_title({"from": 0.0, "to": 10.0}), range_title({"from": 10.0, "to": float("inf")})
@@ -97,7 +97,7 @@ def range_title(group: dict[str, float]) -> str:
 
 
 def wilson(found: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927); NaN for a share of nothing.
+    """The 95 % confidence interval of a proportion (Wilson, 1927); NaN if the total is 0.
 
     Example:
         >>> [round(edge, 3) for edge in wilson(8, 10)]
@@ -110,11 +110,13 @@ def wilson(found: int, total: int) -> tuple[float, float]:
 
 
 def draw_recall(sizes: Mapping[str, Groups], unit: str) -> Figure:
-    """Share of lesions found by their size, with 95 % intervals; for few models also false predictions by theirs.
+    """Share of lesions found by lesion size, with 95 % confidence intervals.
+
+    For few models, a second panel shows the number of false predictions by their own size.
 
     Args:
-        sizes: what :func:`~nnunet_ici.evaluation.detection.by_size` returns, by model, of one class.
-        unit: unit of the sizes, as readers know it.
+        sizes: result of :func:`~nnunet_ici.evaluation.detection.by_size` for one class, by model.
+        unit: unit of the sizes, as shown to readers.
     """
     models = list(sizes)
     ranges = next(iter(sizes.values()))
@@ -172,7 +174,7 @@ def _ranges_axis(axis: Axes, titles: Sequence[str]) -> None:
 
 
 def legend_above(figure: Figure, axis: Axes) -> None:
-    """A legend above the axes, in as many columns as have room; the figure grows with its rows."""
+    """Add a legend above the axes, with as many columns as fit. The figure grows with the rows of the legend."""
     handles, labels = axis.get_legend_handles_labels()
     longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
     columns = max(1, min(len(labels), int(100 / (longest + 8))))
@@ -182,11 +184,11 @@ def legend_above(figure: Figure, axis: Axes) -> None:
 
 
 def draw_froc(curves: dict[str, dict[str, list[float]]], models: Sequence[str]) -> Figure:
-    """Share of lesions found against false predictions per case, as the less certain predictions are dropped.
+    """FROC: share of lesions found against false predictions per case.
 
     Args:
-        curves: what :func:`~nnunet_ici.evaluation.detection.froc` returns, by model, of one class.
-        models: all there are, so that each keeps its colour.
+        curves: result of :func:`~nnunet_ici.evaluation.detection.froc` for one class, by model.
+        models: names of all models, so that each model keeps its color.
     """
     figure = Figure(figsize=(WIDTH_INCHES, 4.4), layout="constrained")
     axis = figure.subplots()
@@ -225,5 +227,5 @@ Scale = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 def _stretched() -> tuple[Scale, Scale]:
-    """A scale like the logarithm that has a place for 0, and its inverse."""
+    """A logarithmic scale that is defined at 0, and its inverse."""
     return (lambda x: np.log2(1 + 8 * np.asarray(x))), (lambda y: (2 ** np.asarray(y) - 1) / 8)

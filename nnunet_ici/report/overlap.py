@@ -1,4 +1,4 @@
-"""The overlap of a label and a prediction, voxel by voxel, and the slices that show most of it."""
+"""Voxel-wise overlap of a label and a prediction, and the choice of the slices that show it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "ove
 BoolArray = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
 
-# Kind of a voxel by its code; in a projection the higher code covers the lower one.
+# Kind of a voxel by its code. In a projection, higher codes cover lower codes.
 KINDS = ("", "false", "missed", "hit", "false whole", "missed whole")
 FALSE_WHOLE, MISSED_WHOLE = 4, 5
 
@@ -25,12 +25,15 @@ FALSE_WHOLE, MISSED_WHOLE = 4, 5
 def overlap(label: BoolArray, prediction: BoolArray, matching: Matching) -> Codes:
     """The kind of each voxel as an index of :data:`KINDS`.
 
-    "hit": in both. "missed" and "false": in the label or in the prediction alone, of lesions that touch. "missed whole"
-    and "false whole": of a lesion that no prediction touches, and of a prediction that touches no lesion.
+    - "hit": in the label and in the prediction.
+    - "missed": only in the label, in a lesion that a prediction touches.
+    - "false": only in the prediction, in a component that touches a lesion.
+    - "missed whole": in a lesion that no prediction touches.
+    - "false whole": in a predicted component that touches no lesion.
 
     Args:
         label, prediction: masks of one class, (H, W) or (D, H, W).
-        matching: their instances.
+        matching: matching of their instances.
 
     Example:
         >>> from nnunet_ici.evaluation.matching import match_instances
@@ -48,22 +51,23 @@ def overlap(label: BoolArray, prediction: BoolArray, matching: Matching) -> Code
 
 
 def project(codes: Codes) -> Codes:
-    """The maximum along the slices, (D, H, W) to (H, W): missed lesions and false predictions cover all else."""
+    """Maximum projection of all slices, (D, H, W) to (H, W). Missed lesions and false predictions cover the rest."""
     projected: Codes = codes.max(axis=0)
     return projected
 
 
 def choose_slices(label: BoolArray, models: Sequence[Codes]) -> list[tuple[Plane, int | None, str]]:
-    """Which slices to draw, and why.
+    """Choose the slices to draw, with the reason for each choice.
 
     Args:
         label: mask, (H, W) or (D, H, W).
-        models: the overlap with each model's prediction.
+        models: overlap of the label with the prediction of each model.
 
     Returns:
-        For an image the whole of it. For a volume the axial, coronal and sagittal slice with most of the label (or of
-        the predictions, or the middle), then the axial ones with most missed and most false lesion, all models taken
-        together, where there are any.
+        Plane, index and reason of each slice. A 2D image has one entry: the whole image. A volume has the axial,
+        coronal and sagittal slice with the most lesion voxels. Without lesions, the number of predicted voxels decides.
+        Without predictions too, it is the middle slice. Then follow the axial slices with the most voxels of missed
+        lesions and of false predictions, summed over the models, if there are any.
     """
     if label.ndim == 2:
         return [(FLAT, None, "")]
@@ -73,12 +77,15 @@ def choose_slices(label: BoolArray, models: Sequence[Codes]) -> list[tuple[Plane
         lesion = np.count_nonzero(label, axis=others)
         predicted = sum((np.count_nonzero(codes, axis=others) for codes in models), np.zeros_like(lesion))
         if lesion.any():
-            chosen.append((plane, int(lesion.argmax()), "with most lesion"))
+            chosen.append((plane, int(lesion.argmax()), "with the most lesion voxels"))
         elif predicted.any():
-            chosen.append((plane, int(predicted.argmax()), "with most prediction"))
+            chosen.append((plane, int(predicted.argmax()), "with the most predicted voxels"))
         else:
             chosen.append((plane, label.shape[plane.axis] // 2, "in the middle"))
-    for code, why in ((MISSED_WHOLE, "with most missed lesion"), (FALSE_WHOLE, "with most false prediction")):
+    for code, why in (
+        (MISSED_WHOLE, "with the most voxels of missed lesions"),
+        (FALSE_WHOLE, "with the most voxels of false predictions"),
+    ):
         voxels = sum((np.count_nonzero(codes == code, axis=(1, 2)) for codes in models), np.zeros(len(label), int))
         if voxels.any() and int(voxels.argmax()) not in [index for plane, index, _ in chosen if plane is AXIAL]:
             chosen.append((AXIAL, int(voxels.argmax()), why))
@@ -86,12 +93,12 @@ def choose_slices(label: BoolArray, models: Sequence[Codes]) -> list[tuple[Plane
 
 
 def count_in_slice(matching: Matching, plane: Plane, index: int | None) -> dict[str, int]:
-    """How many instances of each kind reach into a slice; of the label found and missed, of the prediction false.
+    """Number of found lesions, missed lesions and false predictions that extend into a slice.
 
     Args:
-        matching: the instances of an image or a volume.
-        plane: how the volume is cut.
-        index: index of the slice; None for the whole of it.
+        matching: matching of the instances of an image or a volume.
+        plane: plane of the slice.
+        index: index of the slice; None for the whole image or volume.
     """
     counts = {}
     for kind, ids, chosen in (
@@ -108,11 +115,11 @@ def count_in_slice(matching: Matching, plane: Plane, index: int | None) -> dict[
 
 
 class Tiny(NamedTuple):
-    """A lesion or a prediction that is too small to show its colour.
+    """A lesion or prediction that is too small for its color to be visible.
 
     Attributes:
         kind: "found", "missed" or "false".
-        x, y: its middle, on the grid between the pixels, the first pixel from (0, 0) to (1, 1).
+        x, y: center on the grid of pixel corners. The first pixel spans (0, 0) to (1, 1).
     """
 
     kind: str
@@ -121,16 +128,16 @@ class Tiny(NamedTuple):
 
 
 def find_tiny(codes: Codes, largest: float, aspect: float = 1.0) -> tuple[BoolArray, list[Tiny]]:
-    """The small connected regions of a slice.
+    """Find the small connected regions of a slice.
 
     Args:
-        codes: the overlap, (H, W).
-        largest: limit of the height and width of a region's bounding box, in widths of a pixel.
-        aspect: height of a pixel over its width.
+        codes: overlap, (H, W).
+        largest: maximum height and width of the bounding box of a region, in pixel widths.
+        aspect: height of a pixel divided by its width.
 
     Returns:
-        The pixels of all these regions, bool, (H, W); and the regions. A region that holds a missed lesion counts as
-        missed, another one with a false prediction as false.
+        The mask of all small regions, bool, (H, W), and the regions. A region with a missed lesion is "missed". Any
+        other region with a false prediction is "false". All others are "found".
 
     Example:
         >>> codes = np.array([[KINDS.index("missed whole"), 0, 0, KINDS.index("hit"), 1]], np.uint8)

@@ -1,4 +1,4 @@
-"""The page: what was compared, tables, lesions, cases and training curves, in one self-contained HTML file."""
+"""The page: models and data, tables, lesions, cases and training curves in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnunet_ici.report.training import Curves
 __all__ = ["group_starts", "make_page"]
 
 SECTIONS = {
-    "compared": "What was compared",
+    "compared": "Models and data",
     "tables": "Tables",
     "volumes": "Scores and volumes",
     "lesions": "Lesions",
@@ -31,25 +31,25 @@ SECTIONS = {
     "training": "Training",
 }
 LEGEND = {
-    "label": "edge of a lesion in the label",
-    "hit": "hit: voxels of both",
-    "missed": "missed voxels of a lesion that was found",
+    "label": "outline of the label",
+    "hit": "hit: voxels in label and prediction",
+    "missed": "missed voxels of a found lesion",
     "false": "false voxels of a prediction that touches a lesion",
     "missed whole": "missed lesion",
     "false whole": "false prediction",
     "ring": "ring around a tiny lesion or prediction: found, missed, false",
 }
-# Characters in the title, at most; longer lists of models are replaced by their number.
+# Maximum number of characters in the title. A longer list of models is replaced by the number of models.
 LONGEST_TITLE = 60
-# Tables with no more lines than this are kept on one page in print, longer ones are folded.
+# Tables with up to this number of rows stay on one page in print. Longer tables are folded.
 SHORT_TABLE = 24
-# A table of all cases with more columns than this is printed in landscape format.
+# A table of all cases with more columns than this is printed in landscape.
 MOST_PORTRAIT = 11
-# Folded tables with more lines than this are printed only where the reader has opened them.
+# Folded tables with more rows than this are printed only if the reader has unfolded them.
 MOST_PRINTED = 100
-# Models in the table of all cases that have columns for missed and false lesions.
+# Up to this number of models, the table of all cases has columns for missed lesions and false predictions.
 MOST_WITH_COUNTS = 3
-# Columns of the small table of a case, as far as they were computed.
+# Columns of the small table of each case, if they were computed.
 CASE_COLUMNS = {
     "paper.dsc": "Dice",
     "isles.dice": "Dice",
@@ -64,12 +64,12 @@ CASE_COLUMNS = {
 
 
 def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Sequence[Curves]) -> str:
-    """The whole page as HTML.
+    """Render the whole page as HTML.
 
     Args:
-        evaluation: results to report.
-        cases: cases with slices, worst first.
-        trainings: training curves; empty where nothing is known of them.
+        evaluation: evaluation to report.
+        cases: drawn cases, worst first.
+        trainings: training curves; empty if there are none.
     """
     models = evaluation.models
     title = ", ".join(models)
@@ -91,7 +91,7 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         title=f"Lesion report: {title if len(models) == 1 or len(title) <= LONGEST_TITLE else f'{len(models)} models'}",
         evaluation=evaluation,
         facts=_facts(evaluation),
-        arguments=[(name, _shown(value)) for name, value in evaluation.arguments.items() if value not in (None, [])],
+        arguments=[(name, _as_text(value)) for name, value in evaluation.arguments.items() if value not in (None, [])],
         tables=[
             (
                 table,
@@ -125,16 +125,16 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("models", ", ".join(evaluation.models)),
         ("classes", "; ".join(classes)),
         ("cases", str(len(evaluation.cases))),
-        ("sizes of lesions in", evaluation.unit_title),
+        ("unit of lesion sizes", evaluation.unit_title),
         ("evaluated", f"{evaluation.day}, with nnunet_ici {evaluation.version}"),
-        ("results in the folder", evaluation.folder.resolve().name),
+        ("results folder", evaluation.folder.resolve().name),
     ]
 
 
-def _shown(value: object) -> str:
-    """An argument as text, without the folders of paths, which mean nothing to readers elsewhere."""
+def _as_text(value: object) -> str:
+    """An argument as text. Folders of paths are dropped, because they mean nothing on another machine."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(_as_text, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -144,7 +144,7 @@ def _shown(value: object) -> str:
 
 
 def group_starts(table: Table) -> list[int]:
-    """The rows that begin a new group: those where the name that changes least, such as the model, changes."""
+    """Indices of the rows that start a new group. The name that changes least often, such as the model, defines it."""
     columns = [[row[at].text for row in table.rows] for at in range(table.names)]
     changes = [[n for n, (one, other) in enumerate(itertools.pairwise(c), 1) if one != other] for c in columns]
     least = min(changes, key=len)
@@ -156,10 +156,10 @@ class AllCases:
     """The table of all cases.
 
     Attributes:
-        names: titles of the columns of names: case and, where there are several, class.
+        names: titles of the name columns: case and, if there are several classes, class.
         totals: titles of the columns that describe the label.
         models: titles of the columns of each model.
-        rows: names of the case and, where there are several, of the class; and the values as they are printed.
+        rows: names of each row (case and, if there are several classes, class), and its formatted values.
     """
 
     names: list[str]
@@ -169,12 +169,12 @@ class AllCases:
 
     @property
     def wide(self) -> bool:
-        """Whether it needs a page in landscape format."""
+        """Whether the table needs a landscape page."""
         return len(self.names) + len(self.totals) + sum(map(len, self.models.values())) > MOST_PORTRAIT
 
 
 def _all_cases(evaluation: Evaluation) -> AllCases:
-    """A row for each case and class, the worst case of the first model first."""
+    """One row per case and class, from the worst to the best case of the first model."""
     several = len(evaluation.classes) > 1
     with_counts = len(evaluation.models) <= MOST_WITH_COUNTS
     noun = {"mm3": "volume (ml)", "mm2": "area (mm²)"}.get(evaluation.unit, f"size ({evaluation.unit})")

@@ -1,4 +1,4 @@
-"""Read what ``nnunet_ici evaluate`` wrote, and say what of it is missing or broken."""
+"""Read the output of ``nnunet_ici evaluate``, and report missing or broken files."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ FILES = ("cases.csv", "instances.csv", "summary.json")
 KEYS = ("model", "case", "class")
 NEEDED = {"cases.csv": KEYS, "instances.csv": (*KEYS, "kind", "size", "touched")}
 
-# What stands for a whole case: of each group the first metric that was computed.
+# Scores of a whole case: the first metric of each group that was computed.
 SCORES = (
     ("isles.dice", "paper.dsc", "atlas22.dsc"),
     ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice"),
 )
 UNITS = {"mm3": "mm³", "mm2": "mm²"}
 
-# A line of by_size, and a curve of froc.
+# Results of by_size and of froc for one model and class.
 SizeGroups = list[dict[str, float]]
 Curve = dict[str, list[float]]
 
 
 @dataclass
 class Lesions:
-    """The lesions of one case and class, and what one model made of them.
+    """Counts and sizes of lesions and predictions, for one model, case and class.
 
     Attributes:
         label: number of lesions in the label.
-        missed: number of those that no prediction touches.
+        missed: number of lesions that no prediction touches.
         false: number of predictions that touch no lesion.
-        label_size, predicted_size: sizes of all lesions and of all predictions together, in the evaluation's unit.
+        label_size, predicted_size: total size of all lesions and of all predictions, in the unit of the evaluation.
     """
 
     label: int = 0
@@ -57,19 +57,19 @@ class Lesions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An output folder of ``nnunet_ici evaluate``.
+    """Content of an output folder of ``nnunet_ici evaluate``.
 
     Attributes:
-        folder: where it was read.
-        version, date: version of this package and date of the evaluation.
-        arguments: arguments of its command line, by name.
-        settings: how the cases were evaluated.
+        folder: output folder.
+        version, date: version of this package and date, both at the time of the evaluation.
+        arguments: arguments of the command line, by name.
+        settings: settings of the evaluation.
         unit: unit of the sizes: "mm3", "mm2" or "voxels".
-        edges: edges between the ranges of sizes.
-        rows: the lines of cases.csv.
-        instances: the lines of instances.csv.
-        cases: the files by case, where they were then.
-        froc: by model and class; empty without probabilities.
+        edges: boundaries between the size ranges.
+        rows: rows of cases.csv.
+        instances: rows of instances.csv.
+        cases: files of each case, with their paths at the time of the evaluation.
+        froc: FROC curves by model and class; empty without probabilities.
     """
 
     folder: Path
@@ -86,64 +86,64 @@ class Evaluation:
 
     @property
     def day(self) -> str:
-        """Date and time of the evaluation as readers write them."""
+        """Date and time of the evaluation in a readable format."""
         return self.date.replace("T", " ").replace("+00:00", " UTC")
 
     @property
     def models(self) -> list[str]:
-        """The models' names, in the order they were given."""
+        """Names of the models, in the order of the evaluation."""
         return list(dict.fromkeys(str(row["model"]) for row in self.rows))
 
     @property
     def classes(self) -> list[str]:
-        """The classes' names."""
+        """Names of the classes."""
         return list(self.settings.scheme.classes)
 
     @property
     def metrics(self) -> list[Metric]:
-        """Those in cases.csv."""
+        """Metrics in cases.csv."""
         return self.settings.metrics
 
     @property
     def scores(self) -> dict[str, str]:
-        """The overlap score and the lesion score of whole cases, as far as they were computed: metric by title."""
+        """Overlap score and lesion score of whole cases, if they were computed: name of the metric by title."""
         titles = {metric.name: metric.title for metric in self.metrics}
         chosen = [next((name for name in group if name in titles), None) for group in SCORES]
         return {titles[name]: name for name in chosen if name is not None}
 
     @property
     def unit_title(self) -> str:
-        """The unit of the sizes as readers know it."""
+        """Unit of the sizes, as shown to readers."""
         return UNITS.get(self.unit, self.unit)
 
     def rows_of(self, model: str, of_class: str) -> list[Row]:
-        """The lines of cases.csv of one model and class."""
+        """Rows of cases.csv for one model and class."""
         return [row for row in self.rows if row["model"] == model and row["class"] == of_class]
 
     def instances_of(self, model: str, of_class: str) -> list[Row]:
-        """The lines of instances.csv of one model and class."""
+        """Rows of instances.csv for one model and class."""
         return [row for row in self.instances if row["model"] == model and row["class"] == of_class]
 
     @property
     def lesions(self) -> dict[tuple[str, str, str], Lesions]:
-        """Numbers and volumes of lesions by model, case and class."""
+        """Counts and sizes of lesions and predictions, by model, case and class."""
         counted: dict[tuple[str, str, str], Lesions] = {
             (str(row["model"]), str(row["case"]), str(row["class"])): Lesions() for row in self.rows
         }
         for row in self.instances:
             lesions = counted[str(row["model"]), str(row["case"]), str(row["class"])]
-            lonely = not row["touched"]
+            unmatched = not row["touched"]
             if row["kind"] == "label":
                 lesions.label += 1
-                lesions.missed += lonely
+                lesions.missed += unmatched
                 lesions.label_size += float(row["size"])
             else:
-                lesions.false += lonely
+                lesions.false += unmatched
                 lesions.predicted_size += float(row["size"])
         return counted
 
     def sizes(self) -> dict[tuple[str, str], SizeGroups]:
-        """Recall and false predictions by size, by model and class."""
+        """Recall and false predictions in each size range, by model and class."""
         return {
             (model, name): by_size(self.instances_of(model, name), self.edges)
             for model in self.models
@@ -151,7 +151,7 @@ class Evaluation:
         }
 
     def tables(self) -> list[Table]:
-        """The tables of the evaluation: one a family, then the sizes, then the differences to the first model."""
+        """Tables of the evaluation: one per family, then the sizes, then the differences from the first model."""
         return evaluation_tables(
             self.rows,
             self.metrics,
@@ -167,14 +167,13 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     """Read an output folder of ``nnunet_ici evaluate``.
 
     Returns:
-        What it holds, None where there are problems; and these, one sentence each.
+        The evaluation, or None if there are problems; and the problems, one sentence each.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         got = f"no {', no '.join(missing)}" if folder.is_dir() else "no such folder"
         return None, [
-            f"{folder} holds no evaluation. Expected: {', '.join(FILES)}, as nnunet_ici evaluate -o writes them. "
-            f"Got: {got}"
+            f"{folder} holds no evaluation. Expected: {', '.join(FILES)}, written by nnunet_ici evaluate -o. Got: {got}"
         ]
     problems = []
     tables: dict[str, list[Row]] = {}
@@ -190,14 +189,14 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        problems.append(f"{path} cannot be read. Expected: JSON of nnunet_ici evaluate. Got: {error}")
+        problems.append(f"{path} cannot be read. Expected: JSON written by nnunet_ici evaluate. Got: {error}")
     if problems:
         return None, problems
     try:
         evaluation = _evaluation(folder, summary, tables["cases.csv"], tables["instances.csv"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return None, [
-            f"{path} is not usable. Expected: what this version's nnunet_ici evaluate writes. "
+            f"{path} is not usable. Expected: the output of this version of nnunet_ici evaluate. "
             f"Got: {type(error).__name__} {error}"
         ]
     problems = _disagreements(evaluation)
@@ -205,7 +204,7 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
 
 
 def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], instances: list[Row]) -> Evaluation:
-    """Everything in its type. Errors of any kind mean that summary.json is none of ours."""
+    """Convert everything to its type. Any error means that summary.json was not written by this version."""
     arguments = dict(summary["arguments"])
     classes = {str(name): tuple(map(int, values)) for name, values in summary["classes"].items()}
     scheme = LabelScheme(classes, summary["ignore"], summary["file_ending"])
@@ -250,14 +249,16 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
 
 
 def _disagreements(evaluation: Evaluation) -> list[str]:
-    """Where the three files are not of one evaluation."""
+    """Problems if the three files do not belong to the same evaluation."""
     path = evaluation.folder / "cases.csv"
     lacking = [
         metric.name for metric in evaluation.metrics if evaluation.rows and metric.name not in evaluation.rows[0]
     ]
     if not evaluation.rows or lacking:
-        got = f"no column {lacking[0]}" if lacking else "no row"
-        return [f"{path} does not fit summary.json. Expected: a column for each metric, and rows. Got: {got}"]
+        got = f"no column {lacking[0]}" if lacking else "no rows"
+        return [
+            f"{path} does not match summary.json. Expected: a column for each metric, and at least one row. Got: {got}"
+        ]
     expected = {(case, name) for case in evaluation.cases for name in evaluation.classes}
     problems = []
     for model, classes in group_rows(evaluation.rows).items():
@@ -265,7 +266,7 @@ def _disagreements(evaluation: Evaluation) -> list[str]:
         if found != expected:
             case, name = min(found ^ expected)
             problems.append(
-                f"{path} does not fit summary.json. Expected: one row of {model} for each of {len(evaluation.cases)} "
-                f"cases and {len(evaluation.classes)} classes. Got: a difference in case {case}, class {name}"
+                f"{path} does not match summary.json. Expected: one row of {model} for each case and class. "
+                f"Got: a missing or an extra row for case {case}, class {name}"
             )
     return problems

@@ -1,4 +1,4 @@
-"""Templates of the page, and filters for them: plurals, line breaks in names, files inside the page."""
+"""Templates of the page with filters for plurals and line breaks in names, and data URIs for embedded files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nnunet_ici.command import plural
 
 __all__ = ["data_uri", "load_templates", "words"]
 
-# Where a long name may be broken: after a mark between its words, but not within a number such as 0.2, and before a
-# capital that follows several small letters. A part that is still long is broken before more of its capitals.
+# Possible line breaks in a long name: after a separator between words, but not within a number such as 0.2, and before
+# a capital letter after three lowercase letters. A part that is still long may also break before other capital letters.
 _BETWEEN_WORDS = re.compile(r"(?<=\w[_.\-])(?=[^_.\-])(?<!\d\.(?=\d))|(?<=[a-z]{3})(?=[A-Z])")
 _IN_LONG_WORDS = re.compile(r"(?<=[A-Za-z][a-z]{2})(?=[A-Z])")
 LONG_WORD = 16  # characters
 
 
 def load_templates() -> Environment:
-    """The templates, with the filters ``plural`` and ``words``. Texts are escaped; unknown names are errors."""
+    """Load the templates, with the filters ``plural`` and ``words``. Text is escaped. Undefined names are errors."""
     templates = Environment(
         loader=PackageLoader("nnunet_ici.report"),
         autoescape=True,
@@ -32,7 +32,7 @@ def load_templates() -> Environment:
 
 
 def words(name: str) -> list[str]:
-    """The parts of a name between which it may be broken into lines.
+    """Split a name into parts. Lines may break between the parts.
 
     Example:
         >>> words("nnUNetTrainerICI_5epochs"), words("nnUNetResEncUNetMPlans")
@@ -43,5 +43,5 @@ def words(name: str) -> list[str]:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file as a data URI; ``kind`` is its media type."""
+    """Encode a file as a data URI. ``kind`` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -15,17 +15,18 @@ from nnunet_ici.report.training import Curves, find_fold_folders, parse_training
 
 __all__ = ["main"]
 
-MOST_TOLD = 5  # cases without slices that are named on stderr
+MOST_NAMED = 5  # maximum number of cases without slices that are named on stderr
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("evaluation", type=Path, metavar="OUT", help="output folder of nnunet_ici evaluate")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="the page (default: OUT/report.html)")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="HTML page to write (default: OUT/report.html)")
     parser.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder of the images, CASE_0000.ENDING or CASE.ENDING, shown behind the lesions (default: black)",
+        help="folder of the images to draw behind the lesions, named CASE_0000.ENDING or CASE.ENDING (default: black "
+        "background)",
     )
     parser.add_argument(
         "--training",
@@ -33,24 +34,24 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=FOLDER",
-        help="a model's name, and the folder of a fold, or of all its folds, in nnU-Net's results; not needed where "
-        "the validation predictions of folds were evaluated (evaluate -tr): these are found",
+        help="name of a model, and the folder of one fold or of all folds in nnU-Net's results; not needed if the "
+        "validation predictions of the folds were evaluated (evaluate -tr)",
     )
     parser.add_argument(
         "--cases",
         type=positive,
         metavar="K",
-        help="number of cases drawn as slices, evenly from the worst to the best; the tables hold all cases (default: "
-        "all)",
+        help="number of cases to draw as slices, evenly spaced from worst to best; the tables contain all cases "
+        "(default: all)",
     )
     parser.add_argument(
         "--full",
         type=positive,
         default=20,
         metavar="K",
-        help="number of those that are drawn in full, evenly from the worst to the best: axial, coronal and sagittal "
-        "slices, missed lesions and false predictions; the others are drawn with one slice and a projection (default: "
-        "20)",
+        help="number of these cases to draw in full, evenly spaced from worst to best: axial, coronal and sagittal "
+        "slices, missed lesions and false predictions; the other cases have one slice and, if needed, a projection "
+        "(default: 20)",
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
 
@@ -69,9 +70,9 @@ def _run(args: argparse.Namespace) -> None:
     trainings, found = _read_trainings([*given, *own])
     problems += found
     problems.raise_any()
-    assert evaluation is not None  # without it there are problems
+    assert evaluation is not None  # if it is None, raise_any has raised
 
-    # matplotlib only where all is well so far
+    # import matplotlib only if there are no problems so far
     from nnunet_ici.report.cases import draw_cases
     from nnunet_ici.report.page import make_page
 
@@ -81,21 +82,22 @@ def _run(args: argparse.Namespace) -> None:
     try:
         write_file(path, page)
     except OSError as error:
-        raise InputError([f"{path} cannot be written. Expected: a folder open to writing. Got: {error}"]) from error
+        raise InputError([f"{path} cannot be written. Expected: a writable folder. Got: {error}"]) from error
     if turned := [path for case in cases for path in case.turned]:
         print(turned_note(turned), file=sys.stderr)
-    for case in [case for case in cases if case.missing][:MOST_TOLD]:
-        gone = "; ".join(f"{path} is no longer there" for _, path in case.missing)
-        print(f"no slices of {case.name}: {gone}", file=sys.stderr)
-    if (more := sum(bool(case.missing) for case in cases) - MOST_TOLD) > 0:
-        print(f"no slices of {plural(more, 'more case')} for the same reason", file=sys.stderr)
+    for case in [case for case in cases if case.missing][:MOST_NAMED]:
+        gone = "; ".join(f"{path} no longer exists" for _, path in case.missing)
+        print(f"no slices for {case.name}: {gone}", file=sys.stderr)
+    if (more := sum(bool(case.missing) for case in cases) - MOST_NAMED) > 0:
+        print(f"no slices for {plural(more, 'more case')}, for the same reason", file=sys.stderr)
     if without := [case.name for case in cases if case.without_image]:
-        print(f"no image of {plural(len(without), 'case')}, drawn on black: {', '.join(without)}", file=sys.stderr)
+        names = ", ".join(without)
+        print(f"no image for {plural(len(without), 'case')}, drawn on a black background: {names}", file=sys.stderr)
     print(f"written to {path} ({len(page.encode()) / 1e6:.1f} MB)")
 
 
 def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], list[str]]:
-    """The curves of all folders, each folder once, and the problems."""
+    """Read the curves of all folders, each folder once. Returns the curves and the problems."""
     trainings = []
     problems = []
     once = {folder.resolve(): (name, folder) for name, folder in reversed(folders)}
@@ -109,8 +111,8 @@ def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], 
 
 main = Command(
     "Write one HTML page from the output of nnunet_ici evaluate: tables, scores and volumes of all cases, the size of "
-    "each lesion found or missed, recall by size, slices of every case, and training curves. The page needs no other "
-    "file and no network, and can be printed.",
+    "each found or missed lesion, recall by size, slices of every case, and training curves. The page is "
+    "self-contained, works offline, and can be printed.",
     _arguments,
     _run,
 )

@@ -20,14 +20,14 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The arrays of one case, each (H, W) or (D, H, W); the image may have a last axis for RGB.
+    """The arrays of one case, each (H, W) or (D, H, W). The image may have a last axis for RGB.
 
     Attributes:
-        image: grey values, or RGB; None where there is none.
-        label: label map of the ground truth.
+        image: gray values or RGB; None if there is no image.
+        label: ground-truth label map.
         predictions: label map of each model.
         geometry: position of the arrays in space.
-        turned: predictions that were turned to the axes of the ground truth.
+        turned: predictions that were reoriented to the axes of the ground truth.
     """
 
     image: Array | None
@@ -38,28 +38,28 @@ class Scene:
 
 
 def find_image(folder: Path, case: str, file_ending: str | None) -> Path:
-    """The image of a case, named as in nnU-Net (the first channel) or as the case.
+    """Find the image of a case, named as in nnU-Net (first channel) or like the case.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no image.
     """
     endings = dict.fromkeys((*((file_ending,) if file_ending else ()), *FILE_ENDINGS))
     candidates = [folder / f"{case}{channel}{ending}" for ending in endings for channel in ("_0000", "")]
     for path in candidates:
         if path.is_file():
             return path
-    raise ValueError(f"no image for case {case}. Expected: {candidates[0]}, or another ending. Got: no such file")
+    raise ValueError(f"no image for case {case}. Expected: {candidates[0]}, or with another ending. Got: no such file")
 
 
 def read_scene(case: Case, image_path: Path | None) -> Scene:
-    """Read all files of a case, and turn the arrays as they are drawn.
+    """Read all files of a case, and reorient the arrays for display.
 
     Args:
-        case: files of the case; a prediction that is None counts as empty.
+        case: files of the case; a missing prediction (None) counts as empty.
         image_path: file of the image; None for no image.
 
     Raises:
-        ValueError: if a file cannot be read, or lies elsewhere in space than the label.
+        ValueError: if a file cannot be read, or its grid differs from the grid of the label.
     """
     label = read_label_map(case.label)
     geometry = Geometry(label.grid)

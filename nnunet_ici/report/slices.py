@@ -1,4 +1,4 @@
-"""Slices through the lesions of a case, as SVG: what each model found, missed and marked falsely."""
+"""Slices through the lesions of a case as SVG: found lesions, missed lesions and false predictions of each model."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ Paths = list[tuple[str, str]]
 
 MARGIN_PIXELS = 10
 SMALLEST_SIDE = 32  # pixels
-LARGEST_SIDE = 1024  # pixels; larger images are thinned
-BRIEF_SIDE = 256  # pixels, likewise in a case drawn briefly
+LARGEST_SIDE = 1024  # pixels; larger images are downsampled
+BRIEF_SIDE = 256  # pixels, the same limit for a case drawn in brief
 OVERVIEW_SIDE = 160  # pixels
-# Images with more pixels than this are compressed with loss, as are all of a case drawn briefly.
+# Images with more pixels than this use lossy compression, and so do all images of a case drawn in brief.
 MOST_LOSSLESS = 256 * 256
-QUALITY = {True: 75, False: 90}  # of compression with loss, by whether the case is drawn briefly
-# A crop with at least this share of the slice needs no overview.
+QUALITY = {True: 75, False: 90}  # of lossy compression, by whether the case is drawn in brief
+# A crop that covers at least this fraction of the slice has no overview.
 NEARLY_ALL = 0.7
 # A case with at least this many lesions and false predictions of one model is also drawn as a projection.
 MANY_LESIONS = 8
-# Shares of the longer side of a panel: instances that are smaller get a ring, as their color would not be seen; and
-# the radius of the ring.
+# Fractions of the longer side of a panel: largest side of an instance that gets a ring, because its color would not be
+# visible, and radius of the ring.
 TINY = 0.025
 RING = 0.03
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A part of a slice, and what lies behind its outlines.
+    """A part of a slice, and the image behind the outlines.
 
     Attributes:
-        x, y, width, height: the part, in pixels.
-        image: its gray values or colors as a data URI; "" for black.
+        x, y, width, height: position and size of the part, in pixels.
+        image: gray values or colors as a data URI; "" for black.
     """
 
     x: int
@@ -64,13 +64,13 @@ class Panel:
     """A picture of a slice.
 
     Attributes:
-        title: "image", "label", or the model.
-        told: what is in it, below the title.
-        paths: kind and SVG path of each area, the lowest first.
+        title: "image", "label", or the name of the model.
+        summary: numbers of lesions and predictions, shown below the title.
+        paths: kind and SVG path of each area, bottom layer first.
     """
 
     title: str
-    told: str = ""
+    summary: str = ""
     paths: Sequence[tuple[str, str]] = ()
 
 
@@ -79,14 +79,14 @@ class DrawnSlice:
     """A row of panels.
 
     Attributes:
-        title: class, plane, why this slice was chosen, and where it lies.
-        frame: what the panels show.
-        overview: the whole slice, where the panels show a part of it.
-        overview_paths: kind and path of each area of the overview.
-        outline: SVG path of the label in the frame, which most panels show; "" where it is empty.
-        aspect: height of a pixel over its width.
-        sides: letters of what lies left, right, above and below.
-        bar: length of the scale bar in pixels, and what it says.
+        title: class, plane, reason for the choice, and position of the slice.
+        frame: part of the slice shown in the panels.
+        overview: the whole slice if the panels show only a part of it, otherwise None.
+        overview_paths: kind and SVG path of each area of the overview.
+        outline: SVG path of the label in the frame, shared by most panels; "" if the label is empty there.
+        aspect: height of a pixel divided by its width.
+        sides: letters at the left, right, top and bottom edge.
+        bar: length of the scale bar in pixels, and its text.
         panels: from left to right.
     """
 
@@ -103,7 +103,7 @@ class DrawnSlice:
 
 @dataclass(frozen=True)
 class _Cut:
-    """One slice of one class: its title and its arrays, (H, W); the image may have a last axis for RGB."""
+    """One slice of one class: title and arrays, (H, W). The image may have a last axis for RGB."""
 
     title: str
     plane: Plane
@@ -116,16 +116,16 @@ class _Cut:
 
 
 def draw_scene(scene: Scene, scheme: LabelScheme, brief: bool = False) -> list[DrawnSlice]:
-    """Draw the slices of one case: a panel each for the image, the label and every model.
+    """Draw the slices of one case. Each slice has one panel for the image, one for the label, and one per model.
 
-    Of a volume those of :func:`~nnunet_ici.report.overlap.choose_slices` are drawn, and with many lesions or false
-    predictions the projection of all slices onto one. A case drawn briefly has the first of these slices only, and
-    the projection where that slice does not show everything.
+    The slices of a volume are chosen by :func:`~nnunet_ici.report.overlap.choose_slices`. If there are many lesions or
+    false predictions, a projection of all slices is added. A case drawn in brief has only the first slice. The
+    projection is added if that slice does not show every lesion and false prediction.
 
     Args:
-        scene: the arrays.
-        scheme: the meaning of the label maps.
-        brief: whether the case is drawn briefly, in a file of a few kilobytes.
+        scene: arrays of the case.
+        scheme: classes of the label maps.
+        brief: whether to draw the case in brief, which takes a few kilobytes.
     """
     drawn = []
     levels = (0.0, 1.0) if scene.image is None else gray_levels(scene.image)
@@ -163,10 +163,10 @@ def _cuts(
 
 
 def _projection(name: str, scene: Scene, label: BoolArray, codes: dict[str, Codes], brief: bool) -> _Cut:
-    """All axial slices of a class as one, on the mean of the image."""
+    """All axial slices of a class projected onto one, over the mean of the image."""
     image = None if scene.image is None else scene.image.mean(axis=0)
     return _Cut(
-        f"{name}: all slices projected onto one, {AXIAL.name}",
+        f"{name}: {AXIAL.name} projection of all slices",
         AXIAL,
         None,
         np.any(label, axis=0),
@@ -178,12 +178,12 @@ def _projection(name: str, scene: Scene, label: BoolArray, codes: dict[str, Code
 
 
 def _most(matchings: Matchings) -> int:
-    """The largest number of lesions and false predictions of a model."""
+    """The number of lesions and false predictions, for the model with the most."""
     return max(matching.label_instances + matching.false_instances for matching in matchings.values())
 
 
 def _is_hidden(cut: _Cut, matchings: Matchings) -> bool:
-    """Whether a lesion or a false prediction lies outside of a slice."""
+    """Whether a slice does not show every lesion and false prediction."""
     counts = (
         (matching.label_instances + matching.false_instances, count_in_slice(matching, cut.plane, cut.index))
         for matching in matchings.values()
@@ -204,11 +204,11 @@ def _draw(cut: _Cut, geometry: Geometry, matchings: Matchings) -> DrawnSlice:
     panels = [Panel("image")] * (cut.image is not None)
     panels.append(Panel("label", plural(lesions, "lesion"), [("inside", path) for _, path in outline] + outline))
     for model, codes in cut.models.items():
-        told = ", ".join(f"{kind}: {number}" for kind, number in counts[model].items())
+        summary = ", ".join(f"{kind}: {number}" for kind, number in counts[model].items())
         areas = _paths(view, {kind: codes == code for code, kind in enumerate(KINDS) if code})
         pixels, tiny = find_tiny(codes, longer * TINY, aspect)
         edges = _paths(view, {"label": cut.label & ~pixels})
-        panels.append(Panel(model, told, areas + edges + _rings(tiny, longer * RING, aspect)))
+        panels.append(Panel(model, summary, areas + edges + _rings(tiny, longer * RING, aspect)))
     whole = whole_image(cut.label.shape)
     cropped = frame.width * frame.height < NEARLY_ALL * cut.label.size
     length = scale_bar(frame.width * width_mm)
@@ -226,18 +226,18 @@ def _draw(cut: _Cut, geometry: Geometry, matchings: Matchings) -> DrawnSlice:
 
 
 def _paths(view: View, masks: dict[str, BoolArray]) -> Paths:
-    """The outlines of masks in a view, by kind; those that are empty there are left out."""
+    """Outlines of masks in a view, by kind. Masks that are empty in the view are left out."""
     paths = [(kind, mask_path(view.cut(mask), view.corner[::-1])) for kind, mask in masks.items()]
     return [(kind, path) for kind, path in paths if path]
 
 
 def _rings(tiny: Sequence[Tiny], radius: float, aspect: float) -> Paths:
-    """A ring around each tiny instance, by kind: round once the page has stretched the pixels.
+    """Rings around the tiny instances, by kind. They become round when the page stretches the pixels.
 
     Args:
         tiny: result of :func:`~nnunet_ici.report.overlap.find_tiny`.
-        radius: radius of the rings, in widths of a pixel.
-        aspect: height of a pixel over its width.
+        radius: radius of the rings in pixel widths.
+        aspect: height of a pixel divided by its width.
     """
     circles: dict[str, str] = {}
     for kind, x, y in tiny:
@@ -248,7 +248,7 @@ def _rings(tiny: Sequence[Tiny], radius: float, aspect: float) -> Paths:
 
 
 def _frame(view: View, cut: _Cut, largest: int) -> Frame:
-    """The part of a slice in a view, its image's longer side at most ``largest`` pixels."""
+    """The part of a slice in a view. The longer side of its image has at most ``largest`` pixels."""
     height, width = view.cut(cut.label).shape
     row, column = view.corner
     if cut.image is None:

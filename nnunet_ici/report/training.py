@@ -1,4 +1,4 @@
-"""Training curves, from nnU-Net's text logs and the tables of terms that the trainers of this package write."""
+"""Training curves from nnU-Net's text logs and from the tables of loss terms written by this package's trainers."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ __all__ = ["Curves", "Series", "find_fold_folders", "parse_trainings", "read_cur
 TERMS_FILE = "terms_ici.csv"
 LOG_FILES = "training_log_*.txt"
 PHASES = ("train", "val")
-# part: whole, in the names of the columns
+# columns of the numerator and the denominator of each share
 SHARES = {"missed": ("missed_instances", "label_instances"), "false": ("false_instances", "predicted_instances")}
 COUNTS = {name for pair in SHARES.values() for name in pair}
 
-# value by epoch, from 0
+# value by epoch; the first epoch is 0
 Series = dict[int, float]
 
 _LINE = re.compile(r"^[\d-]+ [\d:.]+: (Epoch|train_loss|val_loss|Pseudo dice) (.*)$")
-# The digits of "float32" in np.float32(0.5) follow a letter.
+# The lookbehind skips the digits of "float32" in np.float32(0.5).
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf)")
 
 
 @dataclass
 class Curves:
-    """What is known of one training.
+    """Curves of one training.
 
     Attributes:
         name: name of the model.
         folder: folder of the fold.
-        terms: each term of the loss, in training and in validation; none for nnU-Net's own trainers.
-        loss: in training and in validation.
-        dice: nnU-Net's pseudo Dice, for each class.
-        shares: of missed lesions and of false predictions in the validation patches; none for nnU-Net's own trainers.
+        terms: training and validation curve of each loss term; empty for nnU-Net's own trainers.
+        loss: training and validation curve of the loss.
+        dice: curve of nnU-Net's pseudo Dice for each class.
+        shares: curves of the shares of missed lesions and false predictions in the validation patches; empty for
+            nnU-Net's own trainers.
     """
 
     name: str
@@ -50,19 +51,22 @@ class Curves:
 
     @property
     def epochs(self) -> int:
-        """Number of the last epoch, plus one; 0 where none was finished."""
+        """Number of the last epoch plus one; 0 if no epoch was finished."""
         series = [*self.loss, *self.dice, *(one for pair in self.terms.values() for one in pair)]
         return max((max(one) + 1 for one in series if one), default=0)
 
 
 def parse_trainings(arguments: Iterable[str], models: Sequence[str] | None) -> tuple[list[tuple[str, Path]], list[str]]:
-    """Turn NAME=FOLDER arguments into names and folders of folds, and say what is wrong with them.
+    """Parse NAME=FOLDER arguments into names and fold folders, and collect the problems.
 
-    A trainer's folder stands for all its fold_X. A name may come several times, with several folds.
+    The folder of a trainer includes all its fold_X folders. A name may be given several times, with different folds.
 
     Args:
-        arguments: as given.
-        models: models of the evaluation, which the names are taken from; None where they are not known.
+        arguments: arguments as given.
+        models: names of the models of the evaluation; None if they are not known, and then names are not checked.
+
+    Returns:
+        The names and fold folders, and the problems, one sentence each.
     """
     trainings = []
     problems = []
@@ -84,14 +88,14 @@ def parse_trainings(arguments: Iterable[str], models: Sequence[str] | None) -> t
             trainings += [(name, fold) for fold in folds]
         else:
             problems.append(
-                f"--training {argument} holds no training. Expected: {TERMS_FILE} or {LOG_FILES}, in it or in its "
-                "fold_X. Got: neither"
+                f"--training {argument} holds no training. Expected: {TERMS_FILE} or {LOG_FILES}, in this folder "
+                "or in its fold_X folders. Got: neither"
             )
     return trainings, problems
 
 
 def find_fold_folders(cases: Iterable[Case]) -> list[tuple[str, Path]]:
-    """The folds whose validation predictions were evaluated, by model: those with curves in them."""
+    """Models and fold folders whose validation predictions were evaluated, if the folders contain training curves."""
     found: dict[tuple[str, Path], None] = {}
     for case in cases:
         for model, path in case.predictions.items():
@@ -109,7 +113,8 @@ def read_curves(name: str, folder: Path) -> Curves:
 
     Args:
         name: name of the model.
-        folder: holds ``training_log_*.txt``, one for each time the training was started, or ``terms_ici.csv``.
+        folder: folder of the fold, with ``training_log_*.txt`` (one file per start of the training) or
+            ``terms_ici.csv``.
 
     Raises:
         ValueError: if a file cannot be read, or no epoch was finished.
@@ -119,7 +124,7 @@ def read_curves(name: str, folder: Path) -> Curves:
         _read_terms(folder / TERMS_FILE, curves)
     for path in sorted(folder.glob(LOG_FILES), key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)]):
         try:
-            _take_log(path.read_text(encoding="utf-8", errors="replace").splitlines(), curves)
+            _add_log(path.read_text(encoding="utf-8", errors="replace").splitlines(), curves)
         except OSError as error:
             raise ValueError(f"{path} cannot be read. Expected: a training log of nnU-Net. Got: {error}") from error
     if not curves.epochs:
@@ -136,7 +141,7 @@ def _read_terms(path: Path, curves: Curves) -> None:
                 for column, text in row.items():
                     columns.setdefault(column, {})[epoch] = float(text)
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read. Expected: epoch, and numbers. Got: {error}") from error
+        raise ValueError(f"{path} cannot be read. Expected: a column epoch, and numbers. Got: {error}") from error
     for column in columns:
         phase, _, term = column.partition("_")
         if phase == "train" and term not in COUNTS:
@@ -149,8 +154,8 @@ def _read_terms(path: Path, curves: Curves) -> None:
             }
 
 
-def _take_log(lines: Sequence[str], curves: Curves) -> None:
-    """Take the epochs of one log. What earlier logs hold from its first epoch on was trained anew, and is dropped."""
+def _add_log(lines: Sequence[str], curves: Curves) -> None:
+    """Add the epochs of one log. They replace all epochs of earlier logs from its first epoch on."""
     epoch: int | None = None
     for line in lines:
         match = _LINE.match(line.rstrip())

@@ -1,9 +1,9 @@
-// Sorts a table by the column whose title is pressed: numbers first from the lowest, then from the highest; "-" last.
+// Sort a table when a column title is pressed: ascending first, then descending. "-" always comes last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const titles = table.tHead.rows[table.tHead.rows.length - 1].cells;
   Array.from(titles).forEach((title, column) => {
-    const button = document.createElement("span"); // a real button is not repeated on the pages of a printed table
+    const button = document.createElement("span"); // a <button> would not be repeated on the pages of a printed table
     button.setAttribute("role", "button");
     button.tabIndex = 0;
     button.append(...title.childNodes);
