@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# From nothing to a report in one command: a virtual environment, a small synthetic ATLAS, short trainings with nnU-Net's
-# own trainer and two or three of ours, a threshold for each, and a report of the lesions that each finds and misses.
+# From installation to report in one command: a virtual environment, a small synthetic ATLAS, short training with nnU-Net's
+# own trainer and two or three of ours, a threshold for each, and a report on the lesions that each trainer finds and misses.
 #
 #   scripts/demo.sh [TRAINER]       trains nnUNetTrainer, nnUNetTrainerICI, nnUNetTrainerLesionWise, and TRAINER if given,
 #                                   such as nnUNetTrainerPQ
 #
-# DEMO      folder to work in (default: demo, next to scripts); an earlier run there is continued
+# DEMO      working folder (default: demo, next to scripts); an earlier run in it is continued
 # VENV      virtual environment (default: $DEMO/venv)
-# PYTHON    interpreter to create it with
-# EPOCHS    length of the trainings (default 5; nnU-Net has 1, 5, 10, 20, 50, 100, 250)
-# SUBJECTS  size of the dataset (default 20)
-# JOBS      number of trainings at a time (default: 1 on a GPU, 2 on a CPU with several cores)
+# PYTHON    interpreter that creates the virtual environment
+# EPOCHS    number of training epochs (default: 5; nnU-Net supports 1, 5, 10, 20, 50, 100, 250)
+# SUBJECTS  number of subjects (default: 20)
+# JOBS      number of models trained at a time (default: 1 on a GPU, 2 on a CPU with several cores)
 #
-# The network is small and the trainings are short: the demo shows that everything works, not which loss is better.
+# The network is small and training is short: the demo shows that everything works, not which loss is better.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -44,11 +44,11 @@ if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
   device=cuda jobs=${JOBS:-1}
 else
   device=cpu jobs=${JOBS:-$(($(nproc) > 1 ? 2 : 1))}
-  # On few cores, idle OpenMP threads that spin and many processes slow the training down tenfold.
+  # On few cores, spinning idle OpenMP threads and many processes slow down training tenfold.
   export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE nnUNet_n_proc_DA=1 nnUNet_def_n_proc=1
   export OMP_NUM_THREADS=$((($(nproc) + jobs - 1) / jobs))
 fi
-export nnUNet_compile=f # compiling takes longer than these trainings
+export nnUNet_compile=f # compilation would take longer than this short training
 nnunet_ici doctor
 python - "${trainers[@]}" <<'PY'
 import sys
@@ -58,12 +58,12 @@ for name in sys.argv[1:]:
     find(name)
 PY
 
-step "A synthetic ATLAS: $subjects subjects at 4 mm"
+step "Synthetic ATLAS: $subjects subjects at 4 mm"
 if [ ! -d "$demo/atlas" ]; then
   nnunet_ici synth-atlas "$demo/atlas" -n "$subjects" --seed 0 --spacing 4
 fi
 
-step "To nnU-Net raw data"
+step "Conversion to nnU-Net raw data"
 [ -d "$nnUNet_raw/Dataset100_ATLAS" ] || nnunet_ici convert-atlas "$demo/atlas" -d 100
 
 step "Planning and preprocessing"
@@ -85,7 +85,7 @@ train() {
 export -f train
 export demo device
 
-step "Training on the $device, $jobs at a time"
+step "Training on $device, $jobs at a time"
 for t in "${trainers[@]}"; do printf '%s\0%s\0' "$(fold_of "$t")" "$t"; done | xargs -0 -n 2 -P "$jobs" bash -c 'train "$@"' train
 
 # As in ATLAS, the test images have no masks. The held-out validation subjects are predicted instead.
@@ -103,7 +103,7 @@ for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
 PY
 models=() training=()
 for t in "${trainers[@]}"; do
-  # Chosen on one half of the validation cases and evaluated on the other, in turn.
+  # The threshold is chosen on one half of the validation cases and evaluated on the other half, and vice versa.
   step "Threshold of $t"
   fold=$(fold_of "$t")
   [ -f "$demo/rules/$t.json" ] || nnunet_ici tune -gt "$nnUNet_raw/Dataset100_ATLAS/labelsTr" -prob "$fold/validation" --k 2 \
@@ -127,6 +127,6 @@ step "Done"
 cat <<END
 Report:   $demo/evaluation/report.html
 Tables:   $demo/evaluation/tables.md (also .tex, .csv; cases.csv, instances.csv, summary.json)
-The data are synthetic, the network is small, and the trainings had $epochs epochs: no evidence for or against a loss.
-The thresholds were chosen on the evaluated subjects, because there are so few. With real data, use other cases.
+The data are synthetic, the network is small, and training was short: the results are no evidence for or against a loss.
+The thresholds were chosen on the evaluated subjects, because there are so few. With real data, use different cases.
 END

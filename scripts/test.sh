@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make an environment, install the package, run ruff, mypy and pytest. CI runs this too.
+# Create an environment, install the package, and run ruff, mypy and pytest. CI runs this script too.
 #
 #   scripts/test.sh                 everything, including the slow end-to-end runs of nnU-Net
 #   scripts/test.sh -m "not slow"   further arguments go to pytest
 #
-# VENV names the virtual environment (default .venv; created if absent), PYTHON the interpreter to create it with.
+# VENV is the virtual environment (default: .venv; created if absent). PYTHON is the interpreter that creates it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ venv=${VENV:-.venv}
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 
-# Idle OpenMP threads that spin slow down nnU-Net's processes on few cores.
+# Spinning idle OpenMP threads slow down nnU-Net's processes on few cores.
 export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE
 
 "$venv/bin/ruff" check .

@@ -87,11 +87,11 @@ def test_it_is_processed(queue, capsys):
     assert not queue.work_off(jobs=1)
     assert seen == [("nnUNetTrainer", "0"), ("nnUNetTrainerB", "0"), ("nnUNetTrainerC", "3")]
     said = capsys.readouterr().out
-    assert "nuclei nnUNetTrainer 0: done, 1.5 s an epoch" in said and "nuclei nnUNetTrainerB 0: FAILED, see" in said
+    assert "nuclei nnUNetTrainer 0: done, 1.5 s per epoch" in said and "nuclei nnUNetTrainerB 0: FAILED, see" in said
     kept = json.loads(queue.result(("nuclei", "nnUNetTrainerC", 3)).read_text())
     assert kept["seed"] == 3 and kept["plan"]["patch_size"] == [64, 64]
     states = [line.split(": ")[-1] for line in queue.status().splitlines()]
-    assert states == ["done", "done", "begun, epoch 7 of 20", "done", "not being worked off"]
+    assert states == ["done", "done", "started, epoch 7 of 20", "done", "not running"]
 
 
 def test_the_background(tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_the_background(tmp_path, monkeypatch):
     assert running(tmp_path) is None and stop(tmp_path) is None
     pid = start(tmp_path, ["--jobs", "2"])
     assert running(tmp_path) == pid
-    with pytest.raises(SystemExit, match=f"is being worked off already. Expected: no process. Got: {pid}"):
+    with pytest.raises(SystemExit, match=f"is already being processed. Expected: no process. Got: {pid}"):
         start(tmp_path, [])
     assert stop(tmp_path) == pid and running(tmp_path) is None
     log = (tmp_path / "queue.log").read_text()

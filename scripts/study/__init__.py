@@ -1,1 +1,1 @@
-"""The study: which loss finds more lesions, in nnU-Net, under equal conditions."""
+"""The study: which loss finds more lesions in nnU-Net under equal conditions."""

@@ -1,4 +1,4 @@
-"""The evidence study: which loss finds more lesions, in nnU-Net, under equal conditions.
+"""The study: which loss finds more lesions in nnU-Net under equal conditions.
 
     python -m scripts.study queue WORK ROW [ROW ...] [--trainers ...] [--seeds ...] [--first]
     python -m scripts.study work WORK [--jobs 1] [--background]
@@ -6,10 +6,11 @@
     python -m scripts.study stop WORK
     python -m scripts.study report
 
-``queue`` writes the runs of some rows of the study (see sets.py) to WORK/queue.txt, seed by seed. ``work`` prepares the
-datasets, and trains, predicts and measures run after run; a run that was stopped goes on from its last checkpoint with
-the next call. What is measured goes to results/DATA/MACHINE/TRAINER_seedN.json. ``report`` makes docs/results.md and
-its figures from what is there. STUDY_DATA names the folder of the data (../shared/data).
+``queue`` adds the runs of one or several rows of the study (see sets.py) to WORK/queue.txt, seed by seed. ``work``
+prepares the datasets, and trains, predicts and measures one run after another. A stopped run resumes from its last
+checkpoint with the next call. The results are written to results/DATA/MACHINE/TRAINER_seedN.json. ``report`` writes
+docs/results.md and its figures from these results. The environment variable STUDY_DATA sets the folder of the data
+(default: ../shared/data).
 """
 
 from __future__ import annotations
@@ -30,26 +31,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     queue = commands.add_parser("queue", help="add runs to the queue")
-    work = commands.add_parser("work", help="work off the queue")
-    status = commands.add_parser("status", help="what is done, begun and waiting")
-    stopping = commands.add_parser("stop", help="stop what works in the background")
+    work = commands.add_parser("work", help="process the queue")
+    status = commands.add_parser("status", help="show the finished, started and waiting runs")
+    stopping = commands.add_parser("stop", help="stop the process in the background")
     for command in (queue, work, status, stopping):
-        command.add_argument("work", type=Path, metavar="WORK", help="a folder to work in, outside of the repository")
-    queue.add_argument("rows", nargs="+", choices=sorted(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
+        command.add_argument("work", type=Path, metavar="WORK", help="working folder, outside of the repository")
+    queue.add_argument("rows", nargs="+", choices=sorted(ROWS), metavar="ROW", help=f"one of {', '.join(ROWS)}")
     queue.add_argument("--trainers", nargs="+", help="only these trainers of the rows")
     queue.add_argument("--seeds", nargs="+", type=int, help="only these seeds of the rows")
-    queue.add_argument("--first", action="store_true", help="before what is in the queue")
+    queue.add_argument("--first", action="store_true", help="add the runs to the front of the queue")
     for command in (work, status):
-        command.add_argument("--threads", type=int, default=1, help="threads of each run on the CPU")
-        command.add_argument("--results", type=Path, default=RESULTS, help="where results go (default: the repository)")
-    work.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    work.add_argument("--background", action="store_true", help="return at once; see status and stop")
-    commands.add_parser("report", help="docs/results.md from the results")
+        command.add_argument("--threads", type=int, default=1, help="number of CPU threads of each run")
+        command.add_argument(
+            "--results", type=Path, default=RESULTS, help="results folder (default: in the repository)"
+        )
+    work.add_argument("--jobs", type=int, default=1, help="number of runs at a time")
+    work.add_argument("--background", action="store_true", help="return immediately; see status and stop")
+    commands.add_parser("report", help="write docs/results.md from the results")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Queue, work, or report.
+    """Run a command of the study.
 
     Returns:
         0, or 1 if a run failed.

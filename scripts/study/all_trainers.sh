@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Train, predict with and evaluate every trainer of this package with stock nnU-Net commands: in 2D on nuclei, in 3D on a small
-# synthetic ATLAS. One epoch each with small networks: it shows that all of them work, not which is better.
+# Train, predict and evaluate with every trainer of this package, using stock nnU-Net commands: in 2D on nuclei, in 3D on a small
+# synthetic ATLAS. Small networks are trained for one epoch each. This shows that all trainers work, not which one is better.
 #
 #   scripts/study/all_trainers.sh WORK [NUCLEI]
 #
-# WORK is a folder to work in, which a second run goes on in; NUCLEI a dataset in nnU-Net raw form (default:
-# ../shared/data/nuclei). TRAINERS names others than all, TRAIN and TEST the numbers of nuclei images (default 40 and 20).
+# WORK is the working folder; a second call continues in it. NUCLEI is a dataset in nnU-Net raw format (default:
+# ../shared/data/nuclei). TRAINERS limits the trainers. TRAIN and TEST set the numbers of nuclei images (default: 40 and 20).
 # Tables: WORK/evaluation_2d/tables.md and WORK/evaluation_3d/tables.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -36,7 +36,7 @@ if [ ! -d "$nnUNet_raw/Dataset100_ATLAS" ]; then
   nnunet_ici convert-atlas "$work/atlas" -d 100
   nnUNetv2_plan_and_preprocess -d 100 -c 3d_fullres -npfp 1 -np 1
   python "$here/scripts/study/small_plans.py" 100 3d_fullres --patch-size 32 32 32 --features 8 16 32
-  # Testing has no masks, as in ATLAS; the subjects held out of the first fold are predicted.
+  # As in ATLAS, the test images have no masks. The validation subjects of the first fold are predicted instead.
   python - "$nnUNet_raw/Dataset100_ATLAS" "$nnUNet_preprocessed/Dataset100_ATLAS" "$work/held_out" <<'PY'
 import json, shutil, sys
 from pathlib import Path

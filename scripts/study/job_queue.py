@@ -1,7 +1,7 @@
-"""The queue of runs: a text file with a line for each, worked off in the background, one or more at a time.
+"""The queue of runs: a text file with one line per run, processed in the background, one or several runs at a time.
 
-The file, WORK/queue.txt, is read anew before each run, so that lines may be added, moved and removed while the queue
-is worked off. What has a result is not run again, and what was stopped goes on from its last checkpoint.
+The file WORK/queue.txt is read again before each run. Lines can therefore be added, moved and removed while the queue
+is processed. Runs with a result are not repeated. Stopped runs resume from their last checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Job = tuple[str, str, int]
 
 
 def read_queue(work: Path) -> list[Job]:
-    """The runs of WORK/queue.txt, in order: dataset, trainer, seed; empty without the file."""
+    """The runs in WORK/queue.txt in order: dataset, trainer, seed. The list is empty if there is no file."""
     path = work / "queue.txt"
     lines = path.read_text().splitlines() if path.is_file() else []
     jobs = []
@@ -41,7 +41,7 @@ def read_queue(work: Path) -> list[Job]:
 
 
 def add_to_queue(work: Path, jobs: list[Job], first: bool) -> list[Job]:
-    """Add runs to the end of the queue, or to its front; those that are in it already keep their line unless first."""
+    """Add runs to the end of the queue, or to its front if ``first``. Queued runs keep their line unless ``first``."""
     old = read_queue(work)
     new = [*jobs, *(job for job in old if job not in jobs)] if first else [*old, *(j for j in jobs if j not in old)]
     work.mkdir(parents=True, exist_ok=True)
@@ -53,13 +53,13 @@ def add_to_queue(work: Path, jobs: list[Job], first: bool) -> list[Job]:
 
 @dataclass
 class Queue:
-    """Works off the queue of a folder.
+    """The queue of a working folder.
 
     Attributes:
-        work: the folder, outside of the repository.
+        work: working folder, outside of the repository.
         machine: id of this machine.
-        results: where results go.
-        threads: number of threads of each run, on the CPU.
+        results: folder of the results.
+        threads: number of CPU threads of each run.
     """
 
     work: Path
@@ -70,15 +70,15 @@ class Queue:
     _lock: Lock = field(default_factory=Lock)
 
     def result(self, job: Job) -> Path:
-        """Where the result of a run goes."""
+        """The path of the result of a run."""
         return run_path(self.results, job[0], self.machine, job[1], job[2])
 
     def log(self, job: Job) -> Path:
-        """What a run prints."""
+        """The path of the log of a run."""
         return run_path(self.work / "runs", job[0], self.machine, job[1], job[2]).with_suffix(".log")
 
     def take(self) -> Job | None:
-        """The first run without a result that nobody has taken yet, its dataset prepared."""
+        """Take the first run that has no result and was not taken before, and prepare its dataset."""
         with self._lock:
             for job in read_queue(self.work):
                 if job not in self._taken and not self.result(job).is_file():
@@ -88,7 +88,11 @@ class Queue:
         return None
 
     def run(self, job: Job) -> str:
-        """Train, predict and measure, or go on with it; a sentence on how it went."""
+        """Train, predict and measure, or resume a stopped run.
+
+        Returns:
+            A message about the outcome.
+        """
         name, trainer, seed = job
         data, log = DATA[name], self.log(job)
         full = log.with_suffix(".json")
@@ -116,13 +120,13 @@ class Queue:
             "batch_size": data.batch_size,
         }
         write_run(self.result(job), run)
-        return f"{' '.join(map(str, job))}: done, {run['epoch_seconds']} s an epoch"
+        return f"{' '.join(map(str, job))}: done, {run['epoch_seconds']} s per epoch"
 
     def work_off(self, jobs: int) -> bool:
-        """Run everything, some runs side by side.
+        """Process the queue, with several runs at a time.
 
         Returns:
-            Whether all went well.
+            Whether all runs succeeded.
         """
         with ThreadPoolExecutor(jobs) as pool:
             return all(list(pool.map(lambda _: self._work_off_one_by_one(), range(jobs))))
@@ -136,7 +140,7 @@ class Queue:
         return well
 
     def status(self) -> str:
-        """A line for each run of the queue, and whether the queue is being worked off."""
+        """A line for each run of the queue, and a line that says whether the queue is being processed."""
         lines = []
         for job in read_queue(self.work):
             state = "waiting"
@@ -144,14 +148,14 @@ class Queue:
                 state = "done"
             elif self.log(job).is_file():
                 epochs = re.findall(r"Epoch (\d+)", self.log(job).read_text())
-                state = f"begun, epoch {epochs[-1]} of {DATA[job[0]].epochs}" if epochs else "begun"
+                state = f"started, epoch {epochs[-1]} of {DATA[job[0]].epochs}" if epochs else "started"
             lines.append(f"{' '.join(map(str, job))}: {state}")
-        lines.append(f"worked off by process {pid}" if (pid := running(self.work)) else "not being worked off")
+        lines.append(f"running as process {pid}" if (pid := running(self.work)) else "not running")
         return "\n".join(lines)
 
 
 def running(work: Path) -> int | None:
-    """The process that works off a queue in the background, if there is one."""
+    """The id of the process that processes a queue in the background; None if there is none."""
     path = work / "queue.pid"
     pid = int(path.read_text()) if path.is_file() else None
     if pid is None:
@@ -164,13 +168,13 @@ def running(work: Path) -> int | None:
 
 
 def start(work: Path, arguments: list[str]) -> int:
-    """Work off a queue in the background, as ``work`` with these arguments; what it says goes to WORK/queue.log.
+    """Process a queue in the background, like the command ``work`` with these arguments. Output goes to WORK/queue.log.
 
     Returns:
-        The id of the process and of its group.
+        The id of the process, which is also the id of its group.
     """
     if (pid := running(work)) is not None:
-        raise SystemExit(f"{work} is being worked off already. Expected: no process. Got: {pid}")
+        raise SystemExit(f"{work} is already being processed. Expected: no process. Got: {pid}")
     with (work / "queue.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "scripts.study", "work", str(work), *arguments],
@@ -185,17 +189,17 @@ def start(work: Path, arguments: list[str]) -> int:
 
 
 def stop(work: Path, patience_s: float = 30) -> int | None:
-    """End the process in the background and its runs, which go on from their last checkpoints with the next start.
+    """Stop the process in the background and its runs. The runs resume from their last checkpoints with the next start.
 
     Args:
-        work: the folder.
-        patience_s: how long to wait for their end, in seconds.
+        work: working folder.
+        patience_s: longest time to wait for the end of the process, in seconds.
 
     Returns:
         The id of the process; None if there was none.
 
     Raises:
-        TimeoutError: if it has not ended by then.
+        TimeoutError: if the process has not ended within this time.
     """
     pid = running(work)
     if pid is None:
@@ -203,7 +207,7 @@ def stop(work: Path, patience_s: float = 30) -> int | None:
     os.killpg(pid, signal.SIGTERM)
     end = time.monotonic() + patience_s
     while running(work) is not None:
-        with suppress(ChildProcessError):  # it is no child of ours unless we have started it
+        with suppress(ChildProcessError):  # only a child if this process started it
             os.waitpid(pid, os.WNOHANG)
         if time.monotonic() > end:
             raise TimeoutError(

@@ -1,9 +1,10 @@
-"""Which machine a run comes from: two runs make a pair only where the same seed means the same run.
+"""The identity of a machine. Two runs are paired only if the same seed would give the same run on both machines.
 
-The id is a hash of what decides the arithmetic: the processor (vendor, family, model, stepping, instruction sets,
-caches) or the GPU, the number of threads, the versions of the libraries that compute, and a fingerprint, the weights of
-a small seeded network after three steps. No host name, boot, memory or clock speed is in it. Two machines with one id
-give the same numbers, whatever they are called; the same machine after an update of torch has another id.
+The id is a hash of everything that determines the arithmetic: the processor (vendor, family, model, stepping,
+instruction sets, caches) or the GPU, the number of threads, the versions of the numerical libraries, and a fingerprint,
+which is a hash of the weights of a small seeded network after three steps. Host name, boot, memory and clock speed are
+not part of the id. Two machines with the same id give the same numbers. After an update of torch, a machine has a
+different id.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def describe_machine(device: torch.device, threads: int) -> dict[str, Any]:
     """Describe the machine this process runs on.
 
     Args:
-        device: where networks are trained.
-        threads: number of threads of a run.
+        device: device on which networks are trained.
+        threads: number of CPU threads of a run.
 
     Returns:
         ``id`` (12 hexadecimal digits), ``processor`` (name), ``cores``, ``threads``, and the versions of
@@ -59,7 +60,7 @@ def describe_machine(device: torch.device, threads: int) -> dict[str, Any]:
 
 
 def describe_code(root: Path) -> str | None:
-    """The commit of a checkout, with ``+`` where files differ from it; None without git."""
+    """The commit of a checkout, followed by ``+`` if files differ from the commit; None without git."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout.strip() or None
@@ -86,7 +87,7 @@ def _cpu_name() -> str:
 
 
 def _fingerprint(device: torch.device) -> str:
-    """A hash of the weights of a small network after three steps of training, on one thread."""
+    """A hash of the weights of a small network after three training steps on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

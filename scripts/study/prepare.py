@@ -1,4 +1,4 @@
-"""A dataset of the study, once: raw data, nnU-Net's planning and preprocessing, and the small plans."""
+"""Prepare a dataset of the study: raw data, nnU-Net's planning and preprocessing, and the small plans."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scripts.study.small_plans import SOURCE, shrink
 
 
 def environment(work: Path, run: str | None = None) -> dict[str, str]:
-    """nnU-Net's folders and settings.
+    """The environment variables for nnU-Net.
 
     Args:
-        work: the folder the study works in.
-        run: a folder of results for this run; without it, for planning.
+        work: working folder of the study.
+        run: name of the results folder of a run; None for planning.
     """
     results = work / "training" / (run or "none")
     folders = {"nnUNet_raw": work / "raw", "nnUNet_preprocessed": work / "preprocessed", "nnUNet_results": results}
@@ -28,7 +28,7 @@ def environment(work: Path, run: str | None = None) -> dict[str, str]:
     settings = {
         "GOMP_SPINCOUNT": "0",
         "OMP_WAIT_POLICY": "PASSIVE",
-        "nnUNet_n_proc_DA": "1" if run is None else "0",  # its planning cannot do with 0
+        "nnUNet_n_proc_DA": "1" if run is None else "0",  # planning needs at least 1
         "nnUNet_def_n_proc": "1",
         "nnUNet_compile": "f",
         "PYTHONPATH": str(ROOT),
@@ -37,17 +37,17 @@ def environment(work: Path, run: str | None = None) -> dict[str, str]:
 
 
 def plans_name(data_name: str) -> str:
-    """The name of the small plans of a dataset of the study."""
+    """The name of the small plans for a dataset of the study."""
     return f"nnUNetPlans_{data_name}"
 
 
 def prepare(name: str, data: Data, work: Path) -> None:
-    """Make what a dataset of the study lacks in a folder; each step is done once.
+    """Do the missing steps for a dataset of the study. Each step is done once.
 
     Args:
         name: key of the dataset.
-        data: what it is.
-        work: the folder the study works in.
+        data: description of the dataset.
+        work: working folder of the study.
     """
     environ = environment(work)
     number = data.dataset[7:10]
@@ -76,7 +76,7 @@ def prepare(name: str, data: Data, work: Path) -> None:
 
 
 def copy_part(source: Path, target: Path, train: int, test: int) -> None:
-    """The first images of a dataset in nnU-Net raw form."""
+    """Copy the first images of a dataset in nnU-Net raw format."""
     dataset = json.loads((source / "dataset.json").read_text())
     for part, count in (("Tr", train), ("Ts", test)):
         for kind in ("images", "labels"):
@@ -88,7 +88,7 @@ def copy_part(source: Path, target: Path, train: int, test: int) -> None:
 
 
 def _prepare_atlas(raw: Path, work: Path, data: Data, environ: dict[str, str]) -> None:
-    """A synthetic ATLAS, whose last subjects become test cases with labels."""
+    """Create a synthetic ATLAS dataset. Its last subjects become test cases with labels."""
     source, subjects = work / raw.name, data.train + data.test
     if not source.is_dir():
         command = ["nnunet_ici", "synth-atlas", source, "-n", subjects, "--test", 1, "--seed", 0]

@@ -1,8 +1,9 @@
-"""Checkpoints from which a training goes on as if it had not been stopped.
+"""Checkpoints from which training resumes as if it had never been stopped.
 
-nnU-Net's own checkpoints hold the network, the optimizer and the curves, and those of our trainers the position of the
-random thresholds. What is added here is the state of every random generator that nnU-Net's sampling and augmentation
-draw from while they run in the training process (``nnUNet_n_proc_DA=0``), so that the batches to come are the same.
+nnU-Net's own checkpoints contain the network, the optimizer and the curves. The checkpoints of our trainers also
+contain the position in the sequence of random thresholds. This module adds the states of all random number generators
+that nnU-Net's sampling and augmentation use in the training process (``nnUNet_n_proc_DA=0``). The next batches are
+therefore the same as without the stop.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ import torch
 
 __all__ = ["make_resumable"]
 
-KEY = "study"  # of the checkpoint
+KEY = "study"  # key in the checkpoint
 
 
 def make_resumable(trainer: Any, save_every: int = 1) -> list[int]:
-    """Let a trainer write checkpoints that can be gone on from exactly, and load the last one if there is one.
+    """Make a trainer write checkpoints that can be resumed exactly, and load the last checkpoint if there is one.
 
-    Call it once, before ``run_training``. A checkpoint appears whole or not at all.
+    Call this function once, before ``run_training``. Incomplete checkpoints never appear under their final name.
 
     Args:
-        trainer: nnU-Net's, on one device, with augmentation in the training process.
-        save_every: epochs between two checkpoints.
+        trainer: nnU-Net trainer on one device, with augmentation in the training process.
+        save_every: number of epochs between two checkpoints.
 
     Returns:
-        The number of epochs after which the training went on, for each time it was stopped; empty if it never was.
+        The number of completed epochs at each resumption; empty if training was never stopped.
     """
     trainer.save_every = save_every
     resumed: list[int] = []
@@ -45,7 +46,7 @@ def make_resumable(trainer: Any, save_every: int = 1) -> list[int]:
         os.replace(partial, filename)
 
     def start() -> None:
-        on_train_start()  # fills the loaders, and so draws
+        on_train_start()  # fills the data loaders and thus draws random numbers
         if state:
             _restore(state)
 

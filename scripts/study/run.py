@@ -1,9 +1,9 @@
-"""One run of the study: one trainer and one seed, from the preprocessed data to the measured cases.
+"""A single run of the study: one trainer and one seed, from the preprocessed data to the measured cases.
 
-A process of its own (``python -m scripts.study.run``), as nnU-Net reads its folders from the environment when it is
-imported, and as everything random in it is seeded here. With ``nnUNet_n_proc_DA=0`` augmentation runs in this process
-too, so that two runs of one seed begin with the same network and see the same batches, whatever their loss, and a run
-that was stopped goes on exactly where its last checkpoint was written.
+Each run is a separate process (``python -m scripts.study.run``), because nnU-Net reads its folders from the environment
+at import, and because all random number generators are seeded here. With ``nnUNet_n_proc_DA=0``, augmentation runs in
+the same process. Two runs with the same seed therefore start with the same network and see the same batches, whatever
+their loss, and a stopped run resumes exactly at its last checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scripts.study.stored_runs import write_run
 
 
 def build_trainer(name: str, dataset: str, configuration: str, plans: str, device: str) -> Any:
-    """nnU-Net's trainer of that name, or the ablation of this study."""
+    """Create the nnU-Net trainer of the given name, or the ablation trainer of this study."""
     import torch
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -47,7 +47,7 @@ def build_trainer(name: str, dataset: str, configuration: str, plans: str, devic
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch."""
+    """Seed Python, NumPy and PyTorch."""
     import torch
 
     random.seed(seed)
@@ -56,11 +56,10 @@ def seed_everything(seed: int) -> None:
 
 
 def train(trainer: Any, epochs: int, iterations: int) -> tuple[list[float], list[int]]:
-    """Train to the end, or go on from the last checkpoint.
+    """Train to the end, starting from the last checkpoint if there is one.
 
     Returns:
-        The seconds of each epoch, and the number of epochs after which the training was gone on with, for each time
-        that it had been stopped.
+        The duration of each epoch in seconds, and the number of completed epochs at each resumption.
     """
     trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
     trainer.num_val_iterations_per_epoch = min(trainer.num_val_iterations_per_epoch, max(1, iterations // 5))
@@ -73,9 +72,9 @@ def train(trainer: Any, epochs: int, iterations: int) -> tuple[list[float], list
 
 
 def predict(trainer: Any, dataset: str, small: float) -> list[dict[str, Any]]:
-    """Predict and measure the validation fold and the test cases, one after the other, with nnU-Net's own inference.
+    """Predict and measure the validation cases and the test cases one by one, with nnU-Net's own inference.
 
-    Without mirroring (its ``--disable_tta``), which costs four to eight times as much.
+    Mirroring is off (nnU-Net's ``--disable_tta``), because it takes four to eight times as long.
     """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -117,7 +116,7 @@ def predict(trainer: Any, dataset: str, small: float) -> list[dict[str, Any]]:
 
 
 def smallest_third(dataset: str) -> float:
-    """The size in voxels up to which a lesion belongs to the smallest third of the test labels."""
+    """The largest size in voxels of a lesion in the smallest third of the test labels."""
     sizes: list[int] = []
     for path in sorted((Path(os.environ["nnUNet_raw"]) / dataset / "labelsTs").iterdir()):
         sizes += instance_sizes(np.greater(read_label_map(path).array, 0))
@@ -125,7 +124,7 @@ def smallest_third(dataset: str) -> float:
 
 
 def main() -> int:
-    """Train, predict and measure; writes OUT whole or not at all."""
+    """Train, predict and measure. OUT is written only when it is complete."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", help="DatasetXXX_NAME")
     parser.add_argument("configuration")

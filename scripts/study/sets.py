@@ -1,4 +1,4 @@
-"""What the study compares: datasets with their small plans, and rows of trainers with the seeds they run with."""
+"""The comparisons of the study: datasets with their small plans, and rows of trainers with their seeds."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ BASELINE = "nnUNetTrainer"
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset of the study, how a network is made for it and how long it is trained.
+    """A dataset of the study, with the settings of its network and its training.
 
     Attributes:
         title: heading in the report.
         dataset: name in nnU-Net.
-        configuration: nnU-Net's.
-        source: where its files come from; unused for synthetic data.
+        configuration: name of nnU-Net's configuration.
+        source: folder of the original files; unused for synthetic data.
         train: number of cases for training and validation.
         test: number of test cases.
         patch_size, features, batch_size: settings of the small plans.
-        epochs, iterations: length of the training, iterations an epoch.
-        spacing_mm: edge of a voxel of synthetic data.
+        epochs, iterations: number of epochs, and number of iterations per epoch.
+        spacing_mm: voxel spacing of synthetic data.
     """
 
     title: str
@@ -44,12 +44,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Row:
-    """Trainers that are compared on one dataset.
+    """A comparison of trainers on one dataset.
 
     Attributes:
         data: key of :data:`DATA`.
-        trainers: names, the baseline first.
-        seeds: number of seeds, from 0 on.
+        trainers: names of the trainers, with the baseline first.
+        seeds: number of seeds, starting at 0.
     """
 
     data: str
@@ -94,7 +94,7 @@ DATA = {
     "implants3d": _IMPLANTS3D,
     "atlas3d": _ATLAS3D,
     "nuclei": _NUCLEI,
-    # The full study, for a GPU: larger patches, all images, nnU-Net's own length.
+    # The full study, for a GPU: larger patches, all images, and nnU-Net's own number of epochs.
     "nuclei_full": replace(_NUCLEI, title="Nuclei, full study", dataset="Dataset201_Nuclei", train=320, epochs=1000),
     "implants3d_full": replace(
         _IMPLANTS3D,
@@ -163,10 +163,10 @@ ROWS = {
 
 
 def jobs_of(rows: list[Row]) -> Iterator[tuple[str, str, int]]:
-    """The runs of some rows: dataset, trainer and seed.
+    """The runs of several rows: dataset, trainer and seed.
 
-    Seed by seed, and within a seed row by row, so that complete pairs of trainers exist early. A run that two rows
-    share comes once.
+    The runs are sorted by seed and then by row, so that complete pairs of trainers exist early. A run in several rows
+    is listed once.
 
     Example:
         >>> a, b = Row("x", ("nnUNetTrainer", "A"), 2), Row("x", ("nnUNetTrainer", "B"), 1)

@@ -2,8 +2,8 @@
 
     python scripts/study/small_plans.py ID CONFIGURATION [--patch-size 48 48 48] [--features 8 16 32] [--batch-size 2]
 
-Writes nnUNetPlans_small.json beside nnUNetPlans.json; use it with ``-p nnUNetPlans_small``. The preprocessed data are
-shared. A demonstration and a test bed, not a recommendation: train with nnU-Net's own plans.
+Writes nnUNetPlans_small.json next to nnUNetPlans.json; use it with ``-p nnUNetPlans_small``. Both plans share
+the preprocessed data. The small plans are for demonstrations and tests. For real models, use nnU-Net's own plans.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ def shrink(
     batch_size: int,
     name: str = TARGET,
 ) -> dict[str, Any]:
-    """The plans with one configuration, shrunk.
+    """Plans with a single configuration, with a smaller patch and network.
 
     Args:
-        plans: nnU-Net's.
-        configuration: to shrink; the others are dropped.
-        patch_size: in voxels, rounded up to what the network's strides divide; never beyond the planned patch.
-        features: one number for each stage of the network kept.
+        plans: nnU-Net's plans.
+        configuration: configuration to shrink; all others are removed.
+        patch_size: patch size in voxels, rounded up to a multiple of the network's strides and limited to the planned
+            patch size.
+        features: number of features in each remaining stage of the network.
         batch_size: batch size of the training.
         name: name of the new plans.
 
     Raises:
-        KeyError: if the plans do not hold the configuration.
-        ValueError: for more stages than planned or fewer than 3 (nnU-Net's weights of deep supervision are then 0 / 0),
-            or another number of axes.
+        KeyError: if the plans do not contain the configuration.
+        ValueError: if there are more stages than planned or fewer than 3 (nnU-Net's deep-supervision weights would then
+            be 0 / 0), or if the number of axes is wrong.
     """
     shrunk: dict[str, Any] = json.loads(json.dumps(plans))
     config = shrunk["configurations"][configuration]
@@ -69,7 +70,7 @@ def shrink(
 
 
 def find_dataset(preprocessed: Path, dataset_id: int) -> Path:
-    """The preprocessed folder of a dataset."""
+    """The folder of a dataset in the preprocessed data."""
     found = sorted(preprocessed.glob(f"Dataset{dataset_id:03d}_*"))
     if len(found) != 1:
         raise SystemExit(f"{preprocessed} must hold one Dataset{dataset_id:03d}_*. Got: {[p.name for p in found]}")

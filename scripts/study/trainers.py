@@ -1,8 +1,8 @@
-"""What the study compares and the package has no name for: the published form of the ICI loss, and narrower thresholds.
+"""Trainers that exist only in the study: the published form of the ICI loss, and ICI and Dual with narrower thresholds.
 
-In the published form probabilities go in, and so a missed lesion has no gradient from the instance term, and the center
-map is constant. Labels come from SciPy here instead of a fixed number of max-poolings: what is compared is the
-loss, not the labeling.
+In the published form, the input is a probability map. A missed lesion therefore gets no gradient from the instance
+term, and the center map is constant. Components are labeled by SciPy here instead of a fixed number of max-poolings,
+because the study compares losses, not labelings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ABLATIONS", "PublishedICILoss", "nnUNetTrainerPublishedICI"]
 
 
 class PublishedICILoss(CompoundLoss):
-    """``global + published``, where the published terms are those of :func:`scripts.benchmarks.published.ici_terms`."""
+    """The loss ``global + published``, with the published terms of :func:`scripts.benchmarks.published.ici_terms`."""
 
     def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
         super().__init__(global_loss, 1.0, {"published": 1.0}, **options)
@@ -41,7 +41,7 @@ class nnUNetTrainerPublishedICI(CompoundLossMixin, nnUNetTrainer):
 
     def build_compound(self, global_loss: GlobalLoss, **options: Any) -> CompoundLoss:
         if self.label_manager.has_regions or options["ignore_label"] is not None:
-            raise NotImplementedError("the published terms know neither regions nor an ignore label")
+            raise NotImplementedError("the published terms support neither regions nor an ignore label")
         return PublishedICILoss(global_loss, **options)
 
 
