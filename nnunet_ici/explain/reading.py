@@ -49,7 +49,7 @@ def read_mask(path: Path, value: int | None, label: LabelMap | None) -> tuple[np
         Mask of 0 and 1, float32, in the shape of the label; and whether it was reoriented.
 
     Raises:
-        ValueError: if the file is not a label map, or its grid differs from the grid of the label.
+        ValueError: if the file is not a label map, or its grid differs from the label in more than the axes.
     """
     if label is None:
         return _mask_of(read_label_map(path).array, value).astype(np.float32), False
@@ -99,7 +99,7 @@ def read_gray_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float
         Gray values, float32, in the shape of the label; color channels are averaged.
 
     Raises:
-        ValueError: if the file cannot be read, or its grid differs from the grid of the label.
+        ValueError: if the file cannot be read, or its grid differs from the label in more than the axes.
     """
     array = read_background(path, None if label is None else label.grid).astype(np.float32)
     return array if label is None or array.ndim == label.array.ndim else array.mean(axis=-1)

@@ -156,7 +156,7 @@ def _recalls(groups: Sequence[dict[str, float]]) -> str:
 
 
 def training_charts(trainings: Sequence[Curves]) -> list[tuple[str, Chart]]:
-    """Curves of each training, with a heading. Several trainings start with their pseudo Dice, without a heading."""
+    """Headings and curves of all trainings. Several trainings are first compared by pseudo Dice, without a heading."""
     titles = [f"{curves.name}, {curves.folder.resolve().name}" for curves in trainings]
     charts = []
     with_dice = [(curves, title) for curves, title in zip(trainings, titles, strict=True) if curves.dice]

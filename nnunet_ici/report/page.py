@@ -144,7 +144,7 @@ def _as_text(value: object) -> str:
 
 
 def group_starts(table: Table) -> list[int]:
-    """Indices of the rows that start a new group. The name that changes least often, such as the model, defines it."""
+    """Indices of the rows that start a new group. Groups follow the name that changes least often, such as model."""
     columns = [[row[at].text for row in table.rows] for at in range(table.names)]
     changes = [[n for n, (one, other) in enumerate(itertools.pairwise(c), 1) if one != other] for c in columns]
     least = min(changes, key=len)

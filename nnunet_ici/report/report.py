@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> None:
     trainings, found = _read_trainings([*given, *own])
     problems += found
     problems.raise_any()
-    assert evaluation is not None  # if it is None, raise_any has raised
+    assert evaluation is not None  # otherwise raise_any has raised
 
     # import matplotlib only if there are no problems so far
     from nnunet_ici.report.cases import draw_cases

@@ -59,7 +59,7 @@ def read_scene(case: Case, image_path: Path | None) -> Scene:
         image_path: file of the image; None for no image.
 
     Raises:
-        ValueError: if a file cannot be read, or its grid differs from the grid of the label.
+        ValueError: if a file cannot be read, or its grid differs from the label in more than the axes.
     """
     label = read_label_map(case.label)
     geometry = Geometry(label.grid)
