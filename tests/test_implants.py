@@ -36,7 +36,7 @@ def test_patients_are_separated():
     smallest = part_patients(["a", "b", "c"])
     assert len(smallest.train) == len(smallest.val) == len(smallest.test) == 1
     for wrong in (["a", "b"], ["a", "b", "b"]):
-        with pytest.raises(ValueError, match=r"three patients are needed at least, each once. Got:"):
+        with pytest.raises(ValueError, match=r"at least three different patients are required. Got:"):
             part_patients(wrong)
 
 
@@ -112,15 +112,15 @@ def test_all_problems_are_reported_and_nothing_is_written(masks, tmp_path, capsy
     said = capsys.readouterr().err
     assert "7 problems, nothing was written" in said
     assert "the dataset number is out of range. Expected: 1 to 999. Got: 1000" in said
-    assert "too few cases. Expected: 2 for training at least, of which one is for validation" in said
+    assert "too few cases. Expected: at least 2 for training, including 1 for validation" in said
     assert "Got: 0 and 9" in said
-    assert "no such spacing. Expected: 1 to 4 mm. Got: 0.5" in said
+    assert "the spacing is out of range. Expected: 1 to 4 mm. Got: 0.5" in said
     assert "patient07.nii.gz: an empty mask. Expected: at least one voxel of 1. Got: 0 only" in said
     assert "patient08.nii.gz: a mask that is not binary" in said
     assert "patient09.nii.gz: cannot be read. Expected: a complete image" in said
-    assert "two masks of patient05. Expected: one. Got:" in said
+    assert "a second mask of patient05. Expected: one mask. Got:" in said
     assert not list(raw.iterdir())
-    with pytest.raises(BadInputError, match=r"too few masks. Expected: .* of three patients at least.* Got: 0"):
+    with pytest.raises(BadInputError, match=r"too few masks. Expected: .* of at least three patients.* Got: 0"):
         implant_lesions(tmp_path / "nowhere", raw)
 
 

@@ -42,9 +42,9 @@ def test_contrast_without_lesion_tissue_or_brain():
     assert measure_contrast(image, mask).voxels.size == measure_contrast(image, mask).contrast.size == 0
     mask[1:] = 1  # the only shell is 0 to 1 voxels away
     assert np.isnan(measure_contrast(image, mask).contrast).all()
-    with pytest.raises(ValueError, match="the image holds no brain"):
+    with pytest.raises(ValueError, match="the image contains no brain"):
         measure_contrast(image, np.ones_like(mask))
-    with pytest.raises(ValueError, match=r"must have one shape. Got: \(9, 9, 9\) and \(9, 9\)"):
+    with pytest.raises(ValueError, match=r"must have the same shape. Got: \(9, 9, 9\) and \(9, 9\)"):
         measure_contrast(image, mask[0])
 
 

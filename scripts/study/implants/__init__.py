@@ -1,1 +1,1 @@
-"""The dataset of implanted MS lesions: real shapes and contrasts in a warped template."""
+"""The dataset of implanted MS lesions: real lesion shapes and contrasts in a warped template."""

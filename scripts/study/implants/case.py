@@ -1,8 +1,9 @@
 """One case of the implants dataset: a FLAIR-like image of the MNI template with a patient's lesions in it.
 
-FLAIR and not T1, as the small lesions have no contrast in T1 (see :mod:`scripts.study.implants.contrast`). The
-image is made from the template's T1 and its map of white matter: white matter 1, gray matter a little brighter, CSF
-dark. Nothing of a patient's image is in it, only the shapes of lesions, and contrasts drawn from what was measured.
+The images are FLAIR-like because small lesions have no contrast in T1 (see :mod:`scripts.study.implants.contrast`).
+An image is computed from the template's T1 image and its map of white matter. The intensity of white matter is 1, gray
+matter is slightly brighter, and CSF is dark. No intensities of a patient's image are used. The shapes of the lesions
+come from the patient, and their contrasts are drawn from the measured distribution.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from scripts.study.implants.warp import BRAIN_T1, Brain, image_like, warp
 
 __all__ = ["Case", "make_case"]
 
-# Of white matter's intensity, drawn anew for each case, such that brain tissue has a standard deviation of 0.13 to 0.16
-# of its median; patients 07 and 19 have 0.15 and 0.17. Their gray matter is at 1.2 and 1.15: here pure gray matter is
-# brighter, as the template's cortex, an average of many, is nowhere pure.
+# Intensities relative to white matter, drawn for each case. With these ranges, the standard deviation of brain tissue
+# is 0.13 to 0.16 times its median; in patients 07 and 19 it is 0.15 and 0.17 times the median. Their gray matter is at
+# 1.2 and 1.15. Pure gray matter is brighter here, because the template is an average of many brains, and its cortex
+# contains no pure gray matter.
 GREY, CSF = (1.25, 1.45), (0.05, 0.25)
 BIAS, TEXTURE, NOISE = (0.04, 0.12), (0.02, 0.04), (0.05, 0.08)
 SCALE = (300.0, 900.0)
-WHITE_POWER = (0.7, 1.5)  # moves the border of gray and white matter
+WHITE_POWER = (0.7, 1.5)  # shifts the border between gray and white matter
 T1_OF_CSF, T1_OF_GREY = 0.42, 0.74
 CORTEX_MM = 6.0
 
@@ -36,16 +38,16 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Case:
-    """A case. All images have one grid, cropped to the brain.
+    """A case. All images are on the same grid, cropped to the brain.
 
     Attributes:
-        image: int16, 0 outside the brain.
-        label: uint8, 1 = lesion.
-        distractors: uint8, the kinds of what is bright and no lesion.
-        placed: the kind of each distractor.
-        lesions_of_patient: number of lesions of the mask.
-        lesions: number of lesions that were implanted; those outside the brain are not.
-        restored: lesions that slipped between the voxels and were put back as one voxel.
+        image: image, int16, 0 outside the brain.
+        label: label map, uint8, 1 = lesion.
+        distractors: map of the distractors, uint8; each voxel has the kind of its distractor.
+        placed: kind of each distractor.
+        lesions_of_patient: number of lesions in the patient's mask.
+        lesions: number of implanted lesions. Lesions outside the brain are not implanted.
+        restored: number of lesions that were lost in the resampling and restored as one voxel.
         flipped: whether left and right are exchanged.
     """
 
@@ -60,17 +62,18 @@ class Case:
 
 
 def make_case(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.random.Generator) -> Case:
-    """Warp the template and the mask, give every lesion its contrast, add distractors, bias field and noise.
+    """Warp the template and the mask, set the contrast of every lesion, and add distractors, a bias field and noise.
 
-    A lesion takes the level of its surroundings (healthy tissue 2 to 4 voxels off) plus a contrast drawn by its volume,
-    so what :func:`~scripts.study.implants.contrast.measure_contrast` finds is what was drawn, but for the noise.
-    Its edge is blurred; its voxels keep this mean.
+    The mean intensity of a lesion is that of its surroundings (healthy tissue at a distance of 2 to 4 voxels) plus a
+    random contrast that depends on its volume. Apart from the noise,
+    :func:`~scripts.study.implants.contrast.measure_contrast` therefore finds the contrast that was drawn. The edge of
+    the lesion is blurred, but its mean does not change.
 
     Args:
-        template: at 1 mm.
-        mask: 3D, in MNI space, 1 = lesion.
-        spacing_mm: edge of a voxel of the case.
-        rng: decides everything.
+        template: brain template at 1 mm.
+        mask: lesion mask, 3D, in MNI space, 1 = lesion.
+        spacing_mm: voxel spacing of the case.
+        rng: random number generator for all random choices.
 
     Raises:
         ValueError: if no lesion lies in the brain.
@@ -108,7 +111,7 @@ def make_case(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.r
 
 
 def _flair(warped: Brain, rng: np.random.Generator) -> FloatArray:
-    """The healthy image without noise, white matter 1, 0 outside the brain."""
+    """The healthy image without noise. White matter is 1, and voxels outside the brain are 0."""
     white = np.clip(warped.white_matter, 0, 1) ** rng.uniform(*WHITE_POWER)
     csf = np.clip((T1_OF_GREY - warped.t1) / (T1_OF_GREY - T1_OF_CSF), 0, 1) * (1 - white)
     image = white + rng.uniform(*GREY) * (1 - white - csf) + rng.uniform(*CSF) * csf
@@ -123,7 +126,7 @@ def _implant(
     sd: float,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """The image with the lesions at their levels."""
+    """The image with the lesions at their intensities."""
     filled = clean.copy()
     usual = float(clean[tissue].mean())
     for _, box, lesion, shell in lesions_and_shells(ids):
@@ -137,9 +140,9 @@ def _implant(
 
 
 def _smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-    """A random field within -1 to 1 that changes over a quarter of the image."""
+    """A smooth random field from -1 to 1, interpolated from 4 x 4 x 4 random values."""
     field = rng.standard_normal((4, 4, 4))
-    for axis, n in enumerate(shape):  # axis by axis: much faster than all at once
+    for axis, n in enumerate(shape):  # one axis at a time, which is much faster than all axes at once
         zoom = [n / 4 if a == axis else 1 for a in range(3)]
         field = ndimage.zoom(field, zoom, order=3, mode="nearest", grid_mode=True)
     return (field / np.abs(field).max()).astype(np.float32)

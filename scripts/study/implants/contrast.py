@@ -1,4 +1,4 @@
-"""How bright lesions are in FLAIR: the measurement, and what it gave on real images.
+"""The contrast of lesions in FLAIR images: its measurement, and the values measured on real images.
 
 Measured at 1 mm on patients 07 and 19 (135 lesions) of Lesjak et al., *A novel public MR image dataset of multiple
 sclerosis patients with lesion segmentations based on multi-rater consensus*, Neuroinformatics 2017,
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 SHELL_VOXELS = (2.0, 4.0)
-# Lesions below 10 mm3, from 10 to below 50, from 50 on: 54, 57 and 24 of them. Median, and spread of the logarithm
-# (its quartile range over 1.349). Each patient alone has medians of 1.20, 1.37, 2.12 (07) and 1.40, 1.57, 2.05 (19).
-# In T1 the medians are 0.03, -0.23 and -0.77: the small lesions cannot be told from their surroundings there.
+# Medians, and spreads of the logarithm (interquartile range / 1.349), of 54 lesions below 10 mm3, 57 lesions from 10 to
+# below 50 mm3, and 24 lesions from 50 mm3. The medians of the single patients are 1.20, 1.37, 2.12 (07) and 1.40, 1.57,
+# 2.05 (19). In T1 the medians are 0.03, -0.23 and -0.77: small lesions have no contrast there.
 SIZES_MM3 = (10.0, 50.0)
 MEDIAN_CONTRAST = (1.33, 1.54, 2.06)
 LOG_SPREAD = (0.37, 0.25, 0.18)
 
-BLUR_MM = 0.5  # standard deviation of the Gaussian that softens an implant's edge: a partial volume of about a voxel
+BLUR_MM = 0.5  # standard deviation of the Gaussian that blurs the edge of an implant over about one voxel
 
 Box = tuple[slice, ...]
 BoolArray = npt.NDArray[np.bool_]
@@ -43,12 +43,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Contrasts:
-    """A row for each lesion, in the order of labeling.
+    """Sizes and contrasts of K lesions, in the order of their component labels.
 
     Attributes:
-        voxels: int64 (K,), the sizes.
-        contrast: float64 (K,), mean of the lesion minus mean of its surroundings, in standard deviations of brain
-            tissue; NaN where there is no tissue around.
+        voxels: number of voxels of each lesion, int64 (K,).
+        contrast: mean of each lesion minus mean of its surroundings, in standard deviations of brain tissue,
+            float64 (K,); NaN if no tissue surrounds the lesion.
     """
 
     voxels: npt.NDArray[np.int64]
@@ -56,16 +56,16 @@ class Contrasts:
 
 
 def measure_contrast(image: npt.NDArray[np.generic], mask: npt.NDArray[np.generic]) -> Contrasts:
-    """The contrast of each lesion (26-connected component) against its surroundings.
+    """Measure the contrast between each lesion (26-connected component) and its surroundings.
 
-    The surroundings are the brain tissue 2 to 4 voxels from the lesion, other lesions left out.
+    The surroundings are the brain tissue at a distance of 2 to 4 voxels from the lesion, without other lesions.
 
     Args:
-        image: (D, H, W), 0 outside the brain.
-        mask: (D, H, W), bool or uint8, 1 = lesion. Without a lesion the table is empty.
+        image: image (D, H, W), 0 outside the brain.
+        mask: lesion mask (D, H, W), bool or uint8, 1 = lesion. Without lesions, the result is empty.
 
     Raises:
-        ValueError: if the shapes differ, or there is no brain outside the lesions.
+        ValueError: if the shapes differ, or if there is no brain outside the lesions.
 
     Example:
         >>> image = np.full((9, 9, 9), 100.0)
@@ -77,7 +77,7 @@ def measure_contrast(image: npt.NDArray[np.generic], mask: npt.NDArray[np.generi
         (array([2]), array([3.]))
     """
     if image.shape != mask.shape:
-        raise ValueError(f"image and mask must have one shape. Got: {image.shape} and {mask.shape}")
+        raise ValueError(f"image and mask must have the same shape. Got: {image.shape} and {mask.shape}")
     lesions = np.greater(mask, 0)
     ids, count = label_array(lesions)
     values = image.astype(np.float64)
@@ -92,29 +92,32 @@ def measure_contrast(image: npt.NDArray[np.generic], mask: npt.NDArray[np.generi
 
 
 def brain_tissue(image: npt.NDArray[np.floating], mask: BoolArray) -> BoolArray:
-    """What is brain, no lesion, and brighter than half of that brain's median: in FLAIR this leaves the CSF out.
+    """The mask of healthy brain tissue: voxels outside the lesions that are brighter than half the median of the brain.
+
+    The lesions are excluded from the median. In FLAIR images, the result excludes CSF.
 
     Args:
-        image: (D, H, W), 0 outside the brain.
-        mask: bool (D, H, W), the lesions.
+        image: image (D, H, W), 0 outside the brain.
+        mask: lesion mask, bool (D, H, W).
 
     Raises:
         ValueError: if there is no brain outside the lesions.
     """
     healthy = (image > 0) & ~mask
     if not healthy.any():
-        raise ValueError("the image holds no brain. Expected: values above 0 outside the lesions. Got: none")
+        raise ValueError("the image contains no brain. Expected: values above 0 outside the lesions. Got: none")
     return healthy & (image > 0.5 * np.median(image[healthy]))
 
 
 def lesions_and_shells(ids: npt.NDArray[np.integer]) -> Iterator[tuple[int, Box, BoolArray, BoolArray]]:
-    """Each lesion and the shell 2 to 4 voxels around it, in a box that holds both.
+    """Iterate over the lesions and their surrounding shells at a distance of 2 to 4 voxels.
 
     Args:
-        ids: (D, H, W), 0 for the background.
+        ids: component ids (D, H, W), 0 for the background.
 
     Yields:
-        The id, the box, and in the box the lesion and the shell without any lesion.
+        The id of a lesion, a box that contains the lesion and its shell, and the masks of both in this box. The shell
+        excludes all lesions.
     """
     margin = int(SHELL_VOXELS[1]) + 1
     for lesion_id, tight in enumerate(ndimage.find_objects(ids), 1):
@@ -128,6 +131,6 @@ def lesions_and_shells(ids: npt.NDArray[np.integer]) -> Iterator[tuple[int, Box,
 
 
 def draw_contrast(volume_mm3: float, rng: np.random.Generator) -> float:
-    """A contrast for a lesion of this volume, log-normal, in standard deviations of brain tissue."""
+    """Draw a log-normal contrast for a lesion of this volume, in standard deviations of brain tissue."""
     size = int(np.searchsorted(SIZES_MM3, volume_mm3, side="right"))
     return float(MEDIAN_CONTRAST[size] * np.exp(LOG_SPREAD[size] * rng.standard_normal()))

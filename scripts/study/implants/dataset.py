@@ -1,7 +1,7 @@
-"""The implants dataset: the MNI template with the real lesion shapes of MS patients, as nnU-Net raw data.
+"""The dataset of implanted lesions: the MNI template with the real lesion shapes of MS patients, as nnU-Net raw data.
 
-Nothing in the images is measured but the shapes of the lesions and the distribution of their contrasts. It is made to
-compare losses under equal conditions where lesions of very different size lie in one image.
+Only the shapes of the lesions and the distribution of their contrasts come from real images. The dataset is meant for
+comparing losses under equal conditions on images that contain lesions of very different sizes.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _load_template = lru_cache(maxsize=1)(load_template)  # once in each process
 
 @dataclass(frozen=True)
 class Patients:
-    """Patients by what their lesions are for; nobody is in two lists.
+    """The split of the patients. No patient is in two lists.
 
     Attributes:
-        train: in random order.
-        val: the same.
-        test: the same.
+        train: training patients in random order.
+        val: validation patients in random order.
+        test: test patients in random order.
     """
 
     train: list[str]
@@ -60,14 +60,14 @@ class _Job:
 
 
 def part_patients(patients: Sequence[str], seed: int = 0) -> Patients:
-    """A third of the patients for testing, of the rest a quarter for validation, drawn at random.
+    """Split the patients at random: a third for testing, and a quarter of the others for validation.
 
     Args:
-        patients: their names, three at least; the order does not matter.
-        seed: seed of the draw.
+        patients: names of at least three patients, in any order.
+        seed: seed of the random split.
 
     Raises:
-        ValueError: for fewer than three patients, or one given twice.
+        ValueError: if there are fewer than three patients, or if a name is given twice.
 
     Example:
         >>> parts = part_patients([f"patient{i:02d}" for i in range(27)])
@@ -75,7 +75,7 @@ def part_patients(patients: Sequence[str], seed: int = 0) -> Patients:
         (14, 4, 9)
     """
     if len(patients) < 3 or len(set(patients)) < len(patients):
-        raise ValueError(f"three patients are needed at least, each once. Got: {sorted(patients)}")
+        raise ValueError(f"at least three different patients are required. Got: {sorted(patients)}")
     drawn = [str(name) for name in np.random.default_rng([seed, 2]).permutation(sorted(patients))]
     test = max(1, round(TEST_SHARE * len(drawn)))
     val = max(1, round(VALIDATION_SHARE * (len(drawn) - test)))
@@ -95,28 +95,29 @@ def implant_lesions(
 ) -> Path:
     """Write the dataset. Its folder appears only when it is complete.
 
-    The folder has ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs``, ``dataset.json`` with one channel, FLAIR,
-    ``splits_final.json`` with one fold, ``cases.csv`` with a row for each case, and ``distractors`` with the kinds of
-    what is bright and no lesion (no input of nnU-Net). Each training patient gives a case before any gives a second;
-    a case depends on the seed, the spacing, the masks, its patient and whether it is that patient's first, second, ...
+    The folder contains ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs``, ``dataset.json`` (one channel, FLAIR),
+    ``splits_final.json`` with one fold, ``cases.csv`` with a row for each case, and ``distractors`` with maps of the
+    distractors (not used by nnU-Net). Every training patient is used once before any patient is used twice. A case
+    depends on the seed, the spacing, the masks, its patient and the number of earlier cases of this patient.
 
     Args:
-        masks: a folder of ``*.nii.gz``, one mask per patient, 3D, in MNI space, 1 = lesion; patients are named by file.
-        raw: nnU-Net's ``nnUNet_raw``; the folder ``DatasetXXX_Implants`` is made in it.
-        dataset_id: XXX, 1 to 999.
-        training: number of cases for training and validation, 2 at least: one for each.
+        masks: folder with one mask per patient (``*.nii.gz``, 3D, in MNI space, 1 = lesion). The file names identify
+            the patients.
+        raw: nnU-Net's folder ``nnUNet_raw``. The folder ``DatasetXXX_Implants`` is created in it.
+        dataset_id: dataset number XXX, 1 to 999.
+        training: number of cases for training and validation, at least 2.
         testing: number of cases for testing.
         seed: seed of all random draws.
-        spacing_mm: edge of a voxel, 1 to 4.
-        processes: that make cases.
+        spacing_mm: voxel spacing, 1 to 4.
+        processes: number of processes.
 
     Returns:
-        The dataset's folder.
+        The folder of the dataset.
 
     Raises:
-        BadInputError: with everything that is wrong; nothing was written.
-        ModuleNotFoundError: without nilearn, which has the template.
-        ValueError: if the lesions of a patient lie outside the brain.
+        BadInputError: if the settings or the masks have problems; all of them are listed, and nothing is written.
+        ModuleNotFoundError: if nilearn, which provides the template, is not installed.
+        ValueError: if all lesions of a patient lie outside the brain.
     """
     problems = _check_settings(raw, dataset_id, training, testing, spacing_mm)
     files, bad = _find_masks(masks)
@@ -124,7 +125,7 @@ def implant_lesions(
         raise BadInputError(problems + bad)
     parts = part_patients(list(files), seed)
     jobs = _jobs(files, parts, training, testing, seed)
-    _load_template()  # so that what is missing is said before anything is made
+    _load_template()  # fails before anything is written if nilearn is missing
     target = raw.resolve() / f"Dataset{dataset_id:03d}_{NAME}"
     with complete_or_absent(target) as folder:
         for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "distractors"):
@@ -143,25 +144,25 @@ def implant_lesions(
 def _check_settings(raw: Path, dataset_id: int, training: int, testing: int, spacing_mm: float) -> list[Problem]:
     problems = check_target(raw, dataset_id)
     if training < 2 or testing < 1:
-        expected = "Expected: 2 for training at least, of which one is for validation, and 1 for testing"
+        expected = "Expected: at least 2 for training, including 1 for validation, and at least 1 for testing"
         problems.append(Problem(raw, f"too few cases. {expected}. Got: {training} and {testing}"))
     if not SPACING_MM[0] <= spacing_mm <= SPACING_MM[1]:
         expected = f"Expected: {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm"
-        problems.append(Problem(raw, f"no such spacing. {expected}. Got: {spacing_mm:g}"))
+        problems.append(Problem(raw, f"the spacing is out of range. {expected}. Got: {spacing_mm:g}"))
     return problems
 
 
 def _find_masks(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """The masks by patient, and what is wrong with them."""
+    """The masks by patient, and the problems of the masks."""
     paths = sorted(folder.glob(f"*{FILE_ENDING}"))
     files = {_patient(path): path for path in paths}
     if len(files) < 3:
-        expected = "Expected: *.nii.gz of three patients at least, for training, validation and testing"
+        expected = "Expected: *.nii.gz of at least three patients, for training, validation and testing"
         return {}, [Problem(folder, f"too few masks. {expected}. Got: {len(files)}")]
     problems = []
     for path in paths:
         if files[_patient(path)] != path:
-            what = f"two masks of {_patient(path)}. Expected: one. Got: {files[_patient(path)].name} as well"
+            what = f"a second mask of {_patient(path)}. Expected: one mask. Got: {files[_patient(path)].name} as well"
             problems.append(Problem(path, what))
         try:
             mask = read_image(path)
@@ -179,7 +180,8 @@ def _patient(mask: Path) -> str:
 
 
 def _jobs(files: dict[str, Path], parts: Patients, training: int, testing: int, seed: int) -> list[_Job]:
-    """Cases in the order of the patients, again and again; of few, validation has its quarter too."""
+    """The cases, assigned to the patients in turn. A quarter of the training cases is for validation, even if there are
+    fewer cases than patients."""
     val = min(len(parts.val), max(1, round(VALIDATION_SHARE * training)))
     train = min(len(parts.train), training - val)
     learning = [("train", name) for name in parts.train[:train]] + [("val", name) for name in parts.val[:val]]
@@ -233,7 +235,7 @@ def _write_dataset_json(folder: Path, training: int) -> None:
         file_ending=FILE_ENDING,
         dataset_name=NAME,
         description="SYNTHETIC: the MNI template (ICBM 2009a, as shipped with nilearn) made FLAIR-like and warped, "
-        "with the shapes of real MS lesions and drawn contrasts. Nobody's images.",
+        "with the shapes of real MS lesions and random contrasts. No images of patients.",
         reference="https://doi.org/10.1007/s12021-017-9348-7",
         citation="masks: Lesjak et al., Neuroinformatics 2017, doi 10.1007/s12021-017-9348-7",
         license="masks: CC-BY; template: (C) Louis Collins, McConnell Brain Imaging Centre, McGill University",

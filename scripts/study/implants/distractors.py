@@ -1,14 +1,14 @@
-"""Bright spots that are no lesions: a network can tell them by their place, their shape or their edge.
+"""Distractors: bright objects that are not lesions. Their position, shape or profile distinguishes them from lesions.
 
 ====== ============================================================== ===========================================
-kind   what                                                           told from a lesion by
+kind   description                                                    difference from a lesion
 ====== ============================================================== ===========================================
-spot   an ellipsoid in the cortex, 5 to 100 mm3, edges as a lesion's  its place: it is no white matter
-vessel a winding tube, 12 to 30 mm long and about 2 mm thick          its shape
-haze   a Gaussian in the white matter, 6 to 9 mm wide at half height  its profile: it has neither edge nor plateau
+spot   ellipsoid in the cortex, 5 to 100 mm3, edge as in lesions      position: it is not in white matter
+vessel winding tube, 12 to 30 mm long and about 2 mm thick            shape
+haze   Gaussian in the white matter, 6 to 9 mm wide at half maximum   profile: it has neither an edge nor a plateau
 ====== ============================================================== ===========================================
 
-All have the contrast of a lesion of their volume. None comes within two voxels of a lesion.
+A distractor has the contrast of a lesion of the same volume. Its distance from all lesions is more than two voxels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS = {"spot": 1, "vessel": 2, "haze": 3}
 COUNT = (4, 10)
 TRIES = 30
 FAR_VOXELS = 2
-REACH_MM = 17.0  # half the edge of the box a distractor is made in
+REACH_MM = 17.0  # half the edge length of the box of a distractor
 SPOT_MM3, VESSEL_MM, HAZE_MM = (5.0, 100.0), (12.0, 30.0), (6.0, 9.0)
 VESSEL_RADIUS_MM, STEP_MM = 1.0, 0.5
 
@@ -45,20 +45,20 @@ def add_distractors(
     sd: float,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint8], list[str]]:
-    """Brighten the image, in place, at 4 to 10 places.
+    """Add 4 to 10 distractors to the image, in place. A distractor is omitted if there is no room for it.
 
     Args:
-        image: (D, H, W), changed; 0 outside the brain.
-        white_matter: (D, H, W), probability.
-        cortex: (D, H, W), where spots may lie.
-        mask: (D, H, W), the lesions.
-        spacing_mm: edge of a voxel.
+        image: image (D, H, W), 0 outside the brain; modified in place.
+        white_matter: probability of white matter (D, H, W).
+        cortex: mask of the voxels in which spots may be centered (D, H, W).
+        mask: lesion mask (D, H, W).
+        spacing_mm: voxel spacing.
         sd: standard deviation of brain tissue, the unit of contrast.
-        rng: decides all.
+        rng: random number generator for all random choices.
 
     Returns:
-        uint8 (D, H, W), 0 and, where a distractor has half its height, its kind: see ``KINDS``; and the kind of each.
-        Where there is no room for a distractor it is left out.
+        The map of the distractors, uint8 (D, H, W), and the kind of each distractor. The voxels above half the maximum
+        of a distractor have the number of its kind (see ``KINDS``). All other voxels are 0.
     """
     near = ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=FAR_VOXELS) if mask.any() else mask
     kinds = np.zeros(image.shape, np.uint8)
@@ -85,7 +85,7 @@ def add_distractors(
 
 
 def _spot(offsets_mm: FloatArray, spacing_mm: float, rng: np.random.Generator) -> FloatArray:
-    """An ellipsoid, blurred as lesions are."""
+    """An ellipsoid, blurred in the same way as lesions."""
     volume_mm3 = np.exp(rng.uniform(*np.log(SPOT_MM3)))
     axes_mm = (0.75 / math.pi * volume_mm3) ** (1 / 3) * np.exp(0.25 * rng.standard_normal(3))
     inside = ((offsets_mm / axes_mm) ** 2).sum(-1) <= 1
@@ -94,7 +94,7 @@ def _spot(offsets_mm: FloatArray, spacing_mm: float, rng: np.random.Generator) -
 
 
 def _vessel(offsets_mm: FloatArray, spacing_mm: float, rng: np.random.Generator) -> FloatArray:
-    """A walk in both directions from the middle, which turns a little at every step."""
+    """A tube along a random walk from the center in both directions, which turns slightly at every step."""
     half_mm = rng.uniform(*VESSEL_MM) / 2
     first = rng.standard_normal(3)
     points = [np.zeros(3)]
@@ -105,13 +105,13 @@ def _vessel(offsets_mm: FloatArray, spacing_mm: float, rng: np.random.Generator)
             direction = direction / np.linalg.norm(direction)
             point = point + STEP_MM * direction
             points.append(point)
-    radius_mm = max(VESSEL_RADIUS_MM, 0.7 * spacing_mm)  # else it falls to pieces
+    radius_mm = max(VESSEL_RADIUS_MM, 0.7 * spacing_mm)  # a thinner tube would be disconnected
     distance_mm, _ = cKDTree(points).query(offsets_mm, distance_upper_bound=radius_mm + spacing_mm)
     return np.clip((radius_mm - distance_mm) / spacing_mm + 0.5, 0, 1).astype(np.float32)
 
 
 def _haze(offsets_mm: FloatArray, spacing_mm: float, rng: np.random.Generator) -> FloatArray:
-    """A Gaussian."""
+    """A Gaussian of random width."""
     sd_mm = rng.uniform(*HAZE_MM) / math.sqrt(8 * math.log(2))
     return np.exp(-(offsets_mm**2).sum(-1) / (2 * sd_mm**2)).astype(np.float32)
 

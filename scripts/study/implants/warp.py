@@ -1,4 +1,4 @@
-"""The template and the lesions of a patient brought onto one grid, warped together."""
+"""Warping of the template and the lesions of a patient, onto the same grid."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from nnunet_ici.instances.labelling_cc3d import label_array
 
 __all__ = ["BRAIN_T1", "Brain", "image_like", "warp"]
 
-# MNI coordinates in mm, as SimpleITK counts them (left, back, up): what a brain of the patients' size can reach.
+# MNI coordinates in mm in SimpleITK's order and direction (left, back, up), around a brain of the patients' size.
 CORNERS_MM = ((-76.0, -74.0, -72.0), (76.0, 110.0, 84.0))
 CENTER_MM = (0.0, 22.0, 10.0)
-# The masks' brains keep their own size; the template is larger than a person's. Patients 07 and 19 measure 126 and
-# 131 mm from left to right, 159 and 150 from back to front and 125 and 120 in height; the template 144, 180 and 154.
+# The masks keep their size, and the template is scaled down, because it is larger than the brain of a patient. Patients
+# 07 and 19 measure 126 and 131 mm from left to right, 159 and 150 mm from back to front, and 125 and 120 mm in height.
+# The template measures 144, 180 and 154 mm.
 TEMPLATE_SCALE = 0.87
-ROTATION_RAD, STRETCH, SHIFT_MM = 0.08, 0.05, 3.0  # +-, about each axis
-CONTROL_MM, CONTROL_SD_MM = 28.0, 3.0  # of the B-spline: its distance of control points, and how far these move
-FIELD_MM = 4.0  # the field is smooth: made at this spacing, a divisor of the box's edges, and interpolated
+ROTATION_RAD, STRETCH, SHIFT_MM = 0.08, 0.05, 3.0  # maximum (+-) for each axis
+CONTROL_MM, CONTROL_SD_MM = 28.0, 3.0  # of the B-spline: spacing of the control points, and their displacement
+FIELD_MM = 4.0  # the smooth field is computed at this spacing, a divisor of the box's edge lengths, and interpolated
 BRAIN_T1 = 0.05
 
 
@@ -31,13 +32,13 @@ class Brain:
     """A warped template with the lesions of a patient.
 
     Attributes:
-        t1: float32 (D, H, W), white matter about 1, 0 outside the brain.
-        white_matter: float32 (D, H, W), probability.
-        ids: int32 (D, H, W), the patient's lesions, 0 for the background.
-        lesions_of_patient: how many the mask has.
-        restored: lesions that slipped between the voxels of the grid and were put back as one voxel.
+        t1: T1 image, float32 (D, H, W), about 1 in white matter, 0 outside the brain.
+        white_matter: probability of white matter, float32 (D, H, W).
+        ids: ids of the patient's lesions, int32 (D, H, W), 0 for the background.
+        lesions_of_patient: number of lesions in the mask.
+        restored: number of lesions that were lost in the resampling and restored as one voxel.
         flipped: whether left and right are exchanged.
-        geometry: an image of this grid.
+        geometry: image that defines the grid.
     """
 
     t1: npt.NDArray[np.float32]
@@ -50,18 +51,18 @@ class Brain:
 
 
 def warp(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.random.Generator) -> Brain:
-    """Warp template and mask by one random affine and B-spline deformation, and crop to the brain.
+    """Warp template and mask with the same random affine and B-spline deformation, and crop to the brain.
 
-    The lesions are resampled to the nearest voxel, one by one: none vanishes while it lies in the brain and no other
-    lesion takes its place. What lies outside the brain is cut off. Neighbors may come to touch and thin lesions to
-    break: over the 27 patients of Lesjak et al. at 1 mm the number of 26-connected components stayed within 3 of the
-    mask's, or within 4 % where that is more.
+    The lesions are resampled by nearest neighbor. A lesion in the brain is lost only if another lesion takes its place.
+    Voxels of lesions outside the brain are removed. Adjacent lesions may touch after the deformation, and thin lesions
+    may break apart. For the 27 patients of Lesjak et al. at 1 mm, the number of 26-connected components differed from
+    that of the mask by at most 3, or at most 4 % if that is more.
 
     Args:
-        template: at 1 mm.
-        mask: 3D, in MNI space, 1 = lesion.
-        spacing_mm: edge of a voxel of the result.
-        rng: decides the deformation and whether left and right are exchanged.
+        template: brain template at 1 mm.
+        mask: lesion mask, 3D, in MNI space, 1 = lesion.
+        spacing_mm: voxel spacing of the result.
+        rng: random number generator for the deformation and the exchange of left and right.
     """
     grid = _grid(spacing_mm)
     field = sitk.Resample(_deformation(rng), grid)
@@ -72,7 +73,9 @@ def warp(template: Template, mask: sitk.Image, spacing_mm: float, rng: np.random
     scale = sitk.ScaleTransform(3, [1 / TEMPLATE_SCALE] * 3)
     scale.SetCenter(CENTER_MM)
     flip = sitk.ScaleTransform(3, [-1.0 if flipped else 1.0, 1.0, 1.0])  # about the plane x = 0
-    to_template, to_mask = (sitk.CompositeTransform([then, deform]) for then in (scale, flip))  # the last comes first
+    to_template, to_mask = (
+        sitk.CompositeTransform([then, deform]) for then in (scale, flip)
+    )  # the last is applied first
 
     t1, white = (
         sitk.GetArrayFromImage(sitk.Resample(image_like(values, template.geometry), grid, to_template, sitk.sitkLinear))
@@ -122,7 +125,7 @@ def _deformation(rng: np.random.Generator) -> sitk.Image:
 
 
 def _points(grid: sitk.Image) -> npt.NDArray[np.float32]:
-    """The places x, y, z in mm of a grid's voxels, (D, H, W, 3); its axes are those of space."""
+    """The coordinates x, y, z in mm of the voxels of a grid, (D, H, W, 3). The grid must be parallel to the axes."""
     x, y, z = (
         start + step * np.arange(n)
         for start, step, n in zip(grid.GetOrigin(), grid.GetSpacing(), grid.GetSize(), strict=True)
@@ -131,14 +134,14 @@ def _points(grid: sitk.Image) -> npt.NDArray[np.float32]:
 
 
 def _middle(lesion: npt.NDArray[np.bool_], image: sitk.Image) -> npt.NDArray[np.float64]:
-    """The place x, y, z in mm of the lesion's voxel that is nearest to its center of mass."""
+    """The coordinates x, y, z in mm of the lesion voxel that is closest to the center of mass of the lesion."""
     places = np.argwhere(lesion)
     nearest = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
     return np.array(image.TransformIndexToPhysicalPoint([int(i) for i in nearest[::-1]]))
 
 
 def image_like(values: npt.NDArray[np.generic], geometry: sitk.Image) -> sitk.Image:
-    """An array (D, H, W) as an image on the grid of another one."""
+    """An array (D, H, W) as an image with the geometry of another image."""
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(geometry)
     return image
