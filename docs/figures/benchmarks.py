@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, and of costs in docs/losses.md, from the stored benchmarks, as Markdown."""
+"""The Markdown tables of docs/benchmarks.md, and of the costs in docs/losses.md, from the stored benchmarks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "results"
 STAGES = ("noise", "half-trained", "converged")
 BASELINE, ICI = "DC_and_CE_loss", "ICI terms"
-# Each baseline that visits one instance after the other, and the loss of ours that it is compared with.
+# The baselines that loop over the instances, and the loss of ours for comparison.
 PUBLISHED = {
     "ICI terms as published": ICI,
     "the same, SciPy labels": ICI,
     "blob loss, instance by instance": "blob term",
 }
 MAX_POOLING = "250 max-poolings"
-# What was timed of each trainer's loss, and what its global loss adds to that: 1 for Dice + CE, 0.5 for Dice alone.
+# The timed loss or term of each trainer, and the added cost of its global loss: 1 for Dice + CE, 0.5 for Dice alone.
 TIMED = {
     "nnUNetTrainerICI": ("ICI", 0.0),
     "nnUNetTrainerDICI": ("DICI", 0.0),
@@ -39,7 +39,7 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _table(columns: list[str], rows: list[list[str]], first: str = "---") -> str:
-    """Markdown, with every column but the first aligned to the right."""
+    """A Markdown table with all columns except the first aligned to the right."""
     rule = "|".join(["", first, *["---:"] * (len(columns) - 1), ""])
     return "\n".join([_row(columns), rule, *map(_row, rows)])
 
@@ -49,7 +49,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _measured(report: dict[str, Any], *further: str) -> str:
-    """A line above a table: the machine, the versions, the number of rounds, and what else belongs there."""
+    """A line above a table: the machine, the versions, the number of rounds, and further details."""
     machine, versions = report["machine"], report["machine"]["versions"]
     parts = [
         f"{machine['cpus']} CPU cores",
@@ -67,7 +67,7 @@ def _logits(report: dict[str, Any]) -> str:
 
 
 def costs() -> str:
-    """Forward and backward of each trainer's loss relative to nnU-Net's Dice + CE."""
+    """The time of a forward and backward pass of each trainer's loss relative to nnU-Net's Dice + CE."""
     report = _load("losses_cpu")
     results = report["results"]
     rows = []
@@ -78,7 +78,7 @@ def costs() -> str:
 
 
 def losses() -> str:
-    """Every loss relative to nnU-Net's Dice + CE at each stage, with quartiles, and two of them in milliseconds."""
+    """The time of every loss relative to nnU-Net's Dice + CE at each stage, with quartiles, and two times in ms."""
     report = _load("losses_cpu")
     results = report["results"]
     rows = []
@@ -98,7 +98,7 @@ def _ms(entry: dict[str, float], which: str = "median") -> str:
 
 
 def published() -> str:
-    """The baselines that visit one instance after the other, in seconds and relative to ours."""
+    """The times of the baselines that loop over the instances, in seconds and relative to ours."""
     results = _load("losses_cpu")["results"]
     rows = []
     for name, ours in PUBLISHED.items():
@@ -119,17 +119,17 @@ def _curve(axis: str, title: str, shown: str) -> str:
 
 
 def instances() -> str:
-    """The ICI terms over the number of instances."""
+    """The time of the ICI terms by number of instances."""
     return _curve("by_instances", "Instances per image", "{:,}")
 
 
 def sizes() -> str:
-    """The ICI terms over the size of the patch."""
+    """The time of the ICI terms by patch size."""
     return _curve("by_size", "Patch", "{}^3")
 
 
 def labeling() -> str:
-    """Every labeling of connected components: milliseconds, and the extra peak memory in bytes per voxel."""
+    """The time of every labeling of connected components in ms, and its extra peak memory in bytes per voxel."""
     report = _load("components_cpu")
     results = report["results"]
     methods = list(dict.fromkeys(method for entry in results.values() for method in entry if method != MAX_POOLING))

@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def scene() -> tuple[Mask, Mask]:
-    """A label with four lesions, and a prediction: one found, two merged, one missed, and one false component."""
+    """A label with four lesions (one found, two merged, one missed), and a prediction with one false component."""
     grid = np.indices((44, 66))
 
     def disc(y: float, x: float, radius: float) -> Mask:
@@ -74,7 +74,7 @@ def draw_instances(label: Mask, prediction: Mask, path: Path) -> None:
 
 
 def draw_matching(label: Mask, prediction: Mask, path: Path) -> None:
-    """Draw the voxels by kind, the lesions by result, and the metrics of the scene."""
+    """Draw the kinds of voxels and lesions, and the metrics of the scene."""
     matching = match_instances(label, prediction)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axis, beside = figure.subplots(1, 2, width_ratios=(5, 3))
@@ -121,7 +121,7 @@ def _full(matching: Matching, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int3
 
 
 def _alone(matching: Matching, merged: list[int]) -> npt.NDArray[np.int64]:
-    """The label instances whose component finds no other lesion."""
+    """The label instances that share no predicted component with another lesion."""
     return matching.pairs[~np.isin(matching.pairs[:, 1], merged), 0]
 
 

@@ -2,8 +2,9 @@
 
     python docs/figures/losses.py [docs/losses.png]
 
-The scene is that of docs/figures/terms.py: the large lesion is found, two small ones are missed, one component is
-false. Each loss is that of its trainer in the middle of the training, at threshold 0.5 and full resolution.
+The scene is the same as in docs/figures/terms.py: the large lesion is found, two small lesions are missed, and one
+component is false. The losses are those of the trainers in the middle of the training, at threshold 0.5 and full
+resolution.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from scipy import ndimage
-from terms import scene  # the file beside this one
+from terms import scene  # the file next to this one
 
 from nnunet_ici import losses
 from nnunet_ici.settings import LOSSES
@@ -30,7 +31,7 @@ HOST = "nnU-Net (Dice + CE)"
 
 
 def host_loss(weight_ce: float = 1) -> torch.nn.Module:
-    """Dice and cross-entropy, as nnUNetTrainer makes them."""
+    """Dice and cross-entropy with the settings of nnUNetTrainer."""
     dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
     return DC_and_CE_loss(dice, {}, weight_ce=weight_ce, dice_class=MemoryEfficientSoftDiceLoss)
 
@@ -48,7 +49,7 @@ def all_losses() -> dict[str, torch.nn.Module]:
 
 
 def pulls() -> dict[str, npt.NDArray[np.float32]]:
-    """By loss: the move of each voxel's foreground logit in one step, as a share of all moves; positive is up."""
+    """The change of each voxel's foreground logit in one step, as a share of the total change, for each loss."""
     label, prob = scene()
     target = torch.from_numpy(label)[None, None].to(torch.int16)
     half_logit = torch.from_numpy(np.log(prob / (1 - prob)) / 2).float()[None]
@@ -62,7 +63,7 @@ def pulls() -> dict[str, npt.NDArray[np.float32]]:
 
 
 def table(moved: dict[str, npt.NDArray[np.float32]]) -> str:
-    """The shares that pull up missed lesions and push down false ones, as Markdown."""
+    """The shares of the gradient that pull up missed lesions and push down false lesions, as a Markdown table."""
     label, prob = scene()
     ids, _ = ndimage.label(label)
     missed = label & (ids != ids[17, 17])
@@ -75,7 +76,7 @@ def table(moved: dict[str, npt.NDArray[np.float32]]) -> str:
 
 
 def draw(moved: dict[str, npt.NDArray[np.float32]], path: Path) -> None:
-    """A panel for the image and one for each loss."""
+    """Draw a panel for the image and a panel for each loss."""
     label, prob = scene()
     figure = Figure(figsize=(13, 6.4), layout="constrained")
     axes = figure.subplots(-(-(len(moved) + 1) // 5), 5).ravel()

@@ -1,10 +1,10 @@
-"""Draw docs/report.png, two parts of a report as Chromium shows them.
+"""Draw docs/report.png: two parts of a report as rendered by Chromium.
 
     python docs/figures/report.py [docs/report.png]
 
-The subjects are synthetic, and so are the predictions of the models A and B: labels moved by a voxel, without some
-lesions and with false ones. Nothing is trained; the picture shows what a report looks like. The script
-needs Chromium or Chrome.
+The subjects are synthetic. The predictions of the models A and B are simulated: labels shifted by a voxel, with missing
+and false lesions. Nothing is trained; the picture only shows the appearance of a report. The script needs Chromium or
+Chrome.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEEDS = (8, 9, 2, 22)
 MISSED = {"A": 0.35, "B": 0.15}  # share of lesions
 FALSE = {"A": 1, "B": 2}  # per case
 WIDTH, HEIGHT = 1040, 3400  # pixels, more than the parts need
-# What of the page is drawn.
+# Style sheet that selects the parts of the page.
 PARTS = """
 header, nav, footer, section, #cases .meanings, #cases h3 + .note, #cases article ~ article { display: none }
 #lesions, #cases { display: block }
@@ -40,7 +40,7 @@ h2 { margin-top: 1rem }
 
 
 def predict(label: np.ndarray, brain: np.ndarray, model: str, seed: int) -> np.ndarray:
-    """A label map with each lesion moved or missing, and with false ones."""
+    """A label map with shifted, missing and false lesions."""
     random = np.random.default_rng((seed, ord(model)))
     ids, count = ndimage.label(label, np.ones((3, 3, 3)))
     prediction = np.zeros_like(label)
@@ -55,7 +55,7 @@ def predict(label: np.ndarray, brain: np.ndarray, model: str, seed: int) -> np.n
 
 
 def write_cases(root: Path) -> None:
-    """Images, labels and predictions in folders of their own."""
+    """Write images, labels and predictions into separate folders."""
     template = load_template(SPACING_MM)
     for folder in ("images", "labels", *MISSED):
         (root / folder).mkdir()
@@ -72,7 +72,7 @@ def write_cases(root: Path) -> None:
 
 
 def photograph(page: Path, picture: Path, browser: str) -> None:
-    """The page as the browser shows it, without the empty rest below."""
+    """Save a screenshot of the page, without the empty area at the bottom."""
     size = f"--window-size={WIDTH},{HEIGHT}"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", size]
     subprocess.run([browser, *options, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)

@@ -1,9 +1,9 @@
-"""Write the tables of docs/*.md that follow from the code or from measurements, between their marks.
+"""Write the tables in docs/*.md that are generated from the code or from measurements, between their markers.
 
     python docs/figures/tables.py            # rewrites the pages
-    python docs/figures/tables.py --check    # names the tables that are stale, exit code 1
+    python docs/figures/tables.py --check    # names the pages with outdated tables; exit code 1 if there are any
 
-A table stands between ``<!-- table: NAME, made by docs/figures/tables.py -->`` and ``<!-- end of table -->``.
+A table is between ``<!-- table: NAME, made by docs/figures/tables.py -->`` and ``<!-- end of table -->``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-import benchmarks  # the files beside this one
+import benchmarks  # the files next to this one
 import losses as figure
 
 from nnunet_ici.evaluation.families import FAMILIES
@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parents[1]
 
 
 def trainers() -> str:
-    """Every trainer: its loss, its weights, and the options of its name, without those that every trainer has."""
+    """All trainers with their loss, their weights, and their options, except options that every trainer has."""
     lines = ["| Trainer | Loss | Weights | Options |", "|---|---|---|---|"]
     for name, loss in LOSSES.items():
         weights = ", ".join(
@@ -38,7 +38,7 @@ def trainers() -> str:
 
 
 def options() -> str:
-    """Every option of a trainer's name, in the order in which they are written."""
+    """All options in the names of trainers, in the order of the name."""
     lines = ["| Option | Class attribute | Meaning |", "|---|---|---|"]
     for option in OPTIONS.values():
         attribute = f"`{option.attribute}`" if option.attribute else ""
@@ -47,12 +47,12 @@ def options() -> str:
 
 
 def shares() -> str:
-    """How much each loss pulls up and pushes down in the scene of losses.py."""
+    """The shares of the gradient of each loss in the scene of losses.py."""
     return figure.table(figure.pulls())
 
 
 def metrics() -> str:
-    """Every metric of every family: its column in cases.csv and in the tables, and which way is better."""
+    """All metrics of all families: the column in cases.csv, the title in the tables, and the better direction."""
     lines = ["| Column of `cases.csv` | In the tables | Better |", "|---|---|---|"]
     for family in FAMILIES.values():
         for metric in family:
@@ -62,7 +62,7 @@ def metrics() -> str:
 
 
 def goals() -> str:
-    """Every goal of the benchmarks beside what was measured."""
+    """The goals of the benchmarks, and the measurements."""
     return goals_table(benchmarks.RESULTS)
 
 
@@ -80,10 +80,10 @@ MARKED = re.compile(r"(<!-- table: (\w+), made by docs/figures/tables\.py -->\n)
 
 
 def filled(text: str) -> str:
-    """A page with its tables written again.
+    """The text of a page with updated tables.
 
     Raises:
-        KeyError: a table that is not made here.
+        KeyError: if the page contains a table that this script does not know.
     """
     return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", text)
 
@@ -98,7 +98,7 @@ def main() -> int:
         stale.append(page.name)
         if "--check" not in sys.argv[1:]:
             page.write_text(new, encoding="utf-8")
-    print(*(f"{name}: tables written again" for name in stale), sep="\n", end="\n" * bool(stale))
+    print(*(f"{name}: tables updated" for name in stale), sep="\n", end="\n" * bool(stale))
     return int(bool(stale) and "--check" in sys.argv[1:])
 
 

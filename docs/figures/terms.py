@@ -1,5 +1,5 @@
-"""Draw docs/terms.png, what each term pulls up and pushes down on one small image, and docs/explain.png, what
-``nnunet_ici explain`` makes of the same image.
+"""Draw docs/terms.png, the effect of each term on a small image, and docs/explain.png, the output of
+``nnunet_ici explain`` for the same image.
 
 python docs/figures/terms.py [docs]
 """
@@ -23,7 +23,7 @@ from nnunet_ici.losses import CenterLoss, DICILoss, InstanceLoss, PredictedInsta
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A label with a large and two small lesions, and the probabilities of a network that finds the large one only."""
+    """A label with a large and two small lesions, and the probabilities of a network that finds only the large one."""
     grid = np.indices((48, 64))
 
     def disc(y: float, x: float, radius: float) -> np.ndarray:
@@ -38,7 +38,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_explained(label: np.ndarray, prob: np.ndarray, path: Path) -> int:
-    """Hand the image to ``nnunet_ici explain``, as nnU-Net writes it."""
+    """Run ``nnunet_ici explain`` on the image, stored in nnU-Net's format."""
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "label.png", Path(folder) / "prediction.npz"
         io.imsave(files[0], label.astype(np.uint8), check_contrast=False)
@@ -47,7 +47,7 @@ def draw_explained(label: np.ndarray, prob: np.ndarray, path: Path) -> int:
 
 
 def draw_terms(label: np.ndarray, prob: np.ndarray, path: Path) -> None:
-    """The gradient of each term, at the logits of the image."""
+    """Draw the gradient of each term with respect to the logits of the image."""
     target = torch.from_numpy(label)[None, None]
     half_logit = torch.from_numpy(np.log(prob / (1 - prob)) / 2).float()[None]
     host = DC_and_CE_loss(

@@ -1,1 +1,1 @@
-"""What the terms cost, beside nnU-Net's own loss."""
+"""Benchmarks of the losses, in comparison with nnU-Net's own loss."""

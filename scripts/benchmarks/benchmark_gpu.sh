@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All measurements on a GPU. Writes scripts/benchmarks/results/*_cuda.json and prints the table of goals.
-# PYTHON names the interpreter, MASKS a folder of binary NIfTI masks.
+# Run all benchmarks on a GPU, write scripts/benchmarks/results/*_cuda.json and print the table of goals.
+# PYTHON is the interpreter, MASKS a folder of binary NIfTI masks.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python}

@@ -1,11 +1,11 @@
-"""Time labelings of connected components side by side. Each is first compared with SciPy.
+"""Compare the speed of methods that label connected components. Each result is first compared with SciPy.
 
     python -m scripts.benchmarks.components [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
 
 The methods are those of nnunet_ici on the device, SciPy (on CUDA including the copies to the host and back), 250
-max-poolings as in the published ICI code (run once, and marked where the result is wrong), and kornia (2D), CuPy and
-cuCIM where they are installed. The masks are sparse lesions, noise with 5 to 95 % foreground, a lattice of many
-components, and a snake through every fourth slice.
+max-poolings as in the published ICI code (run once, and marked if the result is wrong), and kornia (2D), CuPy and cuCIM
+if they are installed. The masks are sparse lesions, noise with 5 to 95 % foreground, a lattice of many components, and
+a snake in every fourth slice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_POOLING = "250 max-poolings"
 
 
 def snake(size: int) -> np.ndarray:
-    """Bool (size, size, size): in every fourth slice, a path that winds through every second row."""
+    """A mask, bool (size, size, size). Every fourth slice contains a path that winds through every second row."""
     flat = np.zeros((size, size), bool)
     flat[::2] = True
     flat[1::4, -1] = flat[3::4, 0] = True
@@ -48,7 +48,7 @@ def snake(size: int) -> np.ndarray:
 
 
 def masks_for(args: argparse.Namespace, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Bool (batch, *spatial) masks by name, 3D and one 2D."""
+    """The masks by name, bool (batch, *spatial). All masks are 3D except one in 2D."""
     shape = (args.batch, *(args.size,) * 3)
     masks = {"lesions": lesion_labels(args.masks, args.size, args.batch, rng)[0]}
     for density in (0.05, 0.5, 0.95):
@@ -66,7 +66,7 @@ def masks_for(args: argparse.Namespace, rng: np.random.Generator) -> dict[str, n
 
 
 def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
-    """Labelings of a batch (B, *spatial) on a device, by name; ids count from 1 in each image."""
+    """The methods for a batch (B, *spatial) on a device, by name. Component ids start at 1 in each image."""
 
     def backend(name: str) -> Labelling:
         return lambda mask: components._BACKENDS[name](mask, False)[0]
@@ -103,7 +103,7 @@ def methods_for(device: torch.device, axes: int) -> dict[str, Labelling]:
 
 
 def is_right(label: Labelling, mask: np.ndarray, device: torch.device) -> bool:
-    """Whether a labeling gives SciPy's partition of every image."""
+    """Whether a method gives the same components as SciPy in every image."""
     ids = label(torch.from_numpy(mask).to(device)).cpu().numpy()
     for image, found in zip(mask, ids, strict=True):
         expected, count = ndimage.label(image, np.ones((3,) * image.ndim))
@@ -119,11 +119,11 @@ def main() -> int:
     """Verify, time, print a table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--masks", type=Path, default=MASKS)
-    parser.add_argument("--size", type=int, default=128, help="edge of the cubic images in voxels (default: 128)")
+    parser.add_argument("--size", type=int, default=128, help="edge length of the images in voxels (default: 128)")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9, help="rounds, after one that is not counted (default: 9)")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds, after a warm-up round (default: 9)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--no-published", action="store_true", help="leave out the max-poolings, which take minutes")
+    parser.add_argument("--no-published", action="store_true", help="omit the max-poolings, which take minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
@@ -137,7 +137,7 @@ def main() -> int:
         right = {method: is_right(label, mask, device) for method, label in methods.items()}
         wrong = [method for method, fine in right.items() if not fine and method != MAX_POOLING]
         if wrong:
-            raise SystemExit(f"{name}: {', '.join(wrong)} differs from SciPy. Timing stops")
+            raise SystemExit(f"{name}: results differ from SciPy: {', '.join(wrong)}. Nothing was timed")
         given = torch.from_numpy(mask).to(device)
         runs = {method: (lambda label=label, given=given: label(given)) for method, label in methods.items()}
         times = take_turns(runs, args.repeats, device, slow=(MAX_POOLING,))

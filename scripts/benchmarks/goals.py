@@ -1,4 +1,4 @@
-"""Print every goal of the benchmarks beside what was measured, from the JSON files.
+"""Print the goals of the benchmarks and the measurements in the JSON files.
 
 python -m scripts.benchmarks.goals [FOLDER]      (default: scripts/benchmarks/results)
 """
@@ -24,12 +24,12 @@ def load(folder: Path) -> dict[str, Report]:
 
 
 def stages(report: Report, loss: str, measure: str = "ratio") -> str:
-    """One measure of a loss at every stage of training."""
+    """The value of a measure of a loss at every stage of training."""
     return ", ".join(f"{name} {entry[loss][measure]:.2f}" for name, entry in report["results"].items())
 
 
 def speedup(report: Report) -> str:
-    """Time of the paper's algorithm over that of the ICI terms."""
+    """The ratio of the time of the paper's algorithm to the time of the ICI terms."""
     published = "ICI terms as published"
     parts = [
         f"{name} {entry[published]['median_s'] / entry['ICI terms']['median_s']:.0f} x"
@@ -40,7 +40,7 @@ def speedup(report: Report) -> str:
 
 
 def growth(report: Report) -> str:
-    """Time with the most instances over the time with the fewest."""
+    """The ratio of the time with the most instances to the time with the fewest."""
     counts = report["by_instances"]
     first, last = min(counts, key=int), max(counts, key=int)
     ratio = counts[last]["ICI terms"]["median_s"] / counts[first]["ICI terms"]["median_s"]
@@ -48,46 +48,46 @@ def growth(report: Report) -> str:
 
 
 def memory(report: Report) -> str:
-    """Extra peak memory in bytes per voxel and class at every stage."""
+    """The extra peak memory in bytes per voxel and class at every stage of training."""
     if all("peak_bytes_per_voxel" in entry["ICI terms"] for entry in report["results"].values()):
         return stages(report, "ICI terms", "peak_bytes_per_voxel")
     return "not measured"
 
 
 def ratio(report: Report) -> str:
-    """Time of the ICI terms over that of nnU-Net's own loss."""
+    """The ratio of the time of the ICI terms to the time of nnU-Net's own loss."""
     return stages(report, "ICI terms")
 
 
 def share(report: Report) -> str:
-    """Share of a training step."""
+    """The share of the ICI terms in the time of a training step."""
     return f"{report['results']['ICI']['share']:.1%}"
 
 
 ROWS: list[tuple[str, str, str, Callable[[Report], str]]] = [
     ("CUDA: ICI terms / DC_and_CE_loss, 4 x 2 x 192^3, fp16", "<= 0.5", "losses_cuda", ratio),
-    ("CUDA: the same against the paper's algorithm", ">= 300 x", "losses_cuda", speedup),
+    ("CUDA: speedup over the paper's algorithm", ">= 300 x", "losses_cuda", speedup),
     ("CUDA: share of a training step, 128^3, batch 2", "<= 3 %", "step_cuda", share),
-    ("CUDA: 1 to 100,000 components", "<= 1.5 x", "curves_cuda", growth),
+    ("CUDA: increase from 1 to 100,000 components", "<= 1.5 x", "curves_cuda", growth),
     ("CUDA: extra peak memory, bytes per voxel and class", "<= 16", "losses_cuda", memory),
     ("CPU: ICI terms / DC_and_CE_loss, 2 x 2 x 128^3, real masks", "<= 1.0", "losses_cpu", ratio),
-    ("CPU: the same against the paper's algorithm", "", "losses_cpu", speedup),
-    ("CPU: 1 to 100,000 components", "<= 1.5 x", "curves_cpu", growth),
+    ("CPU: speedup over the paper's algorithm", "", "losses_cpu", speedup),
+    ("CPU: increase from 1 to 100,000 components", "<= 1.5 x", "curves_cpu", growth),
     ("CPU: extra peak memory, bytes per voxel and class", "<= 16", "losses_cpu", memory),
 ]
 
 
 def machine_of(report: Report) -> str:
-    """The device, and the number of CPU cores."""
+    """The device and the number of CPU cores."""
     machine = report["machine"]
     cores = f"{machine['cpus']} CPU cores"
     return cores if machine["device"] == "cpu" else f"{machine['device']}, {cores}"
 
 
 def table(folder: Path) -> str:
-    """The goals beside what the reports of a folder say, as Markdown."""
+    """The goals, and the measurements in the reports of a folder, as a Markdown table."""
     reports = load(folder)
-    lines = ["| What | Goal | Measured | On |", "|---|---|---|---|"]
+    lines = ["| Measurement | Goal | Result | Device |", "|---|---|---|---|"]
     for what, goal, name, measure in ROWS:
         report = reports.get(name)
         machine = "" if report is None else machine_of(report)
@@ -96,7 +96,7 @@ def table(folder: Path) -> str:
 
 
 def main() -> int:
-    """Print Markdown."""
+    """Print the Markdown table."""
     print(table(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "scripts" / "benchmarks" / "results"))
     return 0
 

@@ -1,15 +1,15 @@
-"""Time our losses against nnU-Net's own loss, forward and backward, in one run.
+"""Time the forward and backward passes of our losses and of nnU-Net's own loss in the same run.
 
     python -m scripts.benchmarks.losses [--device cpu|cuda] [--size 128] [--batch 2] [--repeats 9] [--json FILE]
     python -m scripts.benchmarks.losses --device cuda --size 192 --batch 4 --dtype float16 --json FILE
     python -m scripts.benchmarks.losses --curves [...]
 
-Labels are crops of real masks (``--masks``: a folder of binary NIfTI; by default ../shared/data/ms-lesions/masks where
-it exists) around a lesion voxel, or balls of log-normal volume without such a folder. Predictions are logits of the
-label plus smoothed noise, at three stages of training. The terms are first compared with tests/reference.py. Losses
-take turns in every round; the result is the ratio to DC_and_CE_loss. The baselines of published.py visit one instance
-after the other. They run once, or not at all with ``--no-published``. ``--curves`` times only the ICI terms, by the
-number of instances and by size.
+Labels are crops of real masks around a lesion voxel. ``--masks`` is a folder of binary NIfTI masks (default:
+../shared/data/ms-lesions/masks). If the folder does not exist, labels are balls of log-normal volume. Predictions are
+logits of the label plus smoothed noise, at three stages of training. The terms are first compared with
+tests/reference.py. The losses take turns in every round. The result is the ratio to DC_and_CE_loss. The baselines in
+published.py loop over the instances. They run once, or not at all with ``--no-published``. ``--curves`` times only the
+ICI terms, by the number of instances and by patch size.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SIZES = (64, 96, 128, 192, 256)
 
 
 def verify(rng: np.random.Generator, device: torch.device) -> float:
-    """The largest difference to the naive loops on small soft inputs; exits if it exceeds 1e-5."""
+    """The largest difference from the naive loops on small soft inputs. Exits if it exceeds 1e-5."""
     from tests import reference
 
     prob, target = rng.random((2, 1, 12, 13, 14)).astype(np.float32), rng.random((2, 1, 12, 13, 14)) < 0.05
@@ -96,7 +96,7 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
     from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
     from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-    # As nnUNetTrainer._build_loss makes it.
+    # The loss of nnUNetTrainer._build_loss.
     baseline = DC_and_CE_loss(
         {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
     ).to(device)
@@ -119,7 +119,7 @@ def losses_for(device: torch.device) -> dict[str, Loss]:
         "ICI": ICILoss(baseline, **fixed),
         "DICI": DICILoss(baseline, **fixed),
         "Dual": DICILoss(baseline, center_weight=0, **fixed),
-        # The rivals without the global loss.
+        # The losses from other papers, without the global loss.
         "blob term": BlobLoss(None, 0),
         "CC-DiceCE term": CCDiceCELoss(None, 0),
         "CATMIL terms": CATMILLoss(None, 0),
@@ -153,7 +153,7 @@ def compare(
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
-    """Print one line per loss."""
+    """Print a table with one row per loss."""
     print(f"{'loss':<34}{'median ms':>11}{'IQR ms':>18}{'/ ' + BASELINE:>18}{'peak bytes/voxel':>18}")
     for name, r in results.items():
         iqr = f"{1e3 * r['q1_s']:.4g}-{1e3 * r['q3_s']:.4g}"
@@ -179,7 +179,7 @@ def by_stage(args: argparse.Namespace, device: torch.device, rng: np.random.Gene
 
 
 def curves(args: argparse.Namespace, device: torch.device, rng: np.random.Generator) -> dict[str, object]:
-    """The ICI terms over numbers of instances and over sizes, each against DC_and_CE_loss on the same logits."""
+    """The ICI terms by number of instances and by patch size, compared with DC_and_CE_loss on the same logits."""
     losses = {name: loss for name, loss in losses_for(device).items() if name in (BASELINE, "ICI terms")}
     dtype = getattr(torch, args.dtype)
     by_count, by_size = {}, {}
@@ -204,15 +204,15 @@ def main() -> int:
     """Verify, time, print tables, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--masks", type=Path, default=MASKS)
-    parser.add_argument("--size", type=int, default=128, help="edge of the cubic patch in voxels (default: 128)")
+    parser.add_argument("--size", type=int, default=128, help="edge length of the patch in voxels (default: 128)")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9, help="rounds, after one that is not counted (default: 9)")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds, after a warm-up round (default: 9)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument(
         "--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="data type of the logits"
     )
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
-    parser.add_argument("--no-published", action="store_true", help="leave out the baselines that take minutes")
+    parser.add_argument("--no-published", action="store_true", help="omit the baselines that take minutes")
     parser.add_argument("--curves", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -220,7 +220,7 @@ def main() -> int:
     device = torch.device(args.device)
     rng = np.random.default_rng(args.seed)
     difference = verify(rng, device)
-    print(f"largest difference to the naive loops: {difference:.1e}")
+    print(f"largest difference from the naive loops: {difference:.1e}")
     figures = curves(args, device, rng) if args.curves else by_stage(args, device, rng)
     write_report(
         args.json,

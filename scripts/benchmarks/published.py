@@ -1,8 +1,8 @@
-"""Baselines: the ICI loss as its paper describes the published code, and blob loss, with a loop over the instances.
+"""Baselines with a loop over the instances: the ICI loss as described in its paper, and blob loss.
 
-Written from the papers, not from published code. Labels come from a fixed number of max-poolings, or from SciPy on the
-CPU within the step. Only the cost matters here. One difference: if many predicted components touch a label instance,
-the published code drops the prediction; this one keeps it.
+The code is written from the papers, not from published code. Components are labeled by a fixed number of max-poolings,
+or by SciPy on the CPU within the step. Only the cost matters here. There is one difference: if many predicted
+components touch a label instance, the published code drops the prediction, and this code keeps it.
 
 Sources: Rachmadi et al., MIDL 2023, Algorithms 1 and 2; Kofler et al., 2022.
 """
@@ -20,8 +20,8 @@ EPS = 1e-5
 
 
 def label_by_max_pooling(mask: Tensor, iterations: int = 250) -> Tensor:
-    """Labels of one image (*spatial): every voxel starts with its own number and takes the largest of its neighbors in
-    each iteration. Wrong for components with longer paths."""
+    """Component labels of one image (*spatial). Every voxel starts with its own number and takes the largest number of
+    its neighbors in each iteration. The result is wrong for components with longer paths."""
     pool = F.max_pool3d if mask.ndim == 3 else F.max_pool2d
     numbers = torch.arange(1, mask.numel() + 1, device=mask.device).to(torch.float32)
     ids = (numbers.reshape(mask.shape) * mask)[None, None]
@@ -31,7 +31,7 @@ def label_by_max_pooling(mask: Tensor, iterations: int = 250) -> Tensor:
 
 
 def label_by_scipy(mask: Tensor) -> Tensor:
-    """Labels of one image, computed by SciPy on the host."""
+    """Component labels of one image, computed by SciPy on the host."""
     import numpy as np
 
     ids, _ = ndimage.label(mask.cpu().numpy(), np.ones((3,) * mask.ndim))
@@ -62,7 +62,7 @@ def ici_terms(label: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], T
 
 
 def _cubes(ids: Tensor, half: int = 3) -> Tensor:
-    """The map of cubes at the centers of mass, drawn one after the other."""
+    """The map of cubes at the centers of mass, drawn one by one."""
     drawn = torch.zeros(ids.shape, device=ids.device)
     for n in ids.unique():
         if n == 0:
@@ -77,7 +77,7 @@ def _dice(a: Tensor, b: Tensor) -> Tensor:
 
 
 def blob_term(logits: Tensor, target: Tensor) -> Tensor:
-    """Blob loss: the Dice over the image for each label instance, with the others masked out. SciPy labels."""
+    """Blob loss: the Dice loss over the image for each label instance, with the other instances masked out."""
     prob = torch.softmax(logits.float(), 1)[:, 1]
     images = []
     for p, y in zip(prob, target[:, 0] == 1, strict=True):

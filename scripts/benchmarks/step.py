@@ -1,12 +1,12 @@
-"""Time whole training steps of nnU-Net's 3d_fullres network with its own loss and with ours, in turns.
+"""Time whole training steps of nnU-Net's 3d_fullres network with nnU-Net's own loss and with our losses, in turns.
 
     python -m scripts.benchmarks.step --device cuda [--size 128] [--batch 2] [--repeats 30] [--json FILE]
 
 The network is nnU-Net's plain U-Net as planned for a 128^3 patch, with deep supervision, SGD with Nesterov momentum,
 and gradient clipping. On CUDA it runs in fp16 autocast with a gradient scaler, and compiled (unless ``--no-compile``).
-All losses share one network. Logits are pulled towards the label, so that the components are those of a half-trained
-network, and the weights are reset before every step. The result is the share of the step that the terms take: the
-difference to the step with DC_and_CE_loss in the same round.
+All losses share one network. Logits are pulled toward the label, so that the components are those of a half-trained
+network, and the weights are reset before every step. The result is the share of the terms in the time of the step. It
+is computed from the difference from the step with DC_and_CE_loss in the same round.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def network_for(stages: int, features: int) -> nn.Module:
 
 
 class Step:
-    """A training step as nnUNetTrainer.train_step does it, on one fixed batch."""
+    """A training step on a fixed batch, as in nnUNetTrainer.train_step."""
 
     def __init__(self, network: nn.Module, data: Tensor, targets: list[Tensor], pull: list[Tensor]) -> None:
         self.network, self.data, self.targets, self.pull = network, data, targets, pull

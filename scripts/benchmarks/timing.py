@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: test cases, timing, peak memory, and a description of the machine."""
+"""Shared code of the benchmarks: test cases, timing, peak memory, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 MASKS = ROOT.parent / "shared" / "data" / "ms-lesions" / "masks"
-# By stage: standard deviation of the noise on the logits, and distance between foreground and background logits.
+# Stages of training: standard deviation of the noise, and distance between foreground and background logits.
 STAGES = {"noise": (1.0, 0.0), "half-trained": (2.0, 4.0), "converged": (1.0, 10.0)}
 
 
 def load_masks(folder: Path) -> list[np.ndarray]:
-    """The binary masks of a folder, bool arrays."""
+    """The binary masks of a folder, as bool arrays."""
     import SimpleITK as sitk
 
     files = sorted(folder.glob("*.nii.gz"))
@@ -53,7 +53,7 @@ def synthetic_mask(size: int, rng: np.random.Generator, balls: int = 30) -> np.n
 
 
 def lesion_labels(folder: Path, size: int, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    """Labels, bool (batch, size, size, size), and their source: crops of the masks in a folder, else balls."""
+    """Labels, bool (batch, size, size, size), and their source: crops of the masks in a folder, or balls."""
     if folder.is_dir():
         masks = load_masks(folder)
         chosen = rng.choice(len(masks), batch, replace=len(masks) < batch)
@@ -62,7 +62,7 @@ def lesion_labels(folder: Path, size: int, batch: int, rng: np.random.Generator)
 
 
 def lattice(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Bool (size, size, size) with ``count`` components of one voxel each, at random points of a lattice."""
+    """A mask, bool (size, size, size), with ``count`` components of one voxel at random points of a lattice."""
     places = (size + 1) // 2
     if count > places**3:
         raise SystemExit(f"{count} separate voxels do not fit into {size}^3")
@@ -99,9 +99,9 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 def take_turns(
     runs: dict[str, Callable[[], object]], repeats: int, device: torch.device, slow: tuple[str, ...] = ()
 ) -> dict[str, list[float]]:
-    """Seconds of each run in ``repeats`` rounds, after one that is not counted.
+    """The times of each run in seconds, in ``repeats`` rounds after a warm-up round.
 
-    All runs take turns in every round, so that changes in the machine's speed affect all of them. Those named in
+    All runs take turns in every round, so that changes in the machine's speed affect all of them. The runs named in
     ``slow`` run once, in the first counted round, without a warm-up.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -116,9 +116,10 @@ def take_turns(
 
 
 def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """The peak memory of a run in bytes, minus the memory held before.
+    """The peak memory during a run minus the memory before the run, in bytes.
 
-    On CUDA, memory of the allocator; on Linux with glibc, memory of the process in whole pages; None elsewhere.
+    On CUDA, this is the memory of the allocator. On Linux with glibc, it is the memory of the process in whole pages.
+    On other systems, the result is None.
     """
     if device.type == "cuda":
         synchronize(device)
@@ -143,7 +144,7 @@ def peak_extra_bytes(run: Callable[[], object], device: torch.device) -> int | N
 
 
 def summarize(times: list[float], baseline: list[float] | None = None) -> dict[str, float]:
-    """Median and quartiles in seconds, and, given a baseline, of the ratio to it in each round."""
+    """Median and quartiles of the times in seconds and, given a baseline, of the ratios to the baseline."""
     low, median, high = np.percentile(times, [25, 50, 75])
     summary = {"median_s": median, "q1_s": low, "q3_s": high}
     if baseline is not None:
@@ -155,7 +156,7 @@ def summarize(times: list[float], baseline: list[float] | None = None) -> dict[s
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    """The machine and the versions of the packages."""
+    """Description of the machine, with the versions of the packages."""
     versions = {}
     for name in ("torch", "triton", "nnunetv2", "connected-components-3d", "numpy", "scipy", "kornia", "cupy"):
         try:
@@ -173,7 +174,7 @@ def machine(device: torch.device) -> dict[str, object]:
 
 
 def write_report(path: Path | None, device: torch.device, **figures: object) -> None:
-    """Write figures as JSON, with the command, the machine and the versions, if a path is given."""
+    """Write figures as JSON, with the command, the machine and the versions. Without a path, nothing is written."""
     if path is None:
         return
     script = os.path.relpath(sys.argv[0], ROOT)
