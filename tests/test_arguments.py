@@ -22,11 +22,16 @@ def unread(tmp_path, monkeypatch):
             (tmp_path / name / f"case{ending}").write_bytes(b"not to be read")
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lesion": 1}}))
 
-    def refuse(*_, **__):
-        raise AssertionError("a file was read")
+    def refusing(read):
+        def refuse(path, *arguments, **options):
+            if tmp_path in Path(path).parents or not Path(path).is_absolute():  # not the metadata of a package
+                raise AssertionError(f"{path} was read")
+            return read(path, *arguments, **options)
+
+        return refuse
 
     for owner, name in ((sitk, "ReadImage"), (nib, "load"), (np, "load"), (Path, "read_text"), (Path, "read_bytes")):
-        monkeypatch.setattr(owner, name, refuse)
+        monkeypatch.setattr(owner, name, refusing(getattr(owner, name)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
