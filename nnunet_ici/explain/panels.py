@@ -26,7 +26,7 @@ Dashes = str | tuple[float, tuple[float, ...]]
 DASHES = (0, (4, 2))  # outlines of predictions in the panels of shares
 NO_SHARE = "#9A9A9A"
 MOST_NUMBERS = 50  # per panel
-SMALLEST_SHARE = 0.00005  # smaller shares are written as 0
+SMALLEST_SHARE = 0.00005  # shares closer to 0 are written as 0
 
 
 class Panel:
@@ -195,7 +195,7 @@ class Panel:
                 entries += [
                     (shares[n - 1], f"{side.name(n)}\n{short(shares[n - 1])}", spots[n])
                     for n in spots
-                    if side is label or shares[n - 1] >= SMALLEST_SHARE
+                    if side is label or abs(shares[n - 1]) >= SMALLEST_SHARE
                 ]
         entries.sort(key=lambda entry: -entry[0])
         self.write((text, spot) for _, text, spot in entries)
@@ -208,10 +208,13 @@ def _overlap(one: Box, other: Box) -> bool:
 def short(share: float) -> str:
     """A share with three decimals, or four if it is below 0.01, without the leading zero.
 
+    Shares in lesion-wise Dice and panoptic quality can be negative for probabilities between 0 and 1.
+
     Example:
-        >>> short(0.0831), short(0.00271), short(1.0), short(0.0)
-        ('.083', '.0027', '1.000', '0')
+        >>> short(0.0831), short(0.00271), short(1.0), short(0.0), short(-0.0077)
+        ('.083', '.0027', '1.000', '0', '-.0077')
     """
-    if share < SMALLEST_SHARE:
+    size = abs(share)
+    if size < SMALLEST_SHARE:
         return "0"
-    return f"{share:.{4 if share < 0.01 else 3}f}".removeprefix("0")
+    return ("-" if share < 0 else "") + f"{size:.{4 if size < 0.01 else 3}f}".removeprefix("0")
