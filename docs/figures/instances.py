@@ -69,7 +69,7 @@ def draw_instances(label: Mask, prediction: Mask, path: Path) -> None:
     ] + [f"$S({m}) = {names('G', label_ids[predicted_ids == m])}$" for m in range(1, matching.predicted_instances + 1)]
     axes[2].set_axis_off()
     axes[2].text(0, 0.95, "\n".join(lines), va="top", fontsize=13, linespacing=1.6, transform=axes[2].transAxes)
-    axes[2].set_title("which of them share a voxel", fontsize=12)
+    axes[2].set_title("instances that share a voxel", fontsize=12)
     figure.savefig(path, dpi=90)
 
 

@@ -22,7 +22,10 @@ CENTER_MM = (0.0, 22.0, 10.0)
 # The template measures 144, 180 and 154 mm.
 TEMPLATE_SCALE = 0.87
 ROTATION_RAD, STRETCH, SHIFT_MM = 0.08, 0.05, 3.0  # maximum (+-) for each axis
-CONTROL_MM, CONTROL_SD_MM = 28.0, 3.0  # of the B-spline: spacing of the control points, and their displacement
+CONTROL_MM, CONTROL_SD_MM = (
+    28.0,
+    3.0,
+)  # of the B-spline: spacing of the control points, and standard deviation of their displacement
 FIELD_MM = 4.0  # the smooth field is computed at this spacing, a divisor of the box's edge lengths, and interpolated
 BRAIN_T1 = 0.05
 
