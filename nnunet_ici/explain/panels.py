@@ -208,7 +208,7 @@ def _overlap(one: Box, other: Box) -> bool:
 def short(share: float) -> str:
     """A share with three decimals, or four if it is below 0.01, without the leading zero.
 
-    Shares in lesion-wise Dice and panoptic quality can be negative for probabilities between 0 and 1.
+    Shares in panoptic quality can be negative for probabilities between 0 and 1.
 
     Example:
         >>> short(0.0831), short(0.00271), short(1.0), short(0.0), short(-0.0077)
