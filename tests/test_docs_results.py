@@ -1,0 +1,112 @@
+"""Results quoted in the README and in docs/choosing.md: each is that of its trainer and metric in docs/results.md."""
+
+from __future__ import annotations
+
+import re
+
+from tests.conftest import ROOT
+
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+README, CHOOSING = ROOT / "README.md", ROOT / "docs" / "choosing.md"
+CURVE = "mean of the free-response curve"
+WORDS = ["no", "one", "two", "three", "four", "five"]
+
+
+def tables(dataset, machine):
+    """The tables of a dataset and machine in docs/results.md: for each, its rows by trainer, by column."""
+    section = re.search(rf"^## {re.escape(dataset)}.*?(?=^## |\Z)", RESULTS, re.DOTALL | re.MULTILINE)[0]
+    part = re.search(rf"^### {re.escape(machine)}.*?(?=^### |\Z)", section, re.DOTALL | re.MULTILINE)[0]
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", part, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+        names = [row[0].strip("`").removeprefix("nnUNetTrainer") for row in rows]
+        found.append({name: dict(zip(head, row, strict=True)) for name, row in zip(names, rows, strict=True)})
+    return found
+
+
+CHOSEN, AT_HALF, _, SCORES, *_ = tables("Implanted MS lesions: 3D volumes", "Machine 217f7477c242")
+
+
+def cell(trainer, metric, table):
+    """A difference to nnUNetTrainer, the numbers of seeds above and below 0, and whether it is bold."""
+    text = table[trainer][metric]
+    mean, above, below = re.fullmatch(r"\**([+-][\d.]+) \(.*\) (\d)\+ (\d)-\**", text).groups()
+    return mean, int(above), int(below), text.startswith("**")
+
+
+def difference(trainer, metric, table=CHOSEN, clear=True):
+    """A difference with its sign. ``clear``: whether its interval excludes 0 and all seeds agree."""
+    mean, *_, bold = cell(trainer, metric, table)
+    assert bold == clear, (trainer, metric)
+    return mean
+
+
+def seeds(trainer, metric, table=CHOSEN):
+    """The seeds that agree with the sign of the mean, which must be all: "all five seeds"."""
+    mean, above, below, _ = cell(trainer, metric, table)
+    assert int(table[trainer]["pairs"]) == (above if mean[0] == "+" else below), (trainer, metric)
+    return f"all {WORDS[above + below]} seeds"
+
+
+def size(trainer, metric, table, scale=1.0, digits=3):
+    """The size of a clear difference without its sign."""
+    return f"{scale * abs(float(difference(trainer, metric, table))):.{digits}f}"
+
+
+def thresholds(trainer):
+    """The range of the thresholds chosen on validation cases."""
+    chosen = sorted(map(float, SCORES[trainer]["thresholds"].split(", ")))
+    return f"{chosen[0]:g} to {chosen[-1]:g}"
+
+
+PQ = f"{difference('PQ', CURVE)}, PR-AUC {difference('PQ', 'PR-AUC')}"
+QUOTED = [
+    (README, f"**PQ finds more lesions in {seeds('PQ', CURVE)}** (free-response mean {PQ})"),
+    (README, f"CATMIL, a loss from another paper, equals PQ there ({difference('CATMIL', CURVE)})"),
+    (
+        README,
+        f"raises Dice ({difference('CATMIL', 'Dice')}), with {size('CATMIL', 'false per case', AT_HALF, 1, 0)} more",
+    ),
+    (README, f"ICI also finds more in {seeds('ICI', CURVE)} ({difference('ICI', CURVE)})"),
+    (README, f"DICI raises F1 at 0.5 ({difference('DICI', 'F1', AT_HALF)})"),
+    (README, f"but Dice is {size('DICI', 'Dice', AT_HALF, 100, 0)} points lower"),
+    (CHOOSING, f"free-response mean {PQ.replace(', ', ' and ')} in {seeds('PQ', CURVE)}; needs thresholds of "),
+    (CHOOSING, f"{thresholds('PQ')}; F1 at 0.5 is {size('PQ', 'F1', AT_HALF)} lower |"),
+    (
+        CHOOSING,
+        f"free-response mean {difference('ICI', CURVE)} in {seeds('ICI', CURVE)}; the seeds disagree in F1 and Dice",
+    ),
+    (CHOOSING, f"`nnUNetTrainerICI_tau0p5`, they agree in Dice ({difference('ICI_tau0p5', 'Dice')})"),
+    (CHOOSING, f"Dice {difference('CATMIL', 'Dice')} and free-response mean {difference('CATMIL', CURVE)} in all five"),
+    (CHOOSING, f"{size('CATMIL', 'false per case', AT_HALF, 1, 0)} more false lesions per volume at 0.5 |"),
+    (CHOOSING, f"F1 {difference('DICI', 'F1', AT_HALF)} at 0.5 in {seeds('DICI', 'F1', AT_HALF)}; "),
+    (CHOOSING, f"Dice at 0.5 is {size('DICI', 'Dice', AT_HALF, 100, 1)} points lower |"),
+]
+
+
+def test_every_result_is_that_of_its_trainer():
+    section = re.search(r"^## Results so far\n(.*?)^## ", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[
+        1
+    ]
+    prose = [line for line in section.strip().splitlines() if line and not line.startswith("![")]
+    assert len(prose) <= 8
+    code = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+    for page, text in ((README, "\n".join(prose)), (CHOOSING, code.sub("", CHOOSING.read_text(encoding="utf-8")))):
+        text = re.sub(r"\s+", " ", text)
+        for of, sentence in QUOTED:
+            if of == page:
+                assert sentence in text, f"{page.name}: {sentence}"
+                text = text.replace(sentence, "")
+        left = set(re.findall(r"(?<![\w.`])[+-]?\d+(?:\.\d+)?(?![\w`])", text))
+        assert left <= {"0.5"}, f"{page.name}: not held against the results: {sorted(left)}"
+
+
+def test_no_clear_gain_where_the_pages_say_so():
+    def gains(trainer, metric, table):
+        return table[trainer][metric].startswith("**+")
+
+    assert not any(gains(trainer, "F1", CHOSEN) for trainer in CHOSEN)
+    assert not any(gains(trainer, "Dice", AT_HALF) for trainer in AT_HALF)
+    for trainer in ("LesionWise", "LesionWise_f0p5", "LesionWise_w0p5", "Blob"):
+        for metric in (CURVE, "PR-AUC", "Dice", "F1", "F1 at IoU 0.5", "lesion-wise Dice", "recall, smallest third"):
+            assert not gains(trainer, metric, CHOSEN), (trainer, metric)
