@@ -96,11 +96,11 @@ def test_max_pooling_breaks_the_snake():
 
 def test_goals_that_the_cpu_misses():
     """The sentences below the table of goals."""
-    assert "the time goal is missed in noise" in text_of("benchmarks.md")
+    assert "the time goal is met in this run, but not in every run in noise" in text_of("benchmarks.md")
     reports = load(ROOT / "scripts" / "benchmarks" / "results")
     results = reports["losses_cpu"]["results"]
     missed = [stage for stage, entry in results.items() if entry["ICI terms"]["ratio"] > 1]
-    assert missed == ["noise"]
+    assert missed == []
     assert "for many components and for memory were set for the GPU; the CPU misses both" in text_of("benchmarks.md")
     assert float(growth(reports["curves_cpu"]).split()[0]) > 1.5
     assert all(entry["ICI terms"]["peak_bytes_per_voxel"] > 16 for entry in results.values())
