@@ -93,7 +93,8 @@ def _in_order(items: Sequence[Item], connections: Sequence[Connection]) -> Itera
     for number in range(len(items)):
         while number not in done:
             try:
-                for connection, (number_at[connection], item) in zip(free, waiting, strict=False):
+                for connection, (next_number, item) in zip(free, waiting, strict=False):
+                    number_at[connection] = next_number
                     connection.send(item)
                 free = cast(list[Connection], wait(list(number_at)))
                 for connection in free:
@@ -101,9 +102,9 @@ def _in_order(items: Sequence[Item], connections: Sequence[Connection]) -> Itera
             except (EOFError, ConnectionError) as error:
                 raise RuntimeError("A worker process ended unexpectedly. It may have run out of memory.") from error
         result, traceback = done.pop(number)
-        if isinstance(result, Exception):
-            raise result from RuntimeError(f"in a worker process:\n{traceback}")
-        yield result
+        if traceback is not None:
+            raise cast(Exception, result) from RuntimeError(f"in a worker process:\n{traceback}")
+        yield cast(Result, result)
 
 
 def _work(function: Callable[[Item], Result], connection: Connection) -> None:

@@ -38,6 +38,15 @@ def members(session):
     return found
 
 
+def read_until(stream, pattern):
+    """Read what a process prints, until a pattern occurs in it."""
+    seen = b""
+    while not re.search(pattern, seen):
+        part = os.read(stream.fileno(), 1 << 16)
+        assert part, f"ended before {pattern!r}: {seen.decode()}"
+        seen += part
+
+
 def stopped(process):
     """Press Ctrl-C in a session, and wait for its end.
 
@@ -68,12 +77,7 @@ def interrupt(root, command, ready, after=0.0):
         cwd=root,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    seen = b""
-    while ready.encode() not in seen:
-        part = os.read(process.stdout.fileno(), 1 << 16)
-        assert part, f"ended before {ready!r}: {seen.decode()}"
-        seen += part
+    read_until(process.stdout, re.escape(ready.encode()))
     time.sleep(after)
     told, seconds, left = stopped(process)
     assert process.returncode == 130, told
@@ -130,12 +134,7 @@ def test_ctrl_c_is_held_back_whichever_thread_takes_it():
 def test_while_workers_send_large_results():
     code = "from nnunet_ici.parallel import in_parallel; in_parallel(bytes, [1 << 20] * 10_000, 2, 'send')"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
-    assert process.stderr is not None
-    seen = b""
-    while not re.search(rb"\dcase/s", seen):  # the first results have arrived
-        part = os.read(process.stderr.fileno(), 1 << 16)
-        assert part, seen.decode()
-        seen += part
+    read_until(process.stderr, rb"\dcase/s")  # the first results have arrived
     told, _, left = stopped(process)
     assert told.rstrip().endswith("KeyboardInterrupt") and left == []
 

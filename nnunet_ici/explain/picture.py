@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from nnunet_ici.command import plural
 from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, View, whole_image
 from nnunet_ici.explain.canvas import Canvas, Window
 from nnunet_ici.explain.panels import DASHES, NO_SHARE, Panel
@@ -170,8 +171,7 @@ def _row_title(canvas: Canvas, view: View) -> str:
     side = explained.label if view.name[0] == explained.label.prefix else explained.predicted
     number = int(view.name[1:])
     kinds = ("found", "missed") if side is explained.label else ("touching", "false")
-    size = side.size[number - 1]
-    voxels = "1 voxel" if size == 1 else f"{size} voxels"
+    voxels = plural(int(side.size[number - 1]), "voxel")
     return f"{view.name}\n{kinds[int(side.unmatched[number - 1])]}\n{voxels}\n{location}"
 
 
