@@ -25,6 +25,14 @@ CASES = 150
 SECONDS = 2
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_not_ignored():
+    """A shell starts its background jobs with Ctrl-C ignored, and their processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def members(session):
     """The processes of a session, from /proc."""
     found = []
