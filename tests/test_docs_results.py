@@ -71,8 +71,8 @@ QUOTED = [
     (README, f"In 3D, {PQ_IN_3D} in {seeds('PQ', CURVE, IN_3D)}."),
     (README, f"In 2D, free-response mean {difference('PQ', CURVE)} in {seeds('PQ', CURVE)}, but no loss"),
     (README, f"CATMIL, from another paper, equals PQ ({difference('CATMIL', CURVE)})"),
-    (README, f"free-response mean {difference('ICI', CURVE)} in 2D ({seeds('ICI', CURVE)}) and "),
-    (README, f"{difference('ICI', CURVE, IN_3D)} in 3D (two seeds so far)"),
+    (README, f"free-response mean {difference('ICI', CURVE)} in 2D ({seeds('ICI', CURVE)}), "),
+    (README, f"{difference('ICI', CURVE, IN_3D)} in 3D (all three; F1 {difference('ICI', 'F1', IN_3D)})"),
     (CHOOSING, f"{PQ_IN_3D} at the tuned threshold, F1 {difference('PQ', 'F1', IN_3D_AT_HALF)} and Dice "),
     (CHOOSING, f"{difference('PQ', 'Dice', IN_3D_AT_HALF)} at 0.5, all in {seeds('PQ', 'Dice', IN_3D_AT_HALF)}"),
     (
