@@ -108,6 +108,7 @@ def test_the_free_response_curve_by_hand():
     assert recall_at([1, 2, 3, 4, 8], false, recall) == pytest.approx([0.2, 0.2 + 0.5 / np.log2(3), 0.7, 0.7, 0.75])
     assert recall_at([0.5, 32], false, recall).tolist() == [0.2, 0.8]  # beyond the ends
     assert recall_at([1], [0, 2], [0.3, 0.9]) == pytest.approx([0.3 + 0.6 * 6 / 7])  # 0 stands for 1/64
+    assert rates_reached([[0, 0.6], [0, 0.4]]) == [0.125, 0.25] and rates_reached([[0.2, 0.4]]) == [0.25]
     assert rates_reached([[0, 5, 3]]) == [0.5, 1, 2, 4] and rates_reached([[0, 1], [2, 3]]) == [] == rates_reached([])
 
 

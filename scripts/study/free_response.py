@@ -10,6 +10,7 @@ import numpy.typing as npt
 __all__ = ["RATES", "rates_reached", "recall_at"]
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+_LOW_RATES = (0.125, 0.25)  # the lowest two of the LUNA16 challenge, for data with hardly any false lesions
 _FEWEST = 1 / 64  # replaces 0 false lesions on the logarithmic axis
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ def recall_at(rates: Sequence[float], false_per_case: npt.ArrayLike, recall: npt
 
 
 def rates_reached(curves: Sequence[npt.ArrayLike]) -> list[float]:
-    """The :data:`RATES` within the range of every curve.
+    """The :data:`RATES` within the range of every curve, or, if there is none, 1/8 and 1/4 if within the range.
 
     Args:
         curves: numbers of false lesions per case of each curve.
@@ -48,7 +49,10 @@ def rates_reached(curves: Sequence[npt.ArrayLike]) -> list[float]:
     Example:
         >>> rates_reached([[0.9, 3, 20], [2, 9]])
         [2.0, 4.0, 8.0]
+        >>> rates_reached([[0, 0.3], [0, 2]])
+        [0.125, 0.25]
     """
     low = max((float(np.min(false)) for false in curves), default=np.inf)
     high = min((float(np.max(false)) for false in curves), default=-np.inf)
-    return [rate for rate in RATES if low <= rate <= high]
+    reached = [[rate for rate in rates if low <= rate <= high] for rates in (RATES, _LOW_RATES)]
+    return reached[0] or reached[1]
