@@ -49,7 +49,7 @@ def seeds(trainer, metric, table=CHOSEN):
     """The seeds that agree with the sign of the mean, which must be all: "all five seeds"."""
     mean, above, below, _ = cell(trainer, metric, table)
     assert int(table[trainer]["pairs"]) == (above if mean[0] == "+" else below), (trainer, metric)
-    return "both seeds" if above + below == 2 else f"all {WORDS[above + below]} seeds"
+    return f"all {WORDS[above + below]} seeds"
 
 
 def size(trainer, metric, table, scale=1.0, digits=3):
