@@ -89,6 +89,16 @@ def test_the_page(results, tmp_path):
         assert (docs / f"results_{name}.png").stat().st_size > 10_000
 
 
+def test_a_second_machine_is_named_in_the_overview(results, tmp_path, monkeypatch):
+    for path in (results / "nuclei" / "abc").glob("*_seed0.json"):
+        write_run(results / "nuclei" / "def" / path.name, json.loads(path.read_text()))
+    drawn = []
+    monkeypatch.setattr("scripts.study.report.draw_overview", lambda compared, _: drawn.extend(compared))
+    write_report(results, tmp_path)
+    assert [title for title, _ in drawn] == ["Nuclei: real, 2D", "Nuclei: real, 2D, machine def"]
+    assert [len(runs["nnUNetTrainer"]) for _, runs in drawn] == [2, 1]
+
+
 def test_runs_that_differ_are_not_compared(results):
     path = results / "nuclei" / "abc" / "nnUNetTrainerICI_seed1.json"
     for key, value in (("epochs", 7), ("plan", {"patch_size": [9, 9]})):

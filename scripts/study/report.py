@@ -35,7 +35,7 @@ def write_report(results: Path, docs: Path) -> None:
             draw_curves(runs, about.title, docs / figure)
             parts.append(machine_section(runs, _read(results / data / machine / "notes.md"), machine, figure))
             if machine != EARLIER and BASELINE in runs and len(runs) > 1:
-                compared.append((about.title, runs))
+                compared.append((about.title if len(parts) == 1 else f"{about.title}, machine {machine}", runs))
         if parts:
             sections.append("\n".join([f"## {about.title}\n", notes, *parts]))
     top = ""
