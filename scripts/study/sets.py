@@ -157,7 +157,7 @@ ROWS = {
     "pq_options": Row(
         "implants2d",
         (BASELINE, _PQ, "nnUNetTrainerPQ_f2", "nnUNetTrainerPQ_w0p5", "nnUNetTrainerPQ_f0p5", "nnUNetTrainerPQ_tau0p5"),
-        3,
+        5,
     ),
     "implants3d": Row("implants3d", _OURS_AND_RIVALS, 3),
     "atlas3d": Row("atlas3d", _OURS_AND_RIVALS, 3),
