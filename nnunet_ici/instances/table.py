@@ -1,168 +1,158 @@
-"""Instances and sums over them in plain torch, on any device and in any floating-point dtype.
+"""Tables of the instances of a mini-batch: one row for each instance that an image may have, zero where there is none.
 
-Every voxel of an instance belongs to exactly one cell (n, m): it lies in label instance n (0: none) and in predicted
-instance m (0: none). Voxels are summed per cell, once, and all other sums are sums over cells. The cost therefore
-grows with the number of voxels, not with the number of instances.
+Every table has the shape (B, C, K): sample, class, row. On the CPU K is the largest number of instances of an image; in
+the kernels it is the number of 2 x 2 (x 2) blocks of an image, because all foreground voxels of such a block belong to
+one component. Its size then follows from the shape of the patch, and nothing has to be counted on the host.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from nnunet_ici.instances.components import label_components
-from nnunet_ici.instances.cubes import rounded_mean
-from nnunet_ici.instances.parts import Instances, PartSums
-from nnunet_ici.instances.segments import flat_nonzero, segment_sum, widest_float
+from nnunet_ici.instances.kernels import uses_kernels
+from nnunet_ici.instances.segments import segment_sum
 from nnunet_ici.instances.source import Source
 
-__all__ = ["TableInstances", "sum_by_region"]
+__all__ = ["Cover", "Side", "Table", "find_instances", "is_hit"]
 
 
-class TableInstances(Instances):
-    """The instances of a source, found and summed in plain torch.
+class Side(NamedTuple):
+    """Sums over the instances of one side, label or prediction, each (B, C, K).
 
-    Cells are numbered in this order: the Z cells (n, 0) and the M cells (0, m), including empty ones, then one cell for
-    each pair that shares a voxel.
+    A part is, of a label instance, its voxels in any predicted instance; of a predicted instance, its voxels outside
+    the label.
+
+    Attributes:
+        voxels: number of voxels, integer.
+        part_voxels: number of voxels of the part, integer.
+        prob: sum of the probability, differentiable.
+        part: sum of the probability over the part, differentiable.
+        entropy, part_entropy: the same sums of a cross-entropy, or None.
+    """
+
+    voxels: Tensor
+    part_voxels: Tensor
+    prob: Tensor
+    part: Tensor
+    entropy: Tensor | None = None
+    part_entropy: Tensor | None = None
+
+
+class Cover(NamedTuple):
+    """Voxels covered by cubes at the centers of the instances.
+
+    A voxel belongs to the cube with the highest value that contains it. In ascending order these are label instances
+    that are hit, then missed and false instances by their mean probability, then predicted instances that touch a label.
+
+    Attributes:
+        label_elsewhere, pred_elsewhere: integer (B, C, K), voxels of each cube outside the cubes of label instances.
+        label_inside, pred_inside: integer (B, C, K), voxels of each cube inside the cubes of label instances.
+        size: integer (B, C), voxels in cubes of label instances plus voxels in cubes of predicted instances.
+    """
+
+    label_elsewhere: Tensor
+    label_inside: Tensor
+    pred_elsewhere: Tensor
+    pred_inside: Tensor
+    size: Tensor
+
+
+class Table(NamedTuple):
+    """The instances of a mini-batch.
+
+    A label and a predicted instance touch if they share a voxel.
+
+    Attributes:
+        label: sums over label instances, (B, C, K).
+        pred: sums over predicted instances, (B, C, K'); K' may differ from K.
+        pair_label: integer (T,), row of the label instance of each touching pair in a flat table (B * C * K).
+        pair_pred: integer (T,), row of the predicted instance of each touching pair, likewise.
+        pair_used: bool (T,), False for an unused entry, whose rows are 0; None if all are used.
+        zero: ``0 * sum(p)``, a differentiable scalar. Added to a loss, it keeps the graph alive without instances, and
+            propagates a NaN from any voxel.
+        cover: see :class:`Cover`, or None.
+    """
+
+    label: Side
+    pred: Side
+    pair_label: Tensor
+    pair_pred: Tensor
+    pair_used: Tensor | None
+    zero: Tensor
+    cover: Cover | None = None
+
+    def over_preds(self, per_pred: Tensor) -> Tensor:
+        """(B, C, K): for each label instance, the sum of values (B, C, K') over the predicted instances it touches."""
+        sums: Tensor = _PairSum.apply(
+            per_pred, self.pair_pred, self.pair_label, self.pair_used, self.label.voxels.shape
+        )
+        return sums
+
+    def over_labels(self, per_label: Tensor) -> Tensor:
+        """(B, C, K'): for each predicted instance, the sum of values (B, C, K) over the label instances it touches."""
+        sums: Tensor = _PairSum.apply(
+            per_label, self.pair_label, self.pair_pred, self.pair_used, self.pred.voxels.shape
+        )
+        return sums
+
+
+def is_hit(table: Table) -> tuple[Tensor, Tensor]:
+    """bool (B, C, K) and (B, C, K'): whether each label and each predicted instance touches one of the other side."""
+    return table.label.part_voxels > 0, table.pred.part_voxels < table.pred.voxels
+
+
+class _PairSum(torch.autograd.Function):
+    """Sum of values over touching pairs; the backward swaps the sides. Deterministic, see :func:`segment_sum`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, shape: Sequence[int]
+    ) -> Tensor:
+        ctx.save_for_backward(source, target, used)
+        ctx.shape = values.shape
+        return _pair_sum(values, source, target, used, shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        source, target, used = ctx.saved_tensors
+        return _pair_sum(grad, target, source, used, ctx.shape), None, None, None, None
+
+
+def _pair_sum(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, shape: Sequence[int]) -> Tensor:
+    taken = values.reshape(-1).index_select(0, source)
+    if used is not None:
+        taken = taken * used
+    return segment_sum(taken, target, shape[0] * shape[1] * shape[2]).reshape(shape)
+
+
+def find_instances(
+    source: Source, threshold: float | Tensor, *, inner: str = "dice", halves: Sequence[int] | None = None
+) -> Table:
+    """Find the instances of label and prediction, with differentiable sums of the probability over them.
 
     Args:
         source: probabilities or logits, and a target.
-        threshold: threshold of the predicted instances, the components of ``p >= threshold``; above 1 there are none.
-    """
-
-    def __init__(self, source: Source, threshold: float) -> None:
-        self.source = source
-        with torch.no_grad():
-            predicted = source.prob >= threshold
-            if source.counted is not None:
-                predicted &= source.counted
-            self._find(source.label.flatten(0, 1), predicted.flatten(0, 1))
-            self.voxels = self._parts(torch.bincount(self._cells, minlength=self._cell_count))
-        sums, self.zero = _CellSums.apply(source.prob, self._voxels, self._cells, self._cell_count)
-        self.prob = self._parts(sums)
-
-    def _find(self, label: Tensor, predicted: Tensor) -> None:
-        """Label both masks, bool (N, *spatial), and assign every foreground voxel to a cell."""
-        label_ids, label_counts = label_components(label)
-        pred_ids, pred_counts = label_components(predicted)
-        voxels = flat_nonzero(label | predicted)
-        # The first foreground voxel of each image; voxels are in ascending order.
-        starts = torch.arange(len(label) + 1, device=label.device) * label[:1].numel()
-        slices = torch.searchsorted(voxels, starts).tolist()
-        of_label = _batch_ids(label_ids, label_counts, voxels, slices)
-        of_pred = _batch_ids(pred_ids, pred_counts, voxels, slices)
-        images = torch.arange(len(label), device=label.device)
-        self.label_image = images.repeat_interleave(label_counts)
-        self.pred_image = images.repeat_interleave(pred_counts)
-        labels, preds = len(self.label_image), len(self.pred_image)
-
-        # Neighboring voxels mostly belong to the same pair: unique_consecutive leaves few keys to sort.
-        cells = torch.where(of_pred == 0, of_label - 1, of_pred + (labels - 1))
-        overlap = flat_nonzero((of_label > 0) & (of_pred > 0))
-        key = of_label[overlap].to(torch.int64) * (preds + 1) + of_pred[overlap]
-        runs, run_of_voxel = torch.unique_consecutive(key, return_inverse=True)
-        pairs, pair_of_run = torch.unique(runs, return_inverse=True)
-        cells[overlap] = (labels + preds + pair_of_run).to(torch.int32)[run_of_voxel]
-        self.pair_label, self.pair_pred = pairs // (preds + 1), pairs % (preds + 1)
-        self._voxels, self._cells = voxels, cells  # int64 (K,) ascending flat indices, int32 (K,)
-        self._cell_count = labels + preds + len(pairs)
-
-    def _parts(self, per_cell: Tensor) -> PartSums:
-        """Sums over instances and their parts from sums (L, ...) over cells."""
-        labels, preds = len(self.label_image), len(self.pred_image)
-        label_only, pred_only, pairs = per_cell.split([labels, preds, len(self.pair_label)])
-        overlap = segment_sum(pairs, self.pair_label - 1, labels)
-        shared = segment_sum(pairs, self.pair_pred - 1, preds)
-        return PartSums(label_only + overlap, overlap, pred_only + shared, pred_only)
-
-    def sums(self, values: Tensor) -> PartSums:
-        sums, _ = _CellSums.apply(values, self._voxels, self._cells, self._cell_count)
-        return self._parts(sums)
-
-    @cached_property
-    def _coordinates(self) -> PartSums:
-        """Sums of the voxel coordinates, int64 (..., axes)."""
-        images, *outer, width = self.source.images
-        row = torch.div(self._voxels, max(width, 1), rounding_mode="floor")
-        column = self._voxels - row * width
-        # The other coordinates depend on the row only and are looked up in a table of rows. If their sums fit into 31
-        # bits, both are packed into one integer, which saves a pass.
-        grid = torch.meshgrid(*(torch.arange(n, device=row.device) for n in (images, *outer)), indexing="ij")
-        by_row = [coordinate.reshape(-1) for coordinate in grid[1:]]
-        packed = len(by_row) == 2 and outer[0] * outer[1] * width * max(outer) < 2**31
-        if packed:
-            by_row = [by_row[0] * 2**32 + by_row[1]]
-        values = [*(coordinate.index_select(0, row) for coordinate in by_row), column]
-        sums = [segment_sum(value, self._cells, self._cell_count) for value in values]
-        if packed:
-            sums = [sums[0] >> 32, sums[0] & (2**32 - 1), sums[1]]
-        return self._parts(torch.stack(sums, dim=1))
-
-    @cached_property
-    def label_center(self) -> Tensor:
-        return rounded_mean(self._coordinates.label, self.voxels.label)
-
-    @cached_property
-    def pred_center(self) -> Tensor:
-        return rounded_mean(self._coordinates.pred, self.voxels.pred)
-
-
-def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | None = None) -> Tensor:
-    """Sum a voxel map over regions.
-
-    Args:
-        values: float32 or float64, any shape.
-        regions: int (K,), region of each voxel, 0..count - 1.
-        count: number of regions.
-        voxels: int64 (K,), unique flat indices of the voxels to sum; None for all voxels of the map.
+        threshold: threshold of the predicted instances, the components of ``p >= threshold``, a number or a scalar
+            tensor; above 1 there are none.
+        inner: "dice" for sums of the probability only; otherwise sums of a cross-entropy as well, see
+            :func:`~nnunet_ici.instances.cells.entropy`.
+        halves: half width of the center cubes along each spatial axis, or None for no cubes.
 
     Returns:
-        float64 (float32 on MPS) (count,), differentiable; 0 for an empty region.
+        The tables, from the Triton kernels if :func:`~nnunet_ici.instances.kernels.uses_kernels` is True, else from
+        plain torch. Values and gradients are deterministic: they do not depend on the order in which a device adds
+        numbers.
     """
-    if voxels is None:
-        return segment_sum(values.reshape(-1).to(widest_float(values.device)), regions, count)
-    sums: Tensor = _CellSums.apply(values, voxels, regions, count)[0]
-    return sums
+    if uses_kernels(source.x):
+        from nnunet_ici.instances._triton_find import find_by_kernels
 
+        return find_by_kernels(source, threshold, inner, halves)
+    from nnunet_ici.instances.cells import find_in_torch
 
-class _CellSums(torch.autograd.Function):
-    """Sums per cell, and 0 * sum(values). The backward gathers the gradient of its cell for every voxel."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, voxels: Tensor, cells: Tensor, cell_count: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(voxels, cells)
-        ctx.shape, ctx.dtype = values.shape, values.dtype
-        wide = widest_float(values.device)
-        inside = values.reshape(-1).index_select(0, voxels).to(wide)
-        return segment_sum(inside, cells, cell_count), 0 * values.sum().to(wide)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        voxels, cells = ctx.saved_tensors
-        of_cell = grads[0].to(ctx.dtype)
-        grad = of_cell.new_zeros(ctx.shape.numel())
-        grad.index_copy_(0, voxels, of_cell.index_select(0, cells))
-        return grad.reshape(ctx.shape), None, None, None
-
-
-def _batch_ids(ids: Tensor, counts: Tensor, voxels: Tensor, slices: list[int]) -> Tensor:
-    """Instance ids at the voxels, numbered consecutively through the batch instead of per image.
-
-    Args:
-        ids: int32 (N, *spatial), 1..n within each image.
-        counts: int64 (N,), instances in each image.
-        voxels: int64 (K,), ascending flat indices.
-        slices: index of the first of these voxels in each image, N + 1 values.
-
-    Returns:
-        int32 (K,), 0 for background.
-    """
-    inside = ids.reshape(-1).index_select(0, voxels)
-    first = (counts.cumsum(0) - counts).to(torch.int32)
-    for b in range(1, len(counts)):
-        of_image = inside[slices[b] : slices[b + 1]]
-        of_image += first[b] * (of_image > 0)
-    return inside
+    return find_in_torch(source, threshold, inner, halves)
