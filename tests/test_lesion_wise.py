@@ -103,7 +103,7 @@ def test_the_compound_is_a_weighted_sum(make, term, rng):
     value = term(logits.softmax(1)[:, 1:], classes, threshold=0.4, false_weight=0.5)
     loss = make(lambda z, y: z.square().mean(), 0.25, 3, threshold=0.4, false_weight=0.5)
     assert loss(logits, target).item() == pytest.approx((0.25 * logits.square().mean() + 3 * value).item())
-    assert loss.record.take()[make.TERMS[0].name] == pytest.approx(value.item())
+    assert loss.record.take()[make.term] == pytest.approx(value.item())
 
 
 @COMPOUNDS

@@ -14,23 +14,23 @@ from nnunet_ici.on_demand import load
 
 if TYPE_CHECKING:
     from nnunet_ici.instances.components import label_components, labelling_backend
-    from nnunet_ici.instances.find import find_instances
     from nnunet_ici.instances.kernels import KernelStatus, kernel_status
-    from nnunet_ici.instances.parts import Instances, PartSums
     from nnunet_ici.instances.source import Source
+    from nnunet_ici.instances.table import Cover, Side, Table, find_instances
 
 __all__ = [
-    "Instances",
+    "Cover",
     "KernelStatus",
-    "PartSums",
+    "Side",
     "Source",
+    "Table",
     "find_instances",
     "kernel_status",
     "label_components",
     "labelling_backend",
 ]
 
-_PARTS = dict.fromkeys(("Instances", "PartSums"), "parts") | {"Source": "source", "find_instances": "find"}
+_PARTS = dict.fromkeys(("Cover", "Side", "Table", "find_instances"), "table") | {"Source": "source"}
 _PARTS |= dict.fromkeys(("label_components", "labelling_backend"), "components")
 _PARTS |= dict.fromkeys(("KernelStatus", "kernel_status"), "kernels")
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["HAS_TRITON", "VARIABLE", "KernelStatus", "kernel_status", "or_in_torch"]
+__all__ = ["HAS_TRITON", "VARIABLE", "KernelStatus", "kernel_status", "or_in_torch", "uses_kernels"]
 
 VARIABLE = "NNUNET_ICI_KERNELS"
 HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
@@ -84,6 +84,12 @@ def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelSta
             del _statuses[key]
             raise
     return _statuses[key]
+
+
+def uses_kernels(x: torch.Tensor) -> bool:
+    """Whether the Triton kernels process a tensor: not empty, float16, bfloat16 or float32, on CUDA where they run."""
+    fits = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16, torch.float32) and x.numel() > 0
+    return fits and kernel_status(x.device).runs
 
 
 def or_in_torch(device: torch.device, by_kernels: Callable[[], Result], in_torch: Callable[[], Result]) -> Result:

@@ -16,8 +16,8 @@ def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
     """Sum values over segments.
 
     Atomic additions of floating-point numbers on CUDA are not deterministic. There the values are rounded to integer
-    multiples of a unit and added as integers. The unit is as small as the number and magnitude of the values allow:
-    2^-45 of the largest one for 100,000 values.
+    multiples of a unit and added as integers. The unit is 2^-40 of the largest value, or 2^-30 if there are more than
+    2^22 values.
 
     Args:
         values: (K, ...), integer or floating point.
@@ -75,7 +75,7 @@ def _add(values: Tensor, segments: Tensor, count: int) -> Tensor:
     if not (values.is_cuda and values.is_floating_point()) or values.numel() == 0:
         return zeros.index_add(0, segments, values)
     largest = values.abs().amax().double().clamp(min=torch.finfo(torch.float64).tiny)
-    unit = 2.0 ** (62 - len(values).bit_length()) / largest
+    unit = 2.0 ** (40 if len(values) <= 2**22 else 30) / largest
     sums = zeros.to(torch.int64).index_add(0, segments, (values.double() * unit).round().to(torch.int64))
     return (sums.double() / unit).to(values.dtype)
 

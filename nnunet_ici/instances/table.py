@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nnunet_ici.instances.entropy import entropy
 from nnunet_ici.instances.kernels import uses_kernels
-from nnunet_ici.instances.segments import segment_sum
+from nnunet_ici.instances.segments import segment_sum, widest_float
 from nnunet_ici.instances.source import Source
 
-__all__ = ["Cover", "Side", "Table", "find_instances", "is_hit"]
+__all__ = ["Background", "Cover", "Side", "Table", "find_instances", "is_hit"]
 
 
 class Side(NamedTuple):
@@ -62,6 +63,20 @@ class Cover(NamedTuple):
     size: Tensor
 
 
+class Background(NamedTuple):
+    """Sums over the voxels of each image outside the label, without ignored voxels, each (B, C, 1).
+
+    Attributes:
+        voxels: number of voxels, integer.
+        prob: sum of the probability, differentiable.
+        entropy: sum of a cross-entropy, differentiable, or None.
+    """
+
+    voxels: Tensor
+    prob: Tensor
+    entropy: Tensor | None
+
+
 class Table(NamedTuple):
     """The instances of a mini-batch.
 
@@ -75,7 +90,8 @@ class Table(NamedTuple):
         pair_used: bool (T,), False for an unused entry, whose rows are 0; None if all are used.
         zero: ``0 * sum(p)``, a differentiable scalar. Added to a loss, it keeps the graph alive without instances, and
             propagates a NaN from any voxel.
-        cover: see :class:`Cover`, or None.
+        cover: center cubes, or None.
+        background: sums outside the label, or None.
     """
 
     label: Side
@@ -85,6 +101,7 @@ class Table(NamedTuple):
     pair_used: Tensor | None
     zero: Tensor
     cover: Cover | None = None
+    background: Background | None = None
 
     def over_preds(self, per_pred: Tensor) -> Tensor:
         """(B, C, K): for each label instance, the sum of values (B, C, K') over the predicted instances it touches."""
@@ -132,7 +149,12 @@ def _pair_sum(values: Tensor, source: Tensor, target: Tensor, used: Tensor | Non
 
 
 def find_instances(
-    source: Source, threshold: float | Tensor, *, inner: str = "dice", halves: Sequence[int] | None = None
+    source: Source,
+    threshold: float | Tensor,
+    *,
+    inner: str = "dice",
+    halves: Sequence[int] | None = None,
+    background: bool = False,
 ) -> Table:
     """Find the instances of label and prediction, with differentiable sums of the probability over them.
 
@@ -141,8 +163,9 @@ def find_instances(
         threshold: threshold of the predicted instances, the components of ``p >= threshold``, a number or a scalar
             tensor; above 1 there are none.
         inner: "dice" for sums of the probability only; otherwise sums of a cross-entropy as well, see
-            :func:`~nnunet_ici.instances.cells.entropy`.
+            :func:`~nnunet_ici.instances.entropy.entropy`.
         halves: half width of the center cubes along each spatial axis, or None for no cubes.
+        background: whether to sum over the voxels outside the label, too.
 
     Returns:
         The tables, from the Triton kernels if :func:`~nnunet_ici.instances.kernels.uses_kernels` is True, else from
@@ -150,9 +173,19 @@ def find_instances(
         numbers.
     """
     if uses_kernels(source.x):
-        from nnunet_ici.instances._triton_find import find_by_kernels
+        from nnunet_ici.instances._triton_find import find_by_kernels as find
+    else:
+        from nnunet_ici.instances.cells import find_in_torch as find
+    table = find(source, threshold, inner, halves)
+    return table._replace(background=_sum_background(source, inner)) if background else table
 
-        return find_by_kernels(source, threshold, inner, halves)
-    from nnunet_ici.instances.cells import find_in_torch
 
-    return find_in_torch(source, threshold, inner, halves)
+def _sum_background(source: Source, inner: str) -> Background:
+    outside = ~source.label if source.counted is None else ~source.label & source.counted
+
+    def over_outside(values: Tensor) -> Tensor:
+        return torch.where(outside, values, 0).flatten(2).sum(2, keepdim=True, dtype=widest_float(values.device))
+
+    voxels = outside.flatten(2).sum(2, keepdim=True)
+    of_entropy = None if inner == "dice" else over_outside(entropy(source.prob, source.label, inner))
+    return Background(voxels, over_outside(source.prob), of_entropy)

@@ -4,17 +4,25 @@ Each file defines one loss, as a function of probabilities or logits and as a mo
 network output and target that nnU-Net passes to a loss.
 """
 
-from nnunet_ici.losses.blob import BlobLoss, blob_loss
 from nnunet_ici.losses.boundary import BoundaryLoss, boundary_loss
 from nnunet_ici.losses.catmil import CATMILLoss, cat_loss, mil_loss
 from nnunet_ici.losses.cc_dice_ce import CCDiceCELoss, cc_dice_ce_loss
-from nnunet_ici.losses.center import CenterLoss, center_loss
 from nnunet_ici.losses.dilated_ce import DilatedBalancedCELoss, dilated_balanced_ce_loss
-from nnunet_ici.losses.ici import DICILoss, ICILoss
-from nnunet_ici.losses.instance import InstanceLoss, instance_loss
+from nnunet_ici.losses.functional import (
+    CenterLoss,
+    InstanceLoss,
+    LesionWiseTerm,
+    PQTerm,
+    PredictedInstanceLoss,
+    blob_loss,
+    center_loss,
+    instance_loss,
+    lesionwise_loss,
+    pq_loss,
+    predicted_instance_loss,
+)
+from nnunet_ici.losses.ici import BlobLoss, DICILoss, ICILoss, LesionWiseLoss, PQLoss
 from nnunet_ici.losses.inverse_weighting import InverseWeightingLoss, inverse_weighting_loss
-from nnunet_ici.losses.lesion_wise import LesionWiseLoss, LesionWiseTerm, PQLoss, PQTerm, lesionwise_loss, pq_loss
-from nnunet_ici.losses.predicted import PredictedInstanceLoss, predicted_instance_loss
 from nnunet_ici.losses.region_wise import RegionWiseLoss, region_wise_loss
 
 __all__ = [

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from nnunet_ici.instances import Source
-from nnunet_ici.losses.found import find
+from nnunet_ici.instances import Source, find_instances
 from nnunet_ici.losses.record import TermRecord
+from nnunet_ici.losses.terms import count_instances
 from nnunet_ici.settings import FIXED_THRESHOLD, check_weights
 
 __all__ = ["CompoundLoss", "GlobalLoss"]
@@ -123,7 +123,7 @@ class CompoundLoss(nn.Module):
             values, counts = self.compute_terms(source)
             if counts is None and finest and not self.training:
                 with torch.no_grad():
-                    counts = find(source, FIXED_THRESHOLD).instances.counts
+                    counts = count_instances(find_instances(source, FIXED_THRESHOLD))
         return values, counts
 
     def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
