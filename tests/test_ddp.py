@@ -8,12 +8,12 @@ import socket
 import numpy as np
 import pytest
 import torch
+from nnunet_ici.losses.found import FoundInstances
 from torch import distributed as dist
 from torch import multiprocessing
 
 from nnunet_ici.instances import Source, components
 from nnunet_ici.losses import BlobLoss, CATMILLoss, CCDiceCELoss, DICILoss, LesionWiseLoss, PQLoss
-from nnunet_ici.losses.found import FoundInstances
 from nnunet_ici.settings import TermSettings
 from nnunet_ici.trainers import history
 from tests.terms import TERMS

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from nnunet_ici.losses.found import FoundInstances
 from torch.utils._python_dispatch import _disable_current_modes
 
 from nnunet_ici.instances import KernelStatus, Source, components, find_instances, segments
 from nnunet_ici.instances import find as finding
 from nnunet_ici.instances.table import TableInstances
 from nnunet_ici.losses import BlobLoss, DICILoss, LesionWiseLoss, PQLoss
-from nnunet_ici.losses.found import FoundInstances
 from nnunet_ici.settings import TermSettings
 from tests.launches import Launches
 from tests.terms import TERMS, random_case, tensors

@@ -12,14 +12,11 @@ import torch
 from scipy import ndimage
 
 from nnunet_ici.instances import Source, label_components
+from nnunet_ici.instances.cells import Cells, RankedCubes
 from nnunet_ici.instances.cubes import IN_LABEL, IN_PRED, draw_cubes, half_widths
 from nnunet_ici.instances.segments import segment_sum
-from nnunet_ici.losses.blob import blob_losses
-from nnunet_ici.losses.center import center_term, values_of_cubes
-from nnunet_ici.losses.found import FoundInstances, find
-from nnunet_ici.losses.instance import losses_of_labels
-from nnunet_ici.losses.lesion_wise import lesionwise_parts, lesionwise_term, pq_parts, pq_term
-from nnunet_ici.losses.predicted import losses_of_preds
+from nnunet_ici.instances.table import Table, find_instances, is_hit
+from nnunet_ici.losses.terms import FORMULAS, total
 from nnunet_ici.settings import FIXED_THRESHOLD, SMOOTH, TermSettings
 
 __all__ = ["LOSSES", "Explained", "Side", "explain"]
@@ -152,41 +149,24 @@ def explain(
     """
     settings = TermSettings(size=center_size)
     source = Source.of_prob(torch.from_numpy(prob)[None, None], torch.from_numpy(label)[None, None])
-    found = find(source, threshold)
-    instances = found.instances
-    labels, preds = len(instances.label_image), len(instances.pred_image)
-    cubes, error, label_center, predicted_center = _center_shares(found, settings)
-    of_labels, of_false, lesions = lesionwise_parts(found, settings)
-    pq_labels, pq_false, pq_whole = pq_parts(found, settings)
-    of_label = {
-        "instance": losses_of_labels(found, settings).numpy() / max(labels, 1),
-        "center": label_center,
-        "lesionwise": (of_labels / lesions.clamp(min=1)).numpy(),
-        "pq": (pq_labels / pq_whole).numpy(),
-        "blob": blob_losses(found, settings).numpy() / max(labels, 1),
-    }
-    of_predicted = {
-        "predicted": losses_of_preds(found, settings).numpy() / max(preds, 1),
-        "center": predicted_center,
-        "lesionwise": (of_false / lesions.clamp(min=1)).numpy(),
-        "pq": (pq_false / pq_whole).numpy(),
-    }
-    terms = {
-        "dice": _soft_dice(source),
-        "instance": float(of_label["instance"].sum()),
-        "predicted": float(of_predicted["predicted"].sum()),
-        "center": float(center_term(found, settings)),
-        "lesionwise": float(lesionwise_term(found, settings)),
-        "pq": float(pq_term(found, settings)),
-        "blob": float(of_label["blob"].sum()),
-    }
-    kept = instances.pair_label > 0
-    pairs = torch.stack([instances.pair_label, instances.pair_pred], dim=1)[kept].numpy()
+    halves = half_widths(settings.size, label.shape)
+    table = find_instances(source, threshold, halves=halves, background=True)
+    cubes, error, label_center, predicted_center = _center_shares(source, threshold, table, halves, settings.smooth)
+    of_label, of_predicted = {"center": label_center}, {"center": predicted_center}
+    terms = {"dice": _soft_dice(source)}
+    for name, formula in FORMULAS.items():
+        shares = formula(table, settings, _alone)
+        terms[name] = float(total(shares, _alone))
+        for costs, of_side in ((shares.label, of_label), (shares.pred, of_predicted)):
+            if costs is not None and name != "center":
+                of_side[name] = (costs / shares.divisor).flatten().numpy()
+    sizes = [side.voxels.flatten().numpy() for side in (table.label, table.pred)]
+    pairs = torch.stack([table.pair_label, table.pair_pred], dim=1).numpy() + 1
     label_ids, predicted_ids = (label_components(mask[0])[0][0] for mask in (source.label, source.prob >= threshold))
     return Explained(
         terms,
-        Side("L", instances.voxels.label.numpy(), _touched(pairs, labels), of_label),
-        Side("P", instances.voxels.pred.numpy(), _touched(pairs[:, ::-1], preds), of_predicted),
+        Side("L", sizes[0], _touched(pairs, len(sizes[0])), of_label),
+        Side("P", sizes[1], _touched(pairs[:, ::-1], len(sizes[1])), of_predicted),
         label_ids.numpy(),
         predicted_ids.numpy(),
         cubes,
@@ -208,27 +188,30 @@ def _touched(pairs: IntArray, count: int) -> list[list[int]]:
     return touched
 
 
+def _alone(x: torch.Tensor) -> torch.Tensor:
+    """Join sums over the ranks of a training, of which there is none here."""
+    return x
+
+
 def _center_shares(
-    found: FoundInstances, settings: TermSettings
+    source: Source, threshold: float, table: Table, halves: tuple[int, ...], smooth: float
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], FloatArray, FloatArray]:
     """``cubes`` and ``center_error`` of :class:`Explained`, and the shares of label and predicted instances."""
-    instances = found.instances
-    shape = instances.source.images[1:]
-    halves = half_widths(settings.size, shape)
-    value, order = values_of_cubes(found)
-    labels, preds = instances.label_cubes, instances.pred_cubes
-    bits, ranks = (drawn[0] for drawn in draw_cubes(instances.source.images, labels, preds, order, halves))
+    images = source.images
+    shape = images[1:]
+    labels, preds, _, value, order = RankedCubes.of(Cells.of(source, threshold), table)
+    bits, ranks = (drawn[0] for drawn in draw_cubes(images, labels, preds, order, halves))
     output = torch.cat([value.new_zeros(1), value[order]])[ranks.to(torch.int64)].numpy()
     in_label, in_pred = (bits & IN_LABEL).bool().numpy(), (bits & IN_PRED).bool().numpy()
     error = np.where(in_label, 1 - output, output)
-    nothing = labels[:0]
+    nothing, hit = labels[:0], is_hit(table)[1].flatten()
     in_hit, in_false = (
-        (draw_cubes(instances.source.images, nothing, preds[which], torch.arange(int(which.sum())), halves)[0][0] > 0)
-        for which in (instances.pred_is_hit, ~instances.pred_is_hit)
+        (draw_cubes(images, nothing, preds[which], torch.arange(int(which.sum())), halves)[0][0] > 0)
+        for which in (hit, ~hit)
     )
     cubes = in_label * IN_LABEL_CUBE + in_hit.numpy() * IN_HIT_CUBE + in_false.numpy() * IN_FALSE_CUBE
 
-    denominator = np.count_nonzero(in_label) + np.count_nonzero(in_pred) + settings.smooth
+    denominator = np.count_nonzero(in_label) + np.count_nonzero(in_pred) + smooth
     shares = []
     for centers, caused in ((labels, in_label), (preds, in_pred & ~in_label)):
         at = centers.voxels(shape, [0] * len(shape))[:, 0]

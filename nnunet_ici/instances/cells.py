@@ -128,13 +128,9 @@ class Cells:
         sums, zero = _CellSums.apply(source.prob, self.voxels, self.cells, self.count)
         columns = [voxels, self.parts(sums)]
         if inner != "dice":
-            of_map, _ = _CellSums.apply(
-                entropy(source.prob, source.label, inner), self.voxels, self.cells, self.count
-            )
+            of_map, _ = _CellSums.apply(entropy(source.prob, source.label, inner), self.voxels, self.cells, self.count)
             columns.append(self.parts(of_map))
-        label, pred = (
-            Side(*(part for column in columns for part in column[first : first + 2])) for first in (0, 2)
-        )
+        label, pred = (Side(*(part for column in columns for part in column[first : first + 2])) for first in (0, 2))
         return Table(label, pred, self.pair_label, self.pair_pred, None, zero)
 
     def coordinates(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

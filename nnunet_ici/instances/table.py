@@ -8,15 +8,15 @@ one component. Its size then follows from the shape of the patch, and nothing ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nnunet_ici.instances.entropy import entropy
 from nnunet_ici.instances.kernels import uses_kernels
-from nnunet_ici.instances.segments import segment_sum, widest_float
+from nnunet_ici.instances.pairs import pair_sum
+from nnunet_ici.instances.segments import widest_float
 from nnunet_ici.instances.source import Source
 
 __all__ = ["Background", "Cover", "Side", "Table", "find_instances", "is_hit"]
@@ -47,8 +47,8 @@ class Side(NamedTuple):
 class Cover(NamedTuple):
     """Voxels covered by cubes at the centers of the instances.
 
-    A voxel belongs to the cube with the highest value that contains it. In ascending order these are label instances
-    that are hit, then missed and false instances by their mean probability, then predicted instances that touch a label.
+    A voxel belongs to the cube with the highest value that contains it. In ascending order these are hit label
+    instances, then missed and false instances by their mean probability, then predicted instances that touch a label.
 
     Attributes:
         label_elsewhere, pred_elsewhere: integer (B, C, K), voxels of each cube outside the cubes of label instances.
@@ -105,47 +105,20 @@ class Table(NamedTuple):
 
     def over_preds(self, per_pred: Tensor) -> Tensor:
         """(B, C, K): for each label instance, the sum of values (B, C, K') over the predicted instances it touches."""
-        sums: Tensor = _PairSum.apply(
-            per_pred, self.pair_pred, self.pair_label, self.pair_used, self.label.voxels.shape
-        )
-        return sums
+        return _over(per_pred, self.pair_pred, self.pair_label, self.pair_used, self.label.voxels)
 
     def over_labels(self, per_label: Tensor) -> Tensor:
         """(B, C, K'): for each predicted instance, the sum of values (B, C, K) over the label instances it touches."""
-        sums: Tensor = _PairSum.apply(
-            per_label, self.pair_label, self.pair_pred, self.pair_used, self.pred.voxels.shape
-        )
-        return sums
+        return _over(per_label, self.pair_label, self.pair_pred, self.pair_used, self.pred.voxels)
+
+
+def _over(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, like: Tensor) -> Tensor:
+    return pair_sum(values.reshape(-1), source, target, used, like.numel()).reshape(like.shape)
 
 
 def is_hit(table: Table) -> tuple[Tensor, Tensor]:
     """bool (B, C, K) and (B, C, K'): whether each label and each predicted instance touches one of the other side."""
     return table.label.part_voxels > 0, table.pred.part_voxels < table.pred.voxels
-
-
-class _PairSum(torch.autograd.Function):
-    """Sum of values over touching pairs; the backward swaps the sides. Deterministic, see :func:`segment_sum`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, shape: Sequence[int]
-    ) -> Tensor:
-        ctx.save_for_backward(source, target, used)
-        ctx.shape = values.shape
-        return _pair_sum(values, source, target, used, shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        source, target, used = ctx.saved_tensors
-        return _pair_sum(grad, target, source, used, ctx.shape), None, None, None, None
-
-
-def _pair_sum(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, shape: Sequence[int]) -> Tensor:
-    taken = values.reshape(-1).index_select(0, source)
-    if used is not None:
-        taken = taken * used
-    return segment_sum(taken, target, shape[0] * shape[1] * shape[2]).reshape(shape)
 
 
 def find_instances(

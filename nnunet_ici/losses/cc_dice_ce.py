@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.instances import Source, label_components
-from nnunet_ici.instances.distance import nearest_instance
-from nnunet_ici.instances.segments import flat_nonzero, segment_sum
 from nnunet_ici.instances.cells import sum_by_region
-from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.instances.distance import nearest_instance
 from nnunet_ici.instances.entropy import entropy
+from nnunet_ici.instances.segments import flat_nonzero, segment_sum
+from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.ranks import divisors
 from nnunet_ici.settings import LOSSES, SMOOTH
 

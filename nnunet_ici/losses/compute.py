@@ -15,7 +15,7 @@ from nnunet_ici.instances import Source, find_instances
 from nnunet_ici.instances.cubes import half_widths
 from nnunet_ici.instances.kernels import uses_kernels
 from nnunet_ici.losses.ranks import sum_over_ranks
-from nnunet_ici.losses.terms import Join, evaluate
+from nnunet_ici.losses.terms import evaluate
 from nnunet_ici.settings import TermSettings
 
 __all__ = ["NO_PREDICTIONS", "compute_terms"]
@@ -51,9 +51,9 @@ def compute_terms(
         background="blob" in names,
     )
     join = sum_over_ranks if over_ranks else _identity
-    values, counts = _evaluator(source.x)(table, tuple(names), settings, join)
     dtype = torch.float64 if source.x.dtype == torch.float64 else torch.float32
-    return {name: value.to(dtype) for name, value in zip(names, values, strict=True)}, counts
+    values, counts = _evaluator(source.x)(table, tuple(names), settings, join, dtype)
+    return dict(zip(names, values, strict=True)), counts
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -61,42 +61,43 @@ def _identity(x: Tensor) -> Tensor:
 
 
 def _evaluator(x: Tensor) -> Callable[..., tuple[list[Tensor], Tensor]]:
-    """The formulas as they are, or compiled where the kernels run on CUDA, unless ``nnUNet_compile`` forbids it."""
+    """The formulas: compiled for training where the kernels run on CUDA, unless ``nnUNet_compile`` forbids it.
+
+    Compiled, the 60 to 140 operators of a formula become about 15 kernels. Without a gradient they are not worth it.
+    """
     forbidden = os.environ.get("nnUNet_compile", "true").lower() in ("false", "0", "f")
-    return _Fused.of_device(str(x.device)) if x.is_cuda and uses_kernels(x) and not forbidden else evaluate
+    fuse = x.is_cuda and torch.is_grad_enabled() and not forbidden and uses_kernels(x)
+    return _evaluate_fused if fuse else evaluate
 
 
-class _Fused:
-    """The compiled formulas. If they cannot be compiled here, they run as they are, with one warning."""
-
-    def __init__(self) -> None:
-        self.compiled: Callable[..., Any] = torch.compile(evaluate, dynamic=True)
-        self.works: bool | None = None
-
-    @classmethod
-    @cache
-    def of_device(cls, device: str) -> _Fused:
-        return cls()
-
-    def __call__(self, *args: Any) -> tuple[list[Tensor], Tensor]:
-        if self.works is not False:
-            try:
-                result: tuple[list[Tensor], Tensor] = self.compiled(*args)
-                self.works = True
-                return result
-            except torch.OutOfMemoryError:
+def _evaluate_fused(*args: Any) -> tuple[list[Tensor], Tensor]:
+    """Evaluate compiled formulas, or the formulas as they are if they cannot be compiled here, with one warning."""
+    global _can_fuse
+    if _can_fuse is not False:
+        try:
+            result = _fused()(*args)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if _can_fuse:  # it worked before, so this is not the compiler
                 raise
-            except Exception as error:
-                if self.works:
-                    raise
-                self.works = False
-                reason = (str(error).strip().splitlines() or [""])[0]
-                warnings.warn(
-                    f"The loss formulas could not be compiled and run uncompiled, which is slower: "
-                    f"{type(error).__name__}: {reason}. nnUNet_compile=false silences this.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-        return evaluate(*args)
+            _can_fuse = False
+            reason = (str(error).strip().splitlines() or [""])[0]
+            warnings.warn(
+                f"The formulas of the loss cannot be compiled and run as they are, which is slower: "
+                f"{type(error).__name__}: {reason}. nnUNet_compile=false silences this.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            _can_fuse = True
+            return result
+    return evaluate(*args)
 
 
+@cache
+def _fused() -> Callable[..., tuple[list[Tensor], Tensor]]:
+    return torch.compile(evaluate, dynamic=True)  # one program for all scales and patch shapes
+
+
+_can_fuse: bool | None = None  # None until the first try

@@ -169,9 +169,12 @@ def count_instances(t: Table) -> Tensor:
     return torch.stack(counts)
 
 
-def evaluate(t: Table, names: Sequence[str], s: TermSettings, join: Join) -> tuple[list[Tensor], Tensor]:
-    """Value of each term, a scalar that is attached to the graph, and the counts of :func:`count_instances`."""
-    return [total(FORMULAS[name](t, s, join), join) + t.zero for name in names], count_instances(t)
+def evaluate(
+    t: Table, names: Sequence[str], s: TermSettings, join: Join, dtype: torch.dtype
+) -> tuple[list[Tensor], Tensor]:
+    """Value of each term, a scalar of a dtype that is attached to the graph, and :func:`count_instances`."""
+    values = [(total(FORMULAS[name](t, s, join), join) + t.zero).to(dtype) for name in names]
+    return values, count_instances(t)
 
 
 def _per_class(x: Tensor) -> Tensor:
