@@ -60,7 +60,7 @@ def detection_rows(model, precisions):
     """A row for each case: recall 0.5 and the precision given."""
     names = {"model": model, "class": "l"}
     return [
-        {**names, "case": str(case), "detection.recall": 0.5, "detection.precision": precision}
+        {**names, "case": str(case), "lesion_recall": 0.5, "lesion_precision": precision}
         for case, precision in enumerate(precisions)
     ]
 
@@ -174,11 +174,7 @@ def test_froc_note_is_the_score():
     assert froc_score(froc([*found, *false], cases=2)) == pytest.approx((2 * 0.5 + 5 * 1) / 7)
 
 
-def test_tables_say_how_lesions_are_connected_and_name_one_thing_once():
-    titles = {metric.name: metric.title for family in FAMILIES for metric in metrics_of([family])}
-    dice = {titles[name] for name in ("atlas22.dsc", "isles.dice", "paper.dsc")}
-    assert dice == {"Dice"} and titles["atlas22.lesion_f1"] == titles["isles.lesion_f1"] == "lesion F1"
-    assert titles["atlas22.lesion_count_difference"] == "absolute lesion count difference"
+def test_tables_say_how_lesions_are_connected():
     for family in FAMILIES:
         metrics = metrics_of([family])
         rows = [{"model": "a", "case": "1", "class": "l", **{metric.name: 1 for metric in metrics}}]
@@ -223,7 +219,7 @@ def test_differences_to_the_first_model():
     metrics = [line[1].text for line in table.rows]
     assert metrics == [metric.name for metric in PAPER if metric.better]  # not how many there are
     dsc, missed, *_ = table.rows
-    assert [cell.text for cell in dsc] == ["b", "paper.dsc", "+0.250", "+0.250 to +0.250", "0.002", "10"]
+    assert [cell.text for cell in dsc] == ["b", "dice", "+0.250", "+0.250 to +0.250", "0.002", "10"]
     assert dsc[2].best and not missed[2].best and missed[2].text == "+0.000" and missed[4].text == "1"
     assert comparison_table(rows[:10], PAPER) is None
 

@@ -117,10 +117,11 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
             if prediction.probabilities is not None:
                 of_class = probability_of(prediction.probabilities, scheme, name)
             masks = scheme.masks(name, label.array, prediction.array)
-            pair = Pair(*masks, label.spacing_mm, scheme.counted(label.array, of_class), settings.brats_rule)
+            counted = scheme.counted(label.array, of_class)
+            pair = Pair(*masks, label.spacing_mm, label.grid.voxel_mm3, counted, settings.brats_rule)
             keys: Row = {"model": model, "case": case.name, "class": name}
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
-            voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm
+            voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm3
             result.instances += [keys | row for row in instance_rows(pair.matching, voxel_size, pair.probability)]
     return result
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.comparison import compare
 from nnunet_ici.evaluation.detection import FROC_NOTE, SIZE_NOTE, froc_score
-from nnunet_ici.evaluation.families import Better, Metric
+from nnunet_ici.evaluation.families import FAMILIES, Better, Metric
 from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
 
@@ -34,30 +34,31 @@ class Column:
 
 
 PAPER_COLUMNS = (
-    Column("Dice", "paper.dsc", "mean", "higher"),
-    Column("instances", "paper.label_instances", "total", ""),
-    Column("missed", "paper.missed_instances", "total", "lower"),
-    Column("cases with missed", "paper.missed_instances", "cases_with", "lower"),
-    Column("cases with all missed", "paper.all_missed", "total", "lower"),
-    Column("predicted", "paper.predicted_instances", "total", ""),
-    Column("false", "paper.false_instances", "total", "lower"),
-    Column("cases with false", "paper.false_instances", "cases_with", "lower"),
-    Column("cases with neither", "paper.no_mistake", "total", "higher"),
+    Column("Dice", "dice", "mean", "higher"),
+    Column("instances", "label_instances", "total", ""),
+    Column("missed", "missed_instances", "total", "lower"),
+    Column("cases with missed", "missed_instances", "cases_with", "lower"),
+    Column("cases with all missed", "all_missed", "total", "lower"),
+    Column("predicted", "predicted_instances", "total", ""),
+    Column("false", "false_instances", "total", "lower"),
+    Column("cases with false", "false_instances", "cases_with", "lower"),
+    Column("cases with neither", "no_mistake", "total", "higher"),
 )
-# For each column the candidate metrics; the first one that was computed is used.
+# Those that were not computed are left out.
 OVERVIEW_COLUMNS = (
-    [Column("Dice", name, "mean", "higher") for name in ("isles.dice", "paper.dsc", "atlas22.dsc")],
-    [Column("lesion F1", name, "mean", "higher") for name in ("isles.lesion_f1", "atlas22.lesion_f1")],
-    [Column("lesion-wise Dice", name, "mean", "higher") for name in ("detection.lesion_dice", "brats.lesion_dice")],
-    [Column("instances", "paper.label_instances", "total", "")],
-    [Column("missed", "paper.missed_instances", "total", "lower")],
-    [Column("false", "paper.false_instances", "total", "lower")],
+    Column("lesion-wise Dice", "lesion_dice", "mean", "higher"),
+    Column("Dice", "dice", "mean", "higher"),
+    Column("lesion F1", "lesion_f1", "mean", "higher"),
+    Column("instances", "label_instances", "total", ""),
+    Column("missed", "missed_instances", "total", "lower"),
+    Column("false", "false_instances", "total", "lower"),
 )
 TITLES = {
     "atlas22": "ATLAS challenge (ISLES 2022)",
     "isles": "ISLES",
     "paper": "Missed and false instances",
     "detection": "Detection",
+    "cc": "CC-Metrics",
     "brats": "BraTS (since 2023)",
 }
 FULL = "Lesions are connected through faces, edges and corners (26 neighbors, 8 in 2D)."
@@ -67,6 +68,7 @@ NOTES = {
     "isles": FULL,
     "paper": FULL,
     "detection": FULL,
+    "cc": FULL,
     "brats": "Lesions whose dilations touch are merged, so there can be fewer of them than in other families.",
 }
 OVER_CASES = "Mean over the cases"
@@ -99,7 +101,7 @@ def evaluation_tables(
     """
     scores = {key: froc_score(curve) for key, curve in curves.items()}
     tables = [
-        family_table(family, rows, [metric for metric in metrics if metric.name.startswith(f"{family}.")], scores)
+        family_table(family, rows, [metric for metric in metrics if metric.name in FAMILIES[family]], scores)
         for family in families
     ]
     tables = [
@@ -114,7 +116,7 @@ def evaluation_tables(
 def overview_table(summary: Summary) -> Table:
     """The main metrics that were computed, one row per model (and class), without ranks."""
     computed = next(iter(next(iter(summary.values())).values()))
-    columns = [found[0] for options in OVERVIEW_COLUMNS if (found := [c for c in options if c.metric in computed])]
+    columns = [column for column in OVERVIEW_COLUMNS if column.metric in computed]
     values = {key: [statistics[c.metric][c.statistic] for c in columns] for key, statistics in _by_key(summary).items()}
     return ranked_table("overview", "Overview", [(c.title, c.better) for c in columns], values, ranked=False)
 

@@ -41,7 +41,7 @@ def write_outputs(
         evaluated: results of the evaluation, without problems.
 
     Returns:
-        The tables, first the overview, which is printed but not written to a file.
+        The tables, first the overview if it has a column, which is printed but not written to a file.
     """
     metrics = settings.metrics
     summary = summarise(evaluated.rows, metrics)
@@ -79,7 +79,8 @@ def write_outputs(
     (folder / "tables.md").write_text(f"{''.join(parts)}{CONVENTIONS}", encoding="utf-8")
     (folder / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
     (folder / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
-    return [overview_table(summary), *tables]
+    overview = overview_table(summary)
+    return [*([overview] if len(overview.head) > overview.names else []), *tables]
 
 
 def print_tables(tables: Sequence[Table]) -> None:
