@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_ici.evaluation.families import FAMILIES, METRICS, metrics_of
 from nnunet_ici.evaluation.summary import read_rows, summarise
+from nnunet_ici.evaluation.verdict import COLUMNS
 from tests.evaluate_command import evaluate, folders, read_summary, save_probabilities, write
 
 __all__ = ["folders"]
@@ -36,21 +37,35 @@ def test_the_numbers(folders, capsys):
     assert "| B | 1.000 (1) |" in (folders / "out" / "tables.md").read_text()  # not bold: two cases are too few
 
 
-def test_the_terminal(folders, capsys):
-    """Paths first and last; an overview, then the tables, in aligned columns and without Markdown."""
+def test_the_terminal(folders, capsys, monkeypatch):
+    """Paths, the verdict, and where the rest is; without Markdown."""
+    monkeypatch.setenv("COLUMNS", "200")
     evaluate(folders)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"2 cases: {folders / 'gt'}", f"A: {folders / 'A'}", f"B: {folders / 'B'}"]
-    assert lines[-1] == f"written to {folders / 'out'}"
-    at = lines.index("Overview")
-    assert lines[at + 1 : at + 4] == [
-        "model  lesion-wise Dice ↑  Dice ↑  lesion F1 ↑  instances  missed ↓  false ↓",
-        "A      0.667               0.944   0.750        3          1         1",
-        "B      1.000               1.000   1.000        3          0         0",
+    assert lines[5:] == [
+        "model  lesion-wise Dice ↑  Dice ↑  lesion F1 (IoU 0.1) ↑  missed ↓  false ↓  volume difference (ml) ↓",
+        "A      0.667               0.944   0.750                  0.500     0.500    0.000",
+        "B      1.000               1.000   1.000                  0.000     0.000    0.000",
+        "Mean over 2 cases. Star: better than every other model, with an interval of the difference that excludes 0 "
+        "after Holm's correction for 6 comparisons.",
+        "",
+        "2 cases cannot show a clear difference between B and A: at least 10 are needed.",
+        "Ranked by the mean of lesion-wise Dice and Dice: B (1.000) and A (0.806).",
+        "",
+        f"all tables: {folders / 'out' / 'tables.md'}; as a page: nnunet_ici report {folders / 'out'}",
     ]
-    titles = ["Overview", "ATLAS challenge (ISLES 2022)", "Detection by size", "Differences to A"]
-    assert sorted(titles, key=lines.index) == titles
-    assert not any(mark in line for line in lines for mark in ("| ", "**", "##"))
+
+
+def test_many_models_fit_into_the_terminal(folders, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    names = [f"nnUNetTrainer_with_a_long_name_{number}" for number in range(16)]
+    for name in names:
+        (folders / name).symlink_to(folders / "A")
+    evaluate(folders, models=names)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30 and "and 11 more models" in lines and "and 8 more models in tables.md" in lines
+    assert (folders / "out" / "tables.md").read_text().count(f"| {names[-1]} |") > 1
 
 
 def test_surface_distances_are_left_out_by_default(folders):
@@ -75,7 +90,7 @@ def test_all_outputs_say_the_same(folders):
     assert cells["paper", "A", "missed"]["text"] == "1" and cells["paper", "A", "missed"]["rank"] == "2"
     latex = (out / "tables.tex").read_text()
     tables = {table for table, _, _ in cells}
-    assert tables == {*FAMILIES, "sizes", "differences"}
+    assert tables == {"verdict", *FAMILIES, "sizes", "differences"}
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(tables)
     instances = read_rows(out / "instances.csv", text=("model", "case", "class", "kind"))
     labels = [row for row in instances if row["model"] == "A" and row["kind"] == "label"]
@@ -89,10 +104,12 @@ def test_all_outputs_say_the_same(folders):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_family(folders, family):
     (row, *_) = evaluate(folders, "--family", family).values()
-    assert list(row)[3:] == [name for name in FAMILIES[family] if name != "pr_auc"]
-    summary = read_summary(folders)
-    assert bool(summary["by_size"]) == (family == "detection")
-    assert (folders / "out" / "tables.md").read_text().count("## ") == (3 if family == "detection" else 2)
+    of_family = [name for name in FAMILIES[family] if name != "pr_auc"]
+    of_verdict = [column.metric for column in COLUMNS if column.metric not in of_family]
+    assert list(row)[3:] == [*of_family, *of_verdict]
+    assert bool(read_summary(folders)["by_size"]) == (family == "detection")
+    # the verdict, the family, and the differences
+    assert (folders / "out" / "tables.md").read_text().count("## ") == (4 if family == "detection" else 3)
 
 
 def test_several_processes_give_the_same(folders):

@@ -161,7 +161,7 @@ def test_it_stands_alone(page):
 def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     evaluation, problems = read_evaluation(evaluated / "out")
     assert not problems
-    assert to_csv(evaluation.tables()) == (evaluated / "out" / "tables.csv").read_text()
+    assert to_csv([evaluation.verdict.table, *evaluation.tables()]) == (evaluated / "out" / "tables.csv").read_text()
     assert {found["scope"] for found in page.all("th")} == {"col", "colgroup", "row"}
     # the tables, that of all cases, and one for each case
     assert len(page.all("caption")) == len(page.all("table")) == 8 + 1 + 2

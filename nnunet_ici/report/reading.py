@@ -18,6 +18,7 @@ from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.summary import Row, group_rows, read_rows
 from nnunet_ici.evaluation.tables import Table
+from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
 __all__ = ["Evaluation", "Lesions", "read_evaluation"]
 
@@ -145,8 +146,13 @@ class Evaluation:
             for name in self.classes
         }
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """The first table, and two sentences that say what it means; None if no column of it was computed."""
+        return make_verdict(self.rows)
+
     def tables(self) -> list[Table]:
-        """Tables of the evaluation: one per family, then the sizes, then the differences from the first model."""
+        """The other tables: one per family, then the sizes, then the differences from the first model."""
         return evaluation_tables(
             self.rows,
             self.metrics,
