@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
-from tests.reference_metrics import components, dice, whole
+from tests.reference_metrics import components, dice, f1, whole
 
 WORST_MM = 374
 
@@ -98,9 +98,10 @@ def brats(truth, pred, spacing_mm, dilation, smallest_mm3):
     dices += [0] * len(false)
     distances += [WORST_MM] * len(false)
     return {
-        "brats.lesion_dice": sum(dices) / len(dices) if dices else 1,
-        "brats.lesion_hd95_mm": sum(distances) / len(distances) if distances else 0,
-        "brats.found": found,
-        "brats.missed": missed,
-        "brats.false": len(false),
+        "brats_lesion_dice": sum(dices) / len(dices) if dices else 1,
+        "brats_lesion_hd95_mm": sum(distances) / len(distances) if distances else 0,
+        "brats_lesion_f1": f1(found, missed, len(false)),
+        "brats_found": found,
+        "brats_missed": missed,
+        "brats_false": len(false),
     }

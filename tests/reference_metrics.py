@@ -46,9 +46,20 @@ def found_missed_false(truth, pred, corners):
     return found, missed, false
 
 
+def found_missed_false_at(truth, pred, overlap):
+    """The same, but a lesion and a component need this IoU."""
+    lesions, predicted = ([whole(c, truth.shape) for c in components(mask, corners=True)] for mask in (truth, pred))
+    near = [[(one & other).sum() >= overlap * (one | other).sum() for other in predicted] for one in lesions]
+    found = sum(any(row) for row in near)
+    return found, len(lesions) - found, len(predicted) - sum(any(row) for row in zip(*near, strict=True))
+
+
 def lesion_f1(truth, pred, corners):
     """1 where both are empty."""
-    tp, fn, fp = found_missed_false(truth, pred, corners)
+    return f1(*found_missed_false(truth, pred, corners))
+
+
+def f1(tp, fn, fp):
     if tp == fn == fp == 0:
         return 1.0
     return tp / (tp + (fp + fn) / 2)
@@ -66,10 +77,10 @@ def atlas_volume_difference(truths, preds):
 def atlas22(truth, pred):
     """The ATLAS challenge's container (ISLES 2022): voxels, and lesions through faces."""
     return {
-        "atlas22.dsc": dice(truth, pred),
-        "atlas22.volume_difference": atlas_volume_difference(truth[None], pred[None])[0],
-        "atlas22.lesion_count_difference": lesion_count_difference(truth, pred, corners=False),
-        "atlas22.lesion_f1": lesion_f1(truth, pred, corners=False),
+        "dice": dice(truth, pred),
+        "volume_difference_voxels": atlas_volume_difference(truth[None], pred[None])[0],
+        "lesion_count_difference_faces": lesion_count_difference(truth, pred, corners=False),
+        "lesion_f1_faces": lesion_f1(truth, pred, corners=False),
     }
 
 
@@ -80,13 +91,13 @@ def isles(truth, pred, spacing_mm, probability=None):
         ml_of_a_voxel *= edge
     ml_of_a_voxel /= 1000
     values = {
-        "isles.dice": dice(truth, pred),
-        "isles.volume_difference_ml": abs(truth.sum() * ml_of_a_voxel - pred.sum() * ml_of_a_voxel),
-        "isles.lesion_count_difference": lesion_count_difference(truth, pred, corners=True),
-        "isles.lesion_f1": lesion_f1(truth, pred, corners=True),
+        "dice": dice(truth, pred),
+        "volume_difference_ml": abs(truth.sum() * ml_of_a_voxel - pred.sum() * ml_of_a_voxel),
+        "lesion_count_difference": lesion_count_difference(truth, pred, corners=True),
+        "lesion_f1": lesion_f1(truth, pred, corners=True),
     }
     if probability is not None:
-        values["isles.pr_auc"] = average_precision(truth, probability)
+        values["pr_auc"] = average_precision(truth, probability)
     return values
 
 
@@ -108,13 +119,13 @@ def paper(truth, pred):
     """What the tables of Rachmadi et al. (MIDL 2023) count."""
     found, missed, false = found_missed_false(truth, pred, corners=True)
     return {
-        "paper.dsc": dice(truth, pred),
-        "paper.label_instances": found + missed,
-        "paper.missed_instances": missed,
-        "paper.predicted_instances": len(components(pred, corners=True)),
-        "paper.false_instances": false,
-        "paper.all_missed": 1 if found == 0 and missed > 0 else 0,
-        "paper.no_mistake": 1 if missed == 0 and false == 0 else 0,
+        "dice": dice(truth, pred),
+        "label_instances": found + missed,
+        "missed_instances": missed,
+        "predicted_instances": len(components(pred, corners=True)),
+        "false_instances": false,
+        "all_missed": 1 if found == 0 and missed > 0 else 0,
+        "no_mistake": 1 if missed == 0 and false == 0 else 0,
     }
 
 
@@ -165,8 +176,14 @@ def detection(truth, pred):
     found, missed, false = found_missed_false(truth, pred, corners=True)
     predicted = len(components(pred, corners=True))
     return {
-        "detection.recall": found / (found + missed) if found + missed else math.nan,
-        "detection.precision": 1 - false / predicted if predicted else math.nan,
-        "detection.lesion_dice": lesion_dice(truth, pred),
-        "detection.panoptic_quality": panoptic_quality(truth, pred),
+        "lesion_recall": found / (found + missed) if found + missed else math.nan,
+        "lesion_precision": 1 - false / predicted if predicted else math.nan,
+        "lesion_f1": lesion_f1(truth, pred, corners=True),
+        "lesion_f1_iou10": f1(*found_missed_false_at(truth, pred, 0.1)),
+        "lesion_dice": lesion_dice(truth, pred),
+        "panoptic_quality": panoptic_quality(truth, pred),
+        "mostly_outside": sum(
+            0 < (mask & truth).sum() < mask.sum() / 2
+            for mask in (whole(component, pred.shape) for component in components(pred, corners=True))
+        ),
     }

@@ -1,13 +1,16 @@
 """The naive loops that define the rival losses and the inner losses: one instance, one voxel after the other.
 
 Arrays as in tests/reference.py; the losses over all classes take logits (B, C, *spatial), label (B, *spatial) of
-integers and mask bool (B, *spatial) or None.
+integers and mask bool (B, *spatial) or None. CC-DiceCE, CATMIL and inverse weighting follow their authors' code, in
+torch, so that their gradients can be compared as well.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch.nn import functional as F
 
 from tests.reference import components, images_of_classes
 
@@ -96,19 +99,23 @@ def voronoi(ids, shape):
     return regions
 
 
-def cc_dice_ce_loss(prob, target, region_of, mask=None, eps=1e-5):
-    """Dice + CE in each region; region_of(class, sample) gives the region of each voxel, raveled, ties resolved."""
-    per_class = []
-    for c, images in enumerate(images_of_classes(prob, target, mask, 2.0)):
+def cc_dice_ce_loss(prob, target, region_of, mask=None):
+    """Dice + CE in each region of an image, or in the image if it has none; tensors, differentiable.
+
+    region_of(class, sample) gives the region of each voxel, raveled, ties resolved; 0 without an instance.
+    """
+    scores = []
+    for b, c in np.ndindex(*prob.shape[:2]):
+        counts = torch.ones_like(target[b, c]) if mask is None else mask[b, 0]
+        of_voxel = torch.as_tensor(region_of(c, b)).reshape(counts.shape)
         losses = []
-        for b, image in enumerate(images):
-            counts = np.ones(image.y.shape, bool) if mask is None else mask[b, 0].ravel()
-            for n in range(1, len(image.labels) + 1):
-                r = np.flatnonzero((region_of(c, b) == n) & counts)
-                p, y = image.p[r], image.y[r]
-                losses.append(1 - (2 * p[y].sum() + eps) / (p.sum() + y.sum() + eps) + entropy(p, y, "bce").mean())
-        per_class.append(np.mean(losses) if losses else 0.0)
-    return float(np.mean(per_class))
+        for n in range(1, int(of_voxel.max()) + 1) if of_voxel.any() else [0]:
+            inside = (of_voxel == n) & counts
+            p, y = prob[b, c][inside], target[b, c][inside]
+            dice = 1 - 2 * p[y].sum() / (p.sum() + y.sum()).clamp(min=1e-7)
+            losses.append(dice - torch.where(y, p, 1 - p).clamp(min=1e-7).log().sum() / max(int(inside.sum()), 1))
+        scores.append(torch.stack(losses).mean())
+    return torch.stack(scores).mean()
 
 
 def softmax(logits):
@@ -173,33 +180,38 @@ def dilated_balanced_ce_loss(logits, label, mask=None, radius=3):
 
 
 def inverse_weighting_loss(logits, label, mask=None):
-    """Every component and the background have the same weight."""
+    """Every component and the background have the same weight but for the limits; differentiable tensors or arrays."""
+    logits, label = torch.as_tensor(logits), torch.as_tensor(label)
     weight = np.zeros(label.shape)
     for b in range(len(label)):
-        counts = np.ones(label[b].shape, bool) if mask is None else mask[b]
-        parts = [np.flatnonzero((label[b] == 0) & counts)]
+        counts = np.ones(label[b].shape, bool) if mask is None else np.asarray(mask[b])
+        parts = [np.flatnonzero((label[b].numpy() == 0) & counts)]
         for c in range(1, logits.shape[1]):
-            parts += components((label[b] == c) & counts)[1]
+            parts += components((label[b].numpy() == c) & counts)[1]
         for part in parts:
-            weight[b].reshape(-1)[part] = counts.sum() / (len(parts) * max(len(part), 1))
-    return weighted(logits, label, weight)
+            weight[b].reshape(-1)[part] = np.clip(counts.sum() / (len(parts) * max(len(part), 1)), 1, 2e5)
+    products = torch.from_numpy(weight) * F.cross_entropy(logits, label, reduction="none")
+    return products.sum() / (max(label.numel(), 1) if mask is None else max(int(mask.sum()), 1))
 
 
 def cat_and_mil(prob, target, mask=None, eps=1e-5):
-    """CATMIL's two losses: the weighted Tversky loss, and the cross-entropy of the best voxel of each lesion."""
+    """CATMIL's two losses of the classes that are present: the weighted Tversky loss, and the cross-entropy of the best
+    voxel of each lesion; tensors, differentiable."""
     cat, mil = [], []
-    for b, c in np.ndindex(prob.shape[:2]):
-        counts = np.ones(prob.shape[2:], bool) if mask is None else mask[b, 0]
-        y, p = target[b, c] & counts, prob[b, c].astype(np.float64)
-        ids, lesions = ndimage.label(y)  # by faces
-        if not lesions:
-            cat.append(0.0), mil.append(0.0)
-            continue
-        w, costs = np.where(counts, 0.01, 0.0), []
-        for n in range(1, lesions + 1):
-            w[ids == n] = 1 / ((ids == n).sum() + 5)
-            costs.append(-np.log(max(p[ids == n].max(), 1e-6)))
-        true, false, missed = (w * p * y).sum(), (w * p * ~y).sum(), (w * (1 - p) * y).sum()
-        cat.append(1 - (true + eps) / (true + 0.3 * false + 0.7 * missed + eps))
-        mil.append(np.mean(costs))
-    return float(np.mean(cat)), float(np.mean(mil))
+    for c in range(prob.shape[1]):
+        losses, costs = [], []
+        for b in range(len(prob)):
+            counts = torch.ones_like(target[b, c]) if mask is None else mask[b, 0]
+            y, p = target[b, c] & counts, prob[b, c]
+            ids, lesions = ndimage.label(y.numpy())  # by faces
+            w = 0.01 * counts.double()
+            for n in range(1, lesions + 1):
+                lesion = torch.from_numpy(ids == n)
+                w[lesion] = 1 / (int(lesion.sum()) + 5)
+                costs.append(-p[lesion].max().clamp(min=1e-6).log())
+            true, false, missed = (w * p * y).sum(), (w * p * ~y).sum(), (w * (1 - p) * y).sum()
+            losses.append(1 - (true + eps) / (true + 0.3 * false + 0.7 * missed + eps))
+        if costs:
+            cat.append(torch.stack(losses).mean())
+            mil.append(torch.stack(costs).mean())
+    return [torch.stack(by_class).mean() if by_class else 0 * prob.sum() for by_class in (cat, mil)]

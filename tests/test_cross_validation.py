@@ -65,7 +65,7 @@ def evaluate(root, *arguments, expected=0):
         assert not (root / "out").exists()
         return None
     rows = read_rows(root / "out" / "cases.csv")
-    return [(row["model"], row["case"], row["class"], row["paper.missed_instances"]) for row in rows]
+    return [(row["model"], row["case"], row["class"], row["missed_instances"]) for row in rows]
 
 
 def test_two_trainers_over_two_folds(root):
@@ -76,7 +76,7 @@ def test_two_trainers_over_two_folds(root):
     ]
     assert evaluate(root, "-tr", A, B) == rows  # all existing folds
     summary = json.loads((root / "out" / "summary.json").read_text())
-    assert summary["models"][A]["cell"]["paper.missed_instances"]["total"] == 4
+    assert summary["models"][A]["cell"]["missed_instances"]["total"] == 4
     assert summary["files"]["c2"]["predictions"][B] == str(validation(root, B, 1) / "c2.png")
 
 
@@ -124,7 +124,7 @@ def test_the_data_set_by_its_name(root):
     rows = evaluate(root, "-tr", A)
     assert main(["evaluate", "-d", DATASET, "-c", "2d", "-tr", A, "-o", str(root / "named"), "-np", "1"]) == 0
     again = read_rows(root / "named" / "cases.csv")
-    assert [(row["model"], row["case"], row["class"], row["paper.missed_instances"]) for row in again] == rows
+    assert [(row["model"], row["case"], row["class"], row["missed_instances"]) for row in again] == rows
 
 
 def test_a_folder_beside_the_trainers(root):

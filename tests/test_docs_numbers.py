@@ -14,6 +14,7 @@ from nnunet_ici.evaluation.brats import CHALLENGES, WORST_MM
 from nnunet_ici.evaluation.detection import FALSE_PER_CASE
 from nnunet_ici.evaluation.tables import FEWEST_CASES
 from nnunet_ici.losses import BoundaryLoss, catmil
+from nnunet_ici.losses.inverse_weighting import LIMITS as IW_LIMITS
 from nnunet_ici.settings import (
     COMMON_DEFAULTS,
     DILATION_RADIUS,
@@ -55,7 +56,9 @@ STATED = [
     ("losses.md", f"{CATMIL['mil_weight']} L_{{mil}}$"),
     ("losses.md", rf"$\alpha = {BLOB['global_weight']:g}$ (option `g`) and $\beta = {BLOB['term_weight']:g}$"),
     ("losses.md", f"falls from 1 to {BoundaryLoss.LOWEST} over the training"),
-    ("losses.md", f"the radius of {DILATION_RADIUS} voxels"),
+    ("differences.md", f"the radius of {DILATION_RADIUS} voxels"),
+    ("differences.md", f"clipped to {IW_LIMITS[0]:g} and {IW_LIMITS[1]:,.0f},"),
+    ("differences.md", f"falls from 1 to {BoundaryLoss.LOWEST} over the training"),
 ]
 
 

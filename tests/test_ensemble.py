@@ -94,9 +94,9 @@ def test_the_ensemble_is_the_argmax_of_the_mean(tmp_path, ending):
         for value, name in enumerate(("one", "two"), start=1):
             (row,) = [r for r in rows if (r["model"], r["case"], r["class"]) == ("ensemble", case, name)]
             truth, pred = label == value, array.reshape(label.shape) == value
-            assert row["isles.dice"] == pytest.approx(reference.dice(truth, pred))
+            assert row["dice"] == pytest.approx(reference.dice(truth, pred))
             area = reference.average_precision(truth, saved[value].reshape(label.shape))
-            assert row["isles.pr_auc"] == pytest.approx(area, abs=1e-6)
+            assert row["pr_auc"] == pytest.approx(area, abs=1e-6)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(summary["models"]) == [*MODELS, "ensemble"]
     assert summary["files"]["x"]["predictions"]["ensemble"] == str(tmp_path / "out" / "ensemble" / f"x{ending}")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.evaluation.families import FAMILIES, metrics_of
+from nnunet_ici.evaluation.families import FAMILIES, METRICS, metrics_of
 from nnunet_ici.evaluation.summary import read_rows, summarise
+from nnunet_ici.evaluation.verdict import COLUMNS
 from tests.evaluate_command import evaluate, folders, read_summary, save_probabilities, write
 
 __all__ = ["folders"]
@@ -24,38 +25,52 @@ def test_the_numbers(folders, capsys):
     rows = evaluate(folders)
     assert list(rows) == [(m, c, "foreground") for m in "AB" for c in ("one", "two")]
     one = rows["A", "one", "foreground"]
-    counts = [one[f"paper.{name}_instances"] for name in ("label", "missed", "predicted", "false")]
+    counts = [one[f"{name}_instances"] for name in ("label", "missed", "predicted", "false")]
     assert counts == ["2", "1", "2", "1"]
-    assert float(one["paper.dsc"]) == pytest.approx(16 / 18) and float(one["isles.lesion_f1"]) == 0.5
-    assert float(rows["B", "one", "foreground"]["isles.lesion_f1"]) == 1
+    assert float(one["dice"]) == pytest.approx(16 / 18) and float(one["lesion_f1"]) == 0.5
+    assert float(rows["B", "one", "foreground"]["lesion_f1"]) == 1
     summary = read_summary(folders)
-    missed = summary["models"]["A"]["foreground"]["paper.missed_instances"]
+    missed = summary["models"]["A"]["foreground"]["missed_instances"]
     assert (missed["total"], missed["cases_with"], missed["mean"]) == (1, 1, 0.5)
-    assert summary["models"]["B"]["foreground"]["isles.lesion_f1"]["mean"] == 1
+    assert summary["models"]["B"]["foreground"]["lesion_f1"]["mean"] == 1
     assert summary["files"]["one"]["predictions"]["A"] == str(folders / "A" / "one.nii.gz")
     assert "| B | 1.000 (1) |" in (folders / "out" / "tables.md").read_text()  # not bold: two cases are too few
 
 
-def test_the_terminal(folders, capsys):
-    """Paths first and last; an overview, then the tables, in aligned columns and without Markdown."""
+def test_the_terminal(folders, capsys, monkeypatch):
+    """Paths, the verdict, and where the rest is; without Markdown."""
+    monkeypatch.setenv("COLUMNS", "200")
     evaluate(folders)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"2 cases: {folders / 'gt'}", f"A: {folders / 'A'}", f"B: {folders / 'B'}"]
-    assert lines[-1] == f"written to {folders / 'out'}"
-    at = lines.index("Overview")
-    assert lines[at + 1 : at + 4] == [
-        "model  Dice ↑  lesion F1 ↑  lesion-wise Dice ↑  instances  missed ↓  false ↓",
-        "A      0.944   0.750        0.667               3          1         1",
-        "B      1.000   1.000        1.000               3          0         0",
+    assert lines[5:] == [
+        "model  lesion-wise Dice ↑  Dice ↑  lesion F1 (IoU 0.1) ↑  missed ↓  false ↓  volume difference (ml) ↓",
+        "A      0.667               0.944   0.750                  0.500     0.500    0.000",
+        "B      1.000               1.000   1.000                  0.000     0.000    0.000",
+        "Mean over 2 cases. Star: better than every other model, with an interval of the difference that excludes 0 "
+        "after Holm's correction for 6 comparisons.",
+        "",
+        "2 cases cannot show a clear difference between B and A: at least 10 are needed.",
+        "Ranked by the mean of lesion-wise Dice and Dice: B (1.000) and A (0.806).",
+        "",
+        f"all tables: {folders / 'out' / 'tables.md'}; as a page: nnunet_ici report {folders / 'out'}",
     ]
-    titles = ["Overview", "ATLAS challenge (ISLES 2022)", "Detection by size", "Differences to A"]
-    assert sorted(titles, key=lines.index) == titles
-    assert not any(mark in line for line in lines for mark in ("| ", "**", "##"))
+
+
+def test_many_models_fit_into_the_terminal(folders, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    names = [f"nnUNetTrainer_with_a_long_name_{number}" for number in range(16)]
+    for name in names:
+        (folders / name).symlink_to(folders / "A")
+    evaluate(folders, models=names)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30 and "and 11 more models" in lines and "and 8 more models in tables.md" in lines
+    assert (folders / "out" / "tables.md").read_text().count(f"| {names[-1]} |") > 1
 
 
 def test_surface_distances_are_left_out_by_default(folders):
     (row, *_) = evaluate(folders).values()
-    assert {name.split(".")[0] for name in row if "." in name} == {"atlas22", "isles", "paper", "detection"}
+    assert "lesion_f1" in row and not {"cc_dice", "brats_lesion_dice", "brats_lesion_hd95_mm"} & set(row)
 
 
 def test_all_outputs_say_the_same(folders):
@@ -69,14 +84,13 @@ def test_all_outputs_say_the_same(folders):
     assert summary["models"] == json.loads(json.dumps(again))
     with open(out / "tables.csv", newline="") as file:
         cells = {(line["table"], line["row"], line["column"]): line for line in csv.DictReader(file)}
-    for metric in metrics:
-        family = metric.name.split(".")[0]
-        if family != "paper":
+    for family, names in FAMILIES.items():
+        for metric in (METRICS[name] for name in names if family != "paper" and METRICS[name] in metrics):
             assert float(cells[family, "A", metric.title]["value"]) == again["A"]["foreground"][metric.name]["mean"]
     assert cells["paper", "A", "missed"]["text"] == "1" and cells["paper", "A", "missed"]["rank"] == "2"
     latex = (out / "tables.tex").read_text()
     tables = {table for table, _, _ in cells}
-    assert tables == {*FAMILIES, "sizes", "differences"}
+    assert tables == {"verdict", *FAMILIES, "sizes", "differences"}
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(tables)
     instances = read_rows(out / "instances.csv", text=("model", "case", "class", "kind"))
     labels = [row for row in instances if row["model"] == "A" and row["kind"] == "label"]
@@ -90,10 +104,12 @@ def test_all_outputs_say_the_same(folders):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_family(folders, family):
     (row, *_) = evaluate(folders, "--family", family).values()
-    assert {name.split(".")[0] for name in row if "." in name} == {family}
-    summary = read_summary(folders)
-    assert bool(summary["by_size"]) == (family == "detection")
-    assert (folders / "out" / "tables.md").read_text().count("## ") == (3 if family == "detection" else 2)
+    of_family = [name for name in FAMILIES[family] if name != "pr_auc"]
+    of_verdict = [column.metric for column in COLUMNS if column.metric not in of_family]
+    assert list(row)[3:] == [*of_family, *of_verdict]
+    assert bool(read_summary(folders)["by_size"]) == (family == "detection")
+    # the verdict, the family, and the differences
+    assert (folders / "out" / "tables.md").read_text().count("## ") == (4 if family == "detection" else 3)
 
 
 def test_several_processes_give_the_same(folders):
@@ -134,7 +150,7 @@ def test_flat_images(tmp_path):
     save_probabilities(tmp_path / "A" / "cell.npz", 0.75 * label)
     rows = evaluate(tmp_path, models=("A",))
     row = rows["A", "cell", "foreground"]
-    assert row["paper.label_instances"] == "1" and float(row["isles.pr_auc"]) == 1
+    assert row["label_instances"] == "1" and float(row["pr_auc"]) == 1
     assert read_summary(tmp_path)["size_unit"] == "voxels"  # PNG has no spacing
     assert "differences" not in (tmp_path / "out" / "tables.csv").read_text()  # of one model
 
@@ -145,8 +161,8 @@ def test_flat_images_with_a_spacing(tmp_path):
     write(tmp_path / "gt" / "a.nii.gz", label, spacing=(0.5, 2.0))
     write(tmp_path / "A" / "a.nii.gz", label * 0, spacing=(0.5, 2.0))
     (row,) = evaluate(tmp_path, models=("A",)).values()
-    assert float(row["isles.volume_difference_ml"]) == pytest.approx(0.009)
-    assert row["atlas22.volume_difference"] == "9" and row["detection.precision"] == ""
+    assert float(row["volume_difference_ml"]) == pytest.approx(0.009)
+    assert row["volume_difference_voxels"] == "9" and row["lesion_precision"] == ""
     assert read_summary(tmp_path)["size_unit"] == "mm2"
 
 
@@ -162,14 +178,14 @@ def test_classes_regions_and_ignored_voxels(tmp_path):
     whole, core = rows["A", "a", "whole"], rows["A", "a", "core"]
     # whole: lesions at 0-1, 3, 9; predictions at 0, 3, 11; that at 6 is ignored
     names = ("label", "missed", "predicted", "false")
-    assert [whole[f"paper.{name}_instances"] for name in names] == ["3", "1", "3", "1"]
-    assert [core[f"paper.{name}_instances"] for name in names] == ["1", "1", "1", "1"]
+    assert [whole[f"{name}_instances"] for name in names] == ["3", "1", "3", "1"]
+    assert [core[f"{name}_instances"] for name in names] == ["1", "1", "1", "1"]
     assert "| A | core |" in (tmp_path / "out" / "tables.md").read_text()
     declared["labels"] = {"background": 0, "low": 1, "high": 2, "ignore": 3}
     (tmp_path / "labels.json").write_text(json.dumps(declared))
     rows = evaluate(tmp_path, "--dataset-json", str(tmp_path / "labels.json"), models=("A",))
-    assert rows["A", "a", "low"]["paper.false_instances"] == "1"  # at 3, where the label is high
-    assert rows["A", "a", "high"]["paper.missed_instances"] == "1"
+    assert rows["A", "a", "low"]["false_instances"] == "1"  # at 3, where the label is high
+    assert rows["A", "a", "high"]["missed_instances"] == "1"
 
 
 def test_empty_cases_leave_no_nan(tmp_path):
@@ -178,11 +194,11 @@ def test_empty_cases_leave_no_nan(tmp_path):
         write(tmp_path / "A" / f"{name}.nii.gz", np.full((2, 3, 4), prediction, np.uint8))
         save_probabilities(tmp_path / "A" / f"{name}.npz", np.full((2, 3, 4), prediction))
     rows = evaluate(tmp_path, models=("A",))
-    assert [row["isles.dice"] for row in rows.values()] == ["1.0", "0.0", "0.0"]
-    assert [row["detection.recall"] for row in rows.values()] == ["", "0.0", ""]
-    assert [row["isles.pr_auc"] for row in rows.values()] == ["", "1.0", ""]  # ties: all voxels are lesion
+    assert [row["dice"] for row in rows.values()] == ["1.0", "0.0", "0.0"]
+    assert [row["lesion_recall"] for row in rows.values()] == ["", "0.0", ""]
+    assert [row["pr_auc"] for row in rows.values()] == ["", "1.0", ""]  # ties: all voxels are lesion
     assert "nan" not in (tmp_path / "out" / "cases.csv").read_text().lower()
-    recall = read_summary(tmp_path)["models"]["A"]["foreground"]["detection.recall"]
+    recall = read_summary(tmp_path)["models"]["A"]["foreground"]["lesion_recall"]
     assert recall == {"cases": 1, "mean": 0, "median": 0, "sd": None}
 
 
@@ -191,7 +207,7 @@ def test_a_missing_prediction_is_an_error_or_counts_as_empty(folders, capsys):
     evaluate(folders, expected=1)
     assert f"A: no prediction for case one. Expected: {folders / 'A' / 'one.nii.gz'}" in capsys.readouterr().err
     rows = evaluate(folders, "--allow-missing")
-    assert rows["A", "one", "foreground"]["paper.missed_instances"] == "2"
-    assert rows["A", "one", "foreground"]["paper.all_missed"] == "1"
-    assert rows["A", "one", "foreground"]["paper.dsc"] == "0.0"
+    assert rows["A", "one", "foreground"]["missed_instances"] == "2"
+    assert rows["A", "one", "foreground"]["all_missed"] == "1"
+    assert rows["A", "one", "foreground"]["dice"] == "0.0"
     assert read_summary(folders)["files"]["one"]["predictions"]["A"] is None

@@ -25,9 +25,9 @@ def test_probabilities_beside_the_predictions(folders, rng):
         probabilities.append(probability.ravel())
     rows = evaluate(folders)
     for name, lesion, probability in zip(("one", "two"), lesions, probabilities, strict=True):
-        found = float(rows["A", name, "foreground"]["isles.pr_auc"])
+        found = float(rows["A", name, "foreground"]["pr_auc"])
         assert found == pytest.approx(average_precision_score(lesion, probability), abs=1e-6)
-    assert rows["B", "one", "foreground"]["isles.pr_auc"] == ""  # no probabilities, and none made up
+    assert rows["B", "one", "foreground"]["pr_auc"] == ""  # no probabilities, and none made up
     summary = read_summary(folders)
     assert list(summary["froc"]) == ["A"]
     assert summary["froc"]["A"]["foreground"]["sensitivity"][-1] == 1
@@ -43,8 +43,8 @@ def test_ignored_voxels_have_no_probability(tmp_path):
     declared = {"labels": {"background": 0, "lesion": 1, "ignore": 2}, "file_ending": ".png"}
     (tmp_path / "dataset.json").write_text(json.dumps(declared))
     (row,) = evaluate(tmp_path, models=("A",)).values()
-    assert float(row["isles.pr_auc"]) == 1  # it would be 0.5 if the third voxel counted
-    assert (row["isles.dice"], row["paper.false_instances"]) == ("1.0", "0")
+    assert float(row["pr_auc"]) == 1  # it would be 0.5 if the third voxel counted
+    assert (row["dice"], row["false_instances"]) == ("1.0", "0")
 
 
 def test_probabilities_of_some_cases_only(folders, capsys):
@@ -72,9 +72,9 @@ def test_a_missing_prediction_has_no_probability_anywhere(folders, rng):
         (folders / "A" / f"one{ending}").unlink()
     rows = evaluate(folders, "--allow-missing", "--family", "isles")
     prevalence = label_share(folders / "gt" / "one.nii.gz")
-    assert float(rows["A", "one", "foreground"]["isles.pr_auc"]) == pytest.approx(prevalence)
-    assert rows["A", "two", "foreground"]["isles.pr_auc"] == "1.0"
-    assert rows["B", "one", "foreground"]["isles.pr_auc"] == ""
+    assert float(rows["A", "one", "foreground"]["pr_auc"]) == pytest.approx(prevalence)
+    assert rows["A", "two", "foreground"]["pr_auc"] == "1.0"
+    assert rows["B", "one", "foreground"]["pr_auc"] == ""
 
 
 def label_share(path):

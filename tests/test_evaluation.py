@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunet_ici.evaluation.families import FAMILIES, metrics_of
+from nnunet_ici.evaluation.families import METRICS, metrics_of
 from nnunet_ici.evaluation.matching import as_mask, match_instances
 from nnunet_ici.evaluation.summary import group_rows, read_rows, summarise, write_rows
 from tests import reference_metrics as reference
@@ -106,26 +106,26 @@ def test_summary_by_hand():
     rows = [row("a", "1", 0.5, 2, 0), row("a", "2", 0.75, 0, 0), row("b", "1", 1.0, 3, 1), row("b", "2", 1.0, 0, 0)]
     summary = summarise(rows, PAPER)
     assert list(summary) == ["a", "b"] and summary["a"]["lesion"]["cases"] == {"total": 2}
-    assert summary["a"]["lesion"]["paper.dsc"] == {
+    assert summary["a"]["lesion"]["dice"] == {
         "cases": 2,
         "mean": 0.625,
         "median": 0.625,
         "sd": pytest.approx(0.125 * math.sqrt(2)),
     }
-    missed = summary["b"]["lesion"]["paper.missed_instances"]
+    missed = summary["b"]["lesion"]["missed_instances"]
     assert (missed["total"], missed["cases_with"], missed["mean"], missed["median"]) == (3, 1, 1.5, 1.5)
-    assert summary["a"]["lesion"]["paper.label_instances"]["total"] == 10
+    assert summary["a"]["lesion"]["label_instances"]["total"] == 10
 
 
 def test_nan_is_left_out_of_a_summary():
-    recall = [metric for metric in FAMILIES["detection"] if metric.name == "detection.recall"]
-    rows = [{"model": "a", "case": str(n), "class": "x", "detection.recall": v} for n, v in enumerate([math.nan, 0.5])]
-    statistics = summarise(rows, recall)["a"]["x"]["detection.recall"]
+    recall = [METRICS["lesion_recall"]]
+    rows = [{"model": "a", "case": str(n), "class": "x", "lesion_recall": v} for n, v in enumerate([math.nan, 0.5])]
+    statistics = summarise(rows, recall)["a"]["x"]["lesion_recall"]
     assert statistics["cases"] == 1 and statistics["mean"] == statistics["median"] == 0.5
     assert math.isnan(statistics["sd"])
     nothing = summarise(rows[:1], recall)["a"]["x"]
-    assert nothing["cases"] == {"total": 1} and nothing["detection.recall"]["cases"] == 0
-    assert math.isnan(nothing["detection.recall"]["mean"]) and math.isnan(nothing["detection.recall"]["median"])
+    assert nothing["cases"] == {"total": 1} and nothing["lesion_recall"]["cases"] == 0
+    assert math.isnan(nothing["lesion_recall"]["mean"]) and math.isnan(nothing["lesion_recall"]["median"])
     assert summarise([], recall) == {}
 
 
@@ -133,8 +133,8 @@ def test_rows_survive_their_file(tmp_path):
     rows = [row("a|b", "01", 1 / 3, 2, 0), row('c,"d"', "2", math.nan, 0, 0, name="core")]
     write_rows(tmp_path / "cases.csv", rows, [metric.name for metric in PAPER])
     again = read_rows(tmp_path / "cases.csv")
-    assert math.isnan(again[1].pop("paper.dsc")) and math.isnan(rows[1].pop("paper.dsc"))
-    assert again == rows and isinstance(again[0]["paper.missed_instances"], int)  # the case 01 is no number
+    assert math.isnan(again[1].pop("dice")) and math.isnan(rows[1].pop("dice"))
+    assert again == rows and isinstance(again[0]["missed_instances"], int)  # the case 01 is no number
     assert json.dumps(list(group_rows(again))) == json.dumps(["a|b", 'c,"d"'])
 
 
@@ -142,7 +142,7 @@ def test_tables_that_cannot_be_read(tmp_path):
     path = tmp_path / "cases.csv"
     with pytest.raises(ValueError, match=r"cases\.csv cannot be read\. Expected: a table of nnunet_ici evaluate\."):
         read_rows(path)
-    path.write_text("model,case,class,paper.dsc\na,1,x,much\n")
+    path.write_text("model,case,class,dice\na,1,x,much\n")
     with pytest.raises(ValueError, match=r"cases\.csv cannot be read.*Got: could not convert string to float: 'much'"):
         read_rows(path)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 
-from nnunet_ici.evaluation.families import FAMILIES, Pair, evaluate_case, metrics_of
+from nnunet_ici.evaluation.families import FAMILIES, METRICS, OLD_NAMES, Pair, evaluate_case, metrics_of
 from tests import reference_metrics as reference
 
 DENSITIES = (0, 0.02, 0.1, 0.3, 0.7, 1)
@@ -39,8 +40,8 @@ def test_random_masks_against_loops(axes, rng):
         spacing_mm = tuple(rng.choice([0.5, 1, 1.5, 3], size=axes).tolist())
         values = compare_with_references(label, prediction, spacing_mm)
         seen.add((bool(label.any()), bool(prediction.any())))
-        assert values["isles.volume_difference_ml"] == pytest.approx(
-            values["atlas22.volume_difference"] * math.prod(spacing_mm) / 1000
+        assert values["volume_difference_ml"] == pytest.approx(
+            values["volume_difference_voxels"] * math.prod(spacing_mm) / 1000
         )
     assert len(seen) == 4  # both, one and none empty
 
@@ -74,23 +75,23 @@ def test_detection_on_random_masks(axes, rng):
 def test_challenges_by_hand(label, prediction, expected):
     label, prediction = np.array([[label]]), np.array([[prediction]])
     values = evaluate_case(label, prediction, spacing_mm=(10.0, 5.0, 4.0))
-    assert [value for name, value in values.items() if name.startswith("atlas22.")] == pytest.approx(expected)
+    assert [values[name] for name in FAMILIES["atlas22"]] == pytest.approx(expected)
     expected = [expected[0], 0.2 * expected[1], *expected[2:]]  # 200 mm3 per voxel
-    assert [value for name, value in values.items() if name.startswith("isles.")] == pytest.approx(expected)
+    assert [values[name] for name in FAMILIES["isles"][:-1]] == pytest.approx(expected)
 
 
 def test_the_counts_of_the_paper_by_hand():
     values = evaluate_case(np.array([[1, 0, 1, 0, 0]]), np.array([[1, 0, 0, 0, 1]]), families=["paper"])
     assert values == {
-        "paper.dsc": 0.5,
-        "paper.label_instances": 2,
-        "paper.missed_instances": 1,
-        "paper.predicted_instances": 2,
-        "paper.false_instances": 1,
-        "paper.all_missed": 0,
-        "paper.no_mistake": 0,
+        "dice": 0.5,
+        "label_instances": 2,
+        "missed_instances": 1,
+        "predicted_instances": 2,
+        "false_instances": 1,
+        "all_missed": 0,
+        "no_mistake": 0,
     }
-    assert all(isinstance(value, int) for name, value in values.items() if name != "paper.dsc")
+    assert all(isinstance(value, int) for name, value in values.items() if name != "dice")
 
 
 @pytest.mark.parametrize(
@@ -106,37 +107,100 @@ def test_the_counts_of_the_paper_by_hand():
 )
 def test_cases_of_the_paper(label, prediction, all_missed, no_mistake):
     values = evaluate_case(np.array([label]), np.array([prediction]), families=["paper"])
-    assert (values["paper.all_missed"], values["paper.no_mistake"]) == (all_missed, no_mistake)
+    assert (values["all_missed"], values["no_mistake"]) == (all_missed, no_mistake)
 
 
 def test_corners_part_the_two_challenges():
     label, prediction = np.eye(2, dtype=np.uint8), np.array([[1, 0], [0, 0]], np.uint8)
     values = evaluate_case(label, prediction)
-    assert (values["atlas22.lesion_count_difference"], values["isles.lesion_count_difference"]) == (1, 0)
-    assert (values["atlas22.lesion_f1"], values["isles.lesion_f1"]) == (pytest.approx(2 / 3), 1)
+    assert (values["lesion_count_difference_faces"], values["lesion_count_difference"]) == (1, 0)
+    assert (values["lesion_f1_faces"], values["lesion_f1"]) == (pytest.approx(2 / 3), 1)
 
 
 def test_spacing_counts_in_ml_only():
     label, prediction = np.array([[1, 1, 1, 1]]), np.array([[1, 0, 0, 0]])
     near, far = (evaluate_case(label, prediction, spacing) for spacing in (None, (20.0, 50.0)))
-    assert (near.pop("isles.volume_difference_ml"), far.pop("isles.volume_difference_ml")) == (0.003, 3)
-    assert near == far and near["atlas22.volume_difference"] == 3
+    assert (near.pop("volume_difference_ml"), far.pop("volume_difference_ml")) == (0.003, 3)
+    assert near == far and near["volume_difference_voxels"] == 3
 
 
 def test_what_needs_probabilities_is_left_out_without_them():
     names = [metric.name for metric in metrics_of(["isles", "detection"], with_probability=False)]
-    assert "isles.pr_auc" not in names and "detection.panoptic_quality" in names
-    assert [metric.name for metric in metrics_of(["isles"])][-1] == "isles.pr_auc"
+    assert "pr_auc" not in names and "panoptic_quality" in names
+    assert [metric.name for metric in metrics_of(["isles"])][-1] == "pr_auc"
     every = [metric.name for metric in metrics_of(list(FAMILIES))]
-    assert len(set(every)) == len(every) == 25
-    assert all(name.startswith(f"{family}.") for family, some in FAMILIES.items() for name in [m.name for m in some])
+    assert sorted(every) == sorted(METRICS) and set(OLD_NAMES.values()) < set(METRICS)
 
 
 def test_without_a_probability_pr_auc_is_nan():
     mask = np.ones((1, 2), bool)
-    (metric,) = [metric for metric in FAMILIES["isles"] if metric.needs_probability]
-    assert math.isnan(metric.compute(Pair(mask, mask, (1.0, 1.0))))
-    assert "isles.pr_auc" not in evaluate_case(mask, mask)
+    assert math.isnan(METRICS["pr_auc"].compute(Pair(mask, mask, (1.0, 1.0), 1.0)))
+    assert "pr_auc" not in evaluate_case(mask, mask)
+
+
+def test_a_flood_finds_a_lesion_at_any_overlap_only():
+    """A prediction of 4,000 times the lesion's volume that shares one voxel with it."""
+    label, prediction = np.zeros((20, 20, 22), bool), np.zeros((20, 20, 22), bool)
+    label[0, 0, :2] = True
+    prediction[:, :, 1:21] = True  # 8,000 voxels; the lesion has 2
+    values = evaluate_case(label, prediction, families=["detection"])
+    assert (values["lesion_f1"], values["lesion_recall"], values["lesion_f1_iou10"]) == (1, 1, 0)
+    assert values["mostly_outside"] == 1 and values["lesion_dice"] == pytest.approx(2 / 8002)
+    strict = evaluate_case(label, prediction, families=["paper", "detection"], overlap=0.1)
+    assert (strict["missed_instances"], strict["false_instances"], strict["lesion_f1"]) == (1, 1, 0)
+    assert strict["lesion_dice"] == values["lesion_dice"]  # its false lesions touch none
+
+
+@pytest.mark.parametrize(("overlap", "found"), [(0.0, 2), (0.25, 2), (0.26, 1), (0.5, 1), (0.51, 0)])
+def test_found_at_an_overlap(overlap, found):
+    label = np.array([[1, 1, 1, 1, 0, 1, 1]])
+    prediction = np.array([[1, 0, 0, 0, 0, 1, 0]])  # IoU 1/4 and 1/2
+    values = evaluate_case(label, prediction, families=["paper", "detection"], overlap=overlap)
+    assert values["missed_instances"] == values["false_instances"] == 2 - found
+    assert values["lesion_recall"] == values["lesion_precision"] == values["lesion_f1"] == found / 2
+
+
+@pytest.mark.parametrize(
+    ("prediction", "count"),
+    [([1, 1, 0, 0], 0), ([1, 1, 1, 1], 0), ([0, 1, 1, 1], 1), ([0, 0, 1, 1], 0)],  # half inside is not mostly outside
+)
+def test_mostly_outside(prediction, count):
+    assert (
+        evaluate_case(np.array([[1, 1, 0, 0]]), np.array([prediction]), families=["detection"])["mostly_outside"]
+        == count
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction", "expected"),
+    [
+        ([0, 0, 0], [0, 0, 0], 1),
+        ([0, 1, 0], [0, 0, 0], 0),
+        ([0, 0, 0], [0, 1, 0], 0),
+        # regions 0 to 2 and 3 to 6; a false component at 6 lowers the Dice of the second lesion
+        ([1, 1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, 1, 1], (2 / 3 + 2 / 3) / 2),
+        # one component over both lesions: each voxel counts in its own region
+        ([1, 0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1, 1], (2 / 4 + 2 * 2 / 6) / 2),
+    ],
+)
+def test_cc_dice_by_hand(label, prediction, expected):
+    values = evaluate_case(np.array([label]), np.array([prediction]), families=["cc"])
+    assert values == {"cc_dice": pytest.approx(expected)}
+
+
+def test_cc_dice_is_that_of_monai(rng):
+    monai = pytest.importorskip("monai.metrics.meandice")
+    torch = pytest.importorskip("torch")
+    if "per_component" not in inspect.signature(monai.compute_dice).parameters:
+        pytest.skip("MONAI has it since 1.6")
+    for axes in (2, 3):
+        for _ in range(20):
+            label, prediction = (rng.random((9, 10, 7)[:axes]) < density for density in (0.05, 0.2))
+            label[0], prediction[-1] = True, True  # neither is empty
+            both = (torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (prediction, label))
+            expected = float(monai.compute_dice(*both, per_component=True))
+            found = evaluate_case(label, prediction, families=["cc"])["cc_dice"]
+            assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_errors():

@@ -82,7 +82,7 @@ def evaluate(folder, *models, extra=(), expected=0):
 def test_evaluate_turns_flipped_and_permuted_axes_and_says_so_once(folder, capsys):
     rows = evaluate(folder, "RAS", "LAS", "PIR")
     plain, *others = ([{**row, "model": ""} for row in rows if row["model"] == m] for m in ("RAS", "LAS", "PIR"))
-    assert others[0] == others[1] == plain and 0.7 < plain[0]["paper.dsc"] < 0.9
+    assert others[0] == others[1] == plain and 0.7 < plain[0]["dice"] < 0.9
     error = capsys.readouterr().err
     assert error.count("turned to the axes of the ground truth") == 1
     assert f"4 files were turned to the axes of the ground truth (flipped or permuted): {folder / 'LAS'}" in error
@@ -205,7 +205,7 @@ def test_the_ensemble_adds_probabilities_at_the_same_position(tmp_path, lesions,
         np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
         (row,) = [row for row in rows if (row["model"], row["case"]) == ("ensemble", case)]
         label, pred = lesions[case] > 0, mean > 0.5
-        assert row["paper.dsc"] == pytest.approx(2 * (label & pred).sum() / (label.sum() + pred.sum()))
+        assert row["dice"] == pytest.approx(2 * (label & pred).sum() / (label.sum() + pred.sum()))
 
 
 def test_a_sheared_affine_in_every_command(tmp_path, lesions, capsys):
@@ -218,7 +218,7 @@ def test_a_sheared_affine_in_every_command(tmp_path, lesions, capsys):
             sitk.ReadImage(str(tmp_path / "gt" / f"{case}.nii.gz"))
         probability = 0.9 * label[::-1].T.astype(np.float32)
         np.savez(tmp_path / "A" / f"{case}.npz", probabilities=np.stack([1 - probability, probability]))
-    assert {row["paper.dsc"] for row in evaluate(tmp_path, "A")} == {1.0}
+    assert {row["dice"] for row in evaluate(tmp_path, "A")} == {1.0}
     assert main(["report", str(tmp_path / "out")]) == 0
     files = [str(tmp_path / name / "case0.nii.gz") for name in ("gt", "A")]
     assert main(["explain", *files, "-o", str(tmp_path / "a.png")]) == 0
@@ -245,4 +245,4 @@ def test_nan_in_a_predicted_label_map_is_named(folder, lesions, capsys):
         in capsys.readouterr().err
     )
     store(path, lesions["case0"] * np.float32(0.99999994))
-    assert evaluate(folder, "RAS")[0]["paper.dsc"] == 1
+    assert evaluate(folder, "RAS")[0]["dice"] == 1

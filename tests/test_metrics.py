@@ -10,7 +10,6 @@ from sklearn.metrics import average_precision_score
 
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.metrics import (
-    average_precision,
     dice,
     instance_dice,
     lesion_count_difference,
@@ -19,6 +18,7 @@ from nnunet_ici.evaluation.metrics import (
     lesion_precision,
     lesion_recall,
     panoptic_quality,
+    pr_auc,
     volume_difference,
 )
 from tests import reference_metrics as reference
@@ -134,17 +134,17 @@ def test_lesion_dice_by_hand(label, prediction, each, expected):
         ([0, 0], [0.9, 0.1], math.nan),
     ],
 )
-def test_average_precision_by_hand(label, probability, expected):
-    found = average_precision(np.array(label), np.array(probability, np.float32))
+def test_pr_auc_by_hand(label, probability, expected):
+    found = pr_auc(np.array(label), np.array(probability, np.float32))
     assert found == pytest.approx(expected, nan_ok=True)
 
 
-def test_average_precision_is_that_of_scikit_learn(rng):
+def test_pr_auc_is_that_of_scikit_learn(rng):
     for _ in range(60):
         label = rng.random((9, 11)) < rng.choice([0.02, 0.3, 0.9])
         label[0, 0] = True
         probability = np.round(rng.random((9, 11)), rng.integers(1, 4)).astype(np.float32)  # with ties
-        found = average_precision(label, probability)
+        found = pr_auc(label, probability)
         assert found == pytest.approx(average_precision_score(label.ravel(), probability.ravel()), abs=1e-12)
         assert found == pytest.approx(reference.average_precision(label, probability), abs=1e-12)
 
@@ -200,4 +200,4 @@ def test_errors():
         with pytest.raises(ValueError, match=r"label is not a mask.*Got: values 0, 2"):
             metric(2 * np.eye(2, dtype=int), np.eye(2, dtype=int))
     with pytest.raises(ValueError, match=r"label and probability differ in shape\. Expected: \(3, 3\).*Got: \(9,\)"):
-        average_precision(mask, np.zeros(9))
+        pr_auc(mask, np.zeros(9))

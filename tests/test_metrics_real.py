@@ -40,4 +40,4 @@ def test_equal_to_the_naive_references(path, rng):
         found = evaluate_case(label, prediction, spacing_mm)
         assert list(found) == list(expected)
         assert found == pytest.approx(expected, abs=1e-9)
-        assert 0 <= found["isles.dice"] < 1 and found["atlas22.lesion_f1"] < 1
+        assert 0 <= found["dice"] < 1 and found["lesion_f1_faces"] < 1

@@ -73,11 +73,11 @@ def test_what_is_applied_is_what_was_scored(tmp_path, kind):
 
 def test_report_and_output(tmp_path, capsys):
     make(tmp_path, "lesion")
-    report = tune(tmp_path, "--metric", "paper.dsc")
+    report = tune(tmp_path, "--metric", "dice")
     out = capsys.readouterr().out
     assert report["rule"]["lesion"]["threshold"] == 0.3  # the label was cut at 0.35
     assert "classes: lesion (1)" in out and "\nlesion  chosen, out of fold " in out and "lesion: above 0.3" in out
-    assert report["metric"] == "paper.dsc" and report["grid"]["peaks"] == [None, 0.9]
+    assert report["metric"] == "dice" and report["grid"]["peaks"] == [None, 0.9]
     assert report["files"]["case0"]["probabilities"] == str(tmp_path / "fold_0" / "case0.npz")
     assert report["folds"] == "3 drawn with seed 0" and report["versions"]["numpy"] == np.__version__
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "fold_0", "fold_1", "gt", "rule.json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ici.cli import main
-from nnunet_ici.evaluation.families import FAMILIES
+from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES
 from nnunet_ici.evaluation.formats import to_csv
 from nnunet_ici.report.definitions import DEFINITIONS, definitions_of
 from nnunet_ici.report.reading import read_evaluation
@@ -133,7 +134,7 @@ def test_the_page(evaluated, tmp_path, capsys):
     assert "Worst: one" in page.texts and "Best: two" in page.texts and "Median" not in page.text
     assert "found: 0, missed: 0, false: 1" in page.text and "found: 0, missed: 1, false: 0" in page.text
     alternatives = [found["alt"] for found in page.all("img")]
-    assert "median: A: Dice 0.944, lesion F1 0.750; B: Dice 1.000, lesion F1 1.000." in alternatives[0]
+    assert "median: A: Dice 0.944, lesion-wise Dice 0.667; B: Dice 1.000, lesion-wise Dice 1.000." in alternatives[0]
     assert "B: mean +0, limits +0 and +0 ml" in alternatives[1]
     assert "A: 2 found, 1 missed, 1 false; B: 3 found, 0 missed, 0 false" in alternatives[2]
     assert "A: 0.667 (size below 10)" in alternatives[3]
@@ -160,10 +161,10 @@ def test_it_stands_alone(page):
 def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     evaluation, problems = read_evaluation(evaluated / "out")
     assert not problems
-    assert to_csv(evaluation.tables()) == (evaluated / "out" / "tables.csv").read_text()
+    assert to_csv([evaluation.verdict.table, *evaluation.tables()]) == (evaluated / "out" / "tables.csv").read_text()
     assert {found["scope"] for found in page.all("th")} == {"col", "colgroup", "row"}
     # the tables, that of all cases, and one for each case
-    assert len(page.all("caption")) == len(page.all("table")) == 7 + 1 + 2
+    assert len(page.all("caption")) == len(page.all("table")) == 8 + 1 + 2
 
 
 def test_what_is_defined_is_in_the_tables(evaluated):
@@ -229,6 +230,29 @@ def test_the_page_lies_beside_its_evaluation(flat):
     assert main(["report", str(flat / "out")]) == 0
     assert Page(flat / "out" / "report.html").balanced
     assert not list((flat / "out").glob("*.tmp")) and not list((flat / "out").glob(".*"))
+
+
+def test_names_of_metrics_in_a_folder_of_version_0_2(evaluated, tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("instances.csv", "summary.json"):
+        (tmp_path / "old" / name).write_text((evaluated / "out" / name).read_text())
+    with open(evaluated / "out" / "cases.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    new = {"lesion_f1_iou10", "mostly_outside", "cc_dice", "brats_lesion_f1"}
+    old = [{old: row[now] for old, now in OLD_NAMES.items() if now in row and now not in new} for row in rows]
+    with open(tmp_path / "old" / "cases.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["model", "case", "class", *old[0]])
+        writer.writeheader()
+        keys = [{name: row[name] for name in ("model", "case", "class")} for row in rows]
+        writer.writerows(key | values for key, values in zip(keys, old, strict=True))
+    before, problems = read_evaluation(tmp_path / "old")
+    assert not problems
+    now, _ = read_evaluation(evaluated / "out")
+    assert before.metrics == [metric for metric in now.metrics if metric.name not in new]
+    assert [[row[m.name] for m in before.metrics] for row in before.rows] == [
+        [row[m.name] for m in before.metrics] for row in now.rows
+    ]
+    report(tmp_path / "old", tmp_path)
 
 
 def test_no_evaluation(evaluated, tmp_path, capsys):

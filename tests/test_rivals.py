@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch.nn import functional as F
 
-from nnunet_ici import losses
+from nnunet_ici import losses, trainers
 from nnunet_ici.instances import label_components
 from nnunet_ici.instances.distance import nearest_instance
 from nnunet_ici.losses import (
@@ -27,6 +31,7 @@ from nnunet_ici.losses import (
     mil_loss,
     predicted_instance_loss,
 )
+from nnunet_ici.losses.inverse_weighting import inverse_weights
 from tests import reference_rivals as naive
 from tests.terms import in_2d_and_3d, random_case, tensors
 
@@ -80,7 +85,7 @@ def test_losses_over_classes_equal_the_loops(name, axes, rng):
     for _ in range(12):
         logits, label, mask = case_of_classes(rng, axes)
         actual = getattr(losses, name)(*tensors(logits, label, mask)).item()
-        assert actual == pytest.approx(getattr(naive, name)(logits, label, mask), abs=1e-6)
+        assert actual == pytest.approx(float(getattr(naive, name)(logits, label, mask)), abs=1e-6)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 5])
@@ -120,17 +125,101 @@ def test_cc_dice_ce_equals_the_loops_on_voronoi_regions(axes, rng):
         for image, region in zip(ids.numpy(), regions, strict=True):
             valid = naive.voronoi(image.ravel(), shape[2:])
             assert all(r in v or (r == 0 and not v) for r, v in zip(region, valid, strict=True))
-        expected = naive.cc_dice_ce_loss(prob, target, lambda c, b, r=regions: r[2 * b + c], mask)
-        assert cc_dice_ce_loss(*tensors(prob, target, mask)).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        given = tensors(prob, counted, mask)
+        expected = naive.cc_dice_ce_loss(given[0], given[1], lambda c, b, r=regions: r[2 * b + c], given[2]).item()
+        assert cc_dice_ce_loss(*given).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @in_2d_and_3d
 def test_catmil_equals_the_loops(axes, rng):
     for _ in range(15):
-        prob, target, mask = random_case(rng, axes, binary=rng.random() < 0.2)
-        expected = naive.cat_and_mil(prob, target, mask)
-        given = tensors(prob, target, mask)
-        assert (cat_loss(*given).item(), mil_loss(*given).item()) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        given = tensors(*random_case(rng, axes, binary=rng.random() < 0.2))
+        expected = [term.item() for term in naive.cat_and_mil(*given)]
+        assert [cat_loss(*given).item(), mil_loss(*given).item()] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def corners_and_middle(second_corner=False):
+    """Label of the hand-worked examples: 5^3 voxels, lesions at corners of image 0 and in the middle of image 1."""
+    target = torch.zeros(2, 1, 5, 5, 5, dtype=torch.int16)
+    target[0, 0, 0, 0, 0] = target[0, 0, 4, 4, 4] = target[1, 0, 2, 2, 2] = 1
+    target[0, 0, 0, 4, 4] = second_corner
+    empty = target.clone()
+    empty[1] = 0
+    return target, empty
+
+
+def test_mil_counts_the_lesions_of_the_mini_batch():
+    logits = torch.zeros(2, 2, 5, 5, 5)
+    logits[0, 1], logits[1, 1] = 2, -2
+    mil = CATMILLoss(None, 0, 0, 1)
+    # log(1 + e^-2) = .1269 twice and log(1 + e^2) = 2.1269 once; then the former alone
+    assert [mil(logits, y).item() for y in corners_and_middle()] == pytest.approx([0.7936, 0.1269], abs=5e-5)
+
+
+def test_cc_dice_ce_averages_the_images():
+    logits = torch.zeros(2, 2, 5, 5, 5)
+    logits[1, 1] = 2
+    loss = CCDiceCELoss(None, 0)
+    values = [loss(logits, y).item() for y in corners_and_middle(second_corner=True)]
+    assert values == pytest.approx([2.3691, 2.3851], abs=5e-5)
+    confident = torch.zeros(1, 2, 5, 5, 5)
+    confident[0, 1], confident[0, 1, 2, 2, 2] = -20, 20
+    nothing = torch.zeros(1, 1, 5, 5, 5, dtype=torch.int16)
+    assert loss(confident, nothing).item() == pytest.approx(1 + 20 / 125)  # the Dice loss, and one false voxel
+
+
+def test_inverse_weights_are_clipped():
+    few = torch.zeros(1, 10, 10, 10, dtype=torch.int64)
+    few[0, ::9, ::9, 0] = 1
+    weight = inverse_weights(few, None, 2)
+    assert weight.unique().tolist() == [1, 200]  # the background's would be 1000 / (5 * 996)
+    single = torch.zeros(1, 128, 128, 128, dtype=torch.int64)
+    single[0, 7, 7, 7] = 1
+    assert inverse_weights(single, None, 2).unique().tolist() == [1, 2e5]  # it would be 128^3 / 2
+
+
+@pytest.mark.parametrize("name", ["CATMIL", "CCDiceCE", "IW"])
+def test_the_trainers_loss_equals_the_published_one(name, rng):
+    """Value and gradient: deep supervision, a batch of two images, three scales, one image without a lesion or not."""
+    shapes = [(8, 8, 8), (4, 4, 4), (2, 2, 2), (1, 1, 1)]
+    cls = getattr(trainers, f"nnUNetTrainer{name}")
+    trainer = cls.__new__(cls)
+    trainer.label_manager = SimpleNamespace(has_regions=False, ignore_label=None)
+    trainer.configuration_manager = SimpleNamespace(batch_dice=False, patch_size=shapes[0])
+    trainer.device, trainer.is_ddp, trainer.enable_deep_supervision = torch.device("cpu"), False, True
+    trainer._get_deep_supervision_scales = lambda: shapes
+    host, ours = nnUNetTrainer._build_loss(trainer), trainer._build_loss()
+    trainer._compound.start_epoch(20, 1000)
+
+    def published(outputs, targets):
+        def terms(z, y):
+            prob, target = torch.softmax(z, 1)[:, 1:], y == 1
+            if name == "CATMIL":
+                cat, mil = naive.cat_and_mil(prob, target)
+                return 0.1 * 20 / 50 * cat + 0.2 * mil
+            if name == "IW":
+                return naive.inverse_weighting_loss(z, y[:, 0].long())
+            regions = nearest_instance(label_components(target[:, 0])[0])
+            return naive.cc_dice_ce_loss(prob, target, lambda c, b: regions[b])
+
+        scales = zip(host.weight_factors, outputs, targets, strict=True)
+        if name == "CATMIL":
+            return host(outputs, targets) + terms(outputs[0], targets[0])
+        return sum(w * (host.loss(z, y) * (name != "IW") + terms(z, y)) for w, z, y in scales if w)
+
+    for lesions in ([3, 0], [4, 2]):
+        full = torch.zeros(2, 1, *shapes[0], dtype=torch.int16)
+        for image, count in zip(full, lesions, strict=True):
+            for _ in range(count):
+                i, j, k = rng.integers(0, 6, 3)
+                image[0, i : i + 2, j : j + 2, k] = 1
+        targets = [F.adaptive_max_pool3d(full.double(), shape).to(torch.int16) for shape in shapes]
+        outputs = [torch.from_numpy(rng.standard_normal((2, 2, *shape))).requires_grad_() for shape in shapes]
+        values = [loss(outputs, targets) for loss in (ours, published)]
+        assert values[0].item() == pytest.approx(values[1].item(), abs=1e-6)
+        grads = [torch.autograd.grad(value, outputs[:3]) for value in values]
+        for actual, expected in zip(*grads, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 def test_the_weight_of_catmils_tversky_loss_rises(rng):

@@ -206,7 +206,7 @@ def test_notes_on_the_edge_of_the_grid():
     scores = np.zeros((2, 1, 4))
     scores[:, 0, 0] = 1
     tuned = Tuned(1, np.zeros((2, 4)), scores, [Setting(0.3, 20)], choose(scores[..., 0], [[0], [1]]), [[0], [1]])
-    found = notes("lesion", tuned, Grid((0.3, 0.5), (0, 20), (None,)), "paper.dsc")
+    found = notes("lesion", tuned, Grid((0.3, 0.5), (0, 20), (None,)), "dice")
     assert found == [
         "lesion: threshold 0.3 is at the edge of the grid; widen it with --thresholds",
         "lesion: 20 mm³ is at the edge of the grid; widen it with --volumes-mm3",
@@ -215,7 +215,7 @@ def test_notes_on_the_edge_of_the_grid():
 
 def test_metrics():
     scores = np.array([[0.5, 1.0, 3, 4]])
-    assert [metric_values(scores, name).tolist() for name in ("mean", "paper.dsc", "isles.lesion_f1")] == [
+    assert [metric_values(scores, name).tolist() for name in ("mean", "dice", "lesion_f1")] == [
         [0.75],
         [0.5],
         [1.0],

@@ -251,7 +251,7 @@ def test_the_commands_as_a_user_types_them(nnunet):
     assert len(rows) == 3 * 2
     assert {row["model"] for row in rows} == {*predictions, "ensemble"}
     # Bright balls in noise: an epoch is enough to find some.
-    assert max(float(row["paper.dsc"]) for row in rows) > 0.3
+    assert max(float(row["dice"]) for row in rows) > 0.3
 
 
 def _move_to_another_machine(nnunet, raw, predicted):

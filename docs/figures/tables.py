@@ -15,7 +15,7 @@ from pathlib import Path
 import benchmarks  # the files next to this one
 import losses as figure
 
-from nnunet_ici.evaluation.families import FAMILIES
+from nnunet_ici.evaluation.families import FAMILIES, METRICS
 from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
 from nnunet_ici.trainers.names import options_of
 
@@ -52,12 +52,12 @@ def shares() -> str:
 
 
 def metrics() -> str:
-    """All metrics of all families: the column in cases.csv, the title in the tables, and the better direction."""
-    lines = ["| Column of `cases.csv` | In the tables | Better |", "|---|---|---|"]
-    for family in FAMILIES.values():
-        for metric in family:
-            needs = " (needs probabilities)" if metric.needs_probability else ""
-            lines.append(f"| `{metric.name}` | {metric.title}{needs} | {metric.better or 'neither'} |")
+    """All metrics: the column in cases.csv, the title in the tables, the better direction, and the families."""
+    lines = ["| Column of `cases.csv` | In the tables | Better | Families |", "|---|---|---|---|"]
+    for metric in METRICS.values():
+        needs = " (needs probabilities)" if metric.needs_probability else ""
+        families = ", ".join(f"`{family}`" for family, names in FAMILIES.items() if metric.name in names)
+        lines.append(f"| `{metric.name}` | {metric.title}{needs} | {metric.better or 'neither'} | {families} |")
     return "\n".join(lines)
 
 

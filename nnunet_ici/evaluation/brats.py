@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation.matching import Matching, as_mask, bounding_box, match_instances
-from nnunet_ici.evaluation.metrics import dice, lesion_dice
+from nnunet_ici.evaluation.metrics import dice, f1_of_counts, lesion_dice
 from nnunet_ici.evaluation.surface import hausdorff95_mm
 
 __all__ = ["CHALLENGES", "WORST_MM", "BratsRule", "BratsScores", "brats_scores", "lesion_wise_dice"]
@@ -91,8 +91,15 @@ class BratsScores:
     lesion_dice: float
     lesion_hd95_mm: float
 
+    @property
+    def lesion_f1(self) -> float:
+        """Lesion F1, 2 found / (2 found + missed + false); 1 if all three counts are 0."""
+        return f1_of_counts(self.found, self.missed, self.false)
 
-def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], rule: BratsRule) -> BratsScores:
+
+def brats_scores(
+    label: Array, prediction: Array, spacing_mm: Sequence[float], rule: BratsRule, voxel_mm3: float | None = None
+) -> BratsScores:
     """Score one case and one class as BraTS does.
 
     With neither lesions above the smallest volume nor false components, the Dice is 1 and the distance 0. Two empty
@@ -103,6 +110,7 @@ def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], r
         prediction: the same shape, bool or integers 0 and 1.
         spacing_mm: voxel spacing, one value per array axis.
         rule: dilation and smallest volume, such as ``CHALLENGES["met"]``.
+        voxel_mm3: volume of a voxel; by default the product of the spacing.
 
     Raises:
         TypeError: if a mask is neither bool nor integer.
@@ -124,7 +132,7 @@ def brats_scores(label: Array, prediction: Array, spacing_mm: Sequence[float], r
     matching = match_instances(_dilated(label, rule.dilation), prediction)
     lesion_ids = np.where(label[matching.box], matching.label_ids, 0)
     voxels = np.bincount(lesion_ids.ravel(), minlength=matching.label_instances + 1)[1:]
-    counted = np.flatnonzero(voxels * float(np.prod(spacing_mm)) > rule.smallest_mm3)
+    counted = np.flatnonzero(voxels * (math.prod(spacing_mm) if voxel_mm3 is None else voxel_mm3) > rule.smallest_mm3)
     scores = _compare(matching, lesion_ids, counted + 1, spacing_mm)
     found = int(np.count_nonzero(matching.label_found[counted]))
     false = matching.false_instances
@@ -182,7 +190,7 @@ def lesion_wise_dice(label: Array, prediction: Array, exclude_other_instances: b
     If a predicted component overlaps several lesions, there are two ways to count its voxels in the Dice of one lesion:
 
     - All voxels outside this lesion are false positives: Eq. 3 of Rachmadi et al. (MIDL 2023). BraTS counts this way,
-      and so does the column ``detection.lesion_dice``.
+      and so does the column ``lesion_dice``.
     - Only voxels outside all lesions are false positives: Eq. 5, ``exclude_other_instances=True``. On a binary
       prediction this equals 1 minus the default lesion-wise loss in the limit ``smooth`` = 0.
 

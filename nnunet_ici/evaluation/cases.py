@@ -12,13 +12,14 @@ import numpy as np
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
-from nnunet_ici.evaluation.families import Metric, Pair, metrics_of
+from nnunet_ici.evaluation.families import METRICS, Metric, Pair, metrics_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.grids import Prediction, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
+from nnunet_ici.evaluation.verdict import COLUMNS
 from nnunet_ici.parallel import in_parallel
 
 __all__ = ["Evaluated", "Settings", "evaluate_all", "evaluate_files", "models_with_probabilities"]
@@ -46,8 +47,9 @@ class Settings:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics to compute; those that need probabilities are included if at least one model has them."""
-        return metrics_of(self.families, bool(self.with_probabilities))
+        """The metrics to compute: of the families, and of the verdict; some only if a model has probabilities."""
+        chosen = metrics_of(self.families, bool(self.with_probabilities))
+        return list(dict.fromkeys([*chosen, *(METRICS[column.metric] for column in COLUMNS)]))
 
 
 @dataclass
@@ -117,10 +119,11 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
             if prediction.probabilities is not None:
                 of_class = probability_of(prediction.probabilities, scheme, name)
             masks = scheme.masks(name, label.array, prediction.array)
-            pair = Pair(*masks, label.spacing_mm, scheme.counted(label.array, of_class), settings.brats_rule)
+            counted = scheme.counted(label.array, of_class)
+            pair = Pair(*masks, label.spacing_mm, label.grid.voxel_mm3, counted, settings.brats_rule)
             keys: Row = {"model": model, "case": case.name, "class": name}
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
-            voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm
+            voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm3
             result.instances += [keys | row for row in instance_rows(pair.matching, voxel_size, pair.probability)]
     return result
 

@@ -1,18 +1,24 @@
-"""Paired comparisons of models on the same cases: bootstrap intervals and the Wilcoxon signed-rank test."""
+"""Paired comparisons of models on the same cases: Student's t interval and test of the mean difference.
+
+The interval excludes 0 exactly where the test is significant, at every level, so that Holm's correction applies to
+both. A percentile bootstrap is too narrow for that: with 10 normal differences and the level 0.05 / 36 it excludes 0
+ten times as often as it should, the t interval does not.
+"""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["SIGNIFICANCE", "Comparison", "compare", "holm"]
 
-RESAMPLES = 9999
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,9 @@ class Comparison:
     Attributes:
         cases: number of cases in which both models have a value.
         difference: mean difference over these cases, model minus reference; NaN without cases.
-        low, high: limits of the 95 % bootstrap interval of the mean difference; NaN for fewer than two cases.
-        p_value: p-value of the two-sided Wilcoxon signed-rank test, not corrected for multiple testing; 1 if no case
-            differs, NaN for fewer than two cases.
+        low, high: limits of the 95 % interval of the mean difference; NaN for fewer than two cases.
+        p_value: two-sided p-value of the paired t-test, not corrected for multiple testing; 1 if no case differs, NaN
+            for fewer than two cases.
     """
 
     cases: int
@@ -34,41 +40,54 @@ class Comparison:
     p_value: float
 
 
-def compare(values: Sequence[float], reference: Sequence[float], seed: int = 0) -> Comparison:
+def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
     """Compare the values of a model with those of a reference model, case by case.
-
-    The interval is a percentile bootstrap with 9,999 resamples of the cases.
 
     Args:
         values: value of the model for each case; NaN if it has none.
         reference: value of the reference model for each case, in the same order.
-        seed: seed of the bootstrap.
 
     Raises:
         ValueError: if the two sequences differ in length.
 
     Example:
-        >>> result = compare([0.75, 0.5, 1.0, 0.5], [0.5, 0.25, 0.75, 0.25])
-        >>> result.difference, result.low, result.high, result.p_value
-        (0.25, 0.25, 0.25, 0.125)
+        >>> result = compare([0.75, 0.5, 1.0, 0.5], [0.5, 0.5, 0.5, 0.25])
+        >>> [round(number, 3) for number in (result.difference, result.low, result.high, result.p_value)]
+        [0.25, -0.075, 0.575, 0.092]
     """
     if len(values) != len(reference):
         raise ValueError(f"the models have different cases. Expected: {len(reference)} values. Got: {len(values)}")
     differences = np.subtract(values, reference, dtype=float)
     differences = differences[np.isfinite(differences)]
-    if not differences.size:
-        return Comparison(0, math.nan, math.nan, math.nan, math.nan)
-    mean = float(differences.mean())
+    mean = float(differences.mean()) if differences.size else math.nan
     if differences.size < 2:
-        return Comparison(1, mean, math.nan, math.nan, math.nan)
-    interval = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        batch=1000,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    p_value = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
-    return Comparison(differences.size, mean, float(interval.low), float(interval.high), p_value)
+        return Comparison(differences.size, mean, math.nan, math.nan, math.nan)
+    if not differences.any():
+        return Comparison(differences.size, 0.0, 0.0, 0.0, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all differences equal: the interval is a point
+        test = stats.ttest_1samp(differences, 0)
+        interval = test.confidence_interval(CONFIDENCE)
+    return Comparison(differences.size, mean, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for the number of comparisons by the step-down method of Holm (1979).
+
+    Args:
+        p_values: p-value of each comparison; NaN counts as a comparison without a result.
+
+    Returns:
+        The adjusted p-values, in the same order; NaN stays NaN.
+
+    Example:
+        >>> holm([0.25, 0.01, 0.02])
+        [0.25, 0.03, 0.04]
+    """
+    adjusted = [math.nan] * len(p_values)
+    highest = 0.0
+    known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
+    for step, (p, at) in enumerate(known):
+        highest = max(highest, min(1.0, (len(p_values) - step) * p))
+        adjusted[at] = highest
+    return adjusted

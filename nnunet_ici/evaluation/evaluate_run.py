@@ -11,14 +11,15 @@ from nnunet_ici.command import InputError, Problems, plural
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Evaluated, Settings, evaluate_all, models_with_probabilities
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, make_ensemble
-from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.evaluation.inputs import Gathered, check_arguments, gather
-from nnunet_ici.evaluation.outputs import print_tables, write_outputs
+from nnunet_ici.evaluation.outputs import print_verdict, write_outputs
 from nnunet_ici.geometry import PIXEL_ENDINGS
 from nnunet_ici.output import replace_files
 
 __all__ = ["evaluate"]
+
+MOST_NAMED = 5  # folders of models in the terminal
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -45,8 +46,10 @@ def evaluate(args: argparse.Namespace) -> None:
     problems.raise_any()
 
     print(f"{plural(len(gathered.cases), 'case')}: {gathered.label_folder}")
-    for model, where in gathered.models.items():
+    for model, where in list(gathered.models.items())[:MOST_NAMED]:
         print(f"{model}: {where}")
+    if len(gathered.models) > MOST_NAMED:
+        print(f"and {plural(len(gathered.models) - MOST_NAMED, 'more model')}")
     print(f"classes: {gathered.scheme} [{gathered.source}]", flush=True)
     settings = Settings(
         scheme=gathered.scheme,
@@ -63,9 +66,9 @@ def evaluate(args: argparse.Namespace) -> None:
     with replace_files(args.o) as folder:
         if args.ensemble:  # all its inputs have been read and are valid
             _add_ensemble(args, folder, gathered, settings, evaluated)
-        tables = write_outputs(folder, args, gathered, settings, evaluated)
-    print_tables(tables)
-    print(f"{CONVENTIONS}\nwritten to {args.o}")
+        verdict = write_outputs(folder, args, gathered, settings, evaluated)
+    print_verdict(verdict)
+    print(f"all tables: {args.o / 'tables.md'}; as a page: nnunet_ici report {args.o}")
 
 
 def _add_ensemble(

@@ -1,4 +1,4 @@
-"""The tables of an evaluation: an overview, one per metric family, detection by size, and differences."""
+"""The tables of an evaluation: one per metric family, detection by size, and differences."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnunet_ici.evaluation.brats import BratsRule
-from nnunet_ici.evaluation.comparison import compare
+from nnunet_ici.evaluation.comparison import SIGNIFICANCE, compare, holm
 from nnunet_ici.evaluation.detection import FROC_NOTE, SIZE_NOTE, froc_score
-from nnunet_ici.evaluation.families import Better, Metric
+from nnunet_ici.evaluation.families import FAMILIES, Better, Metric
 from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
 
-__all__ = ["comparison_table", "evaluation_tables", "family_table", "overview_table", "size_table"]
+__all__ = ["comparison_table", "evaluation_tables", "family_table", "size_table"]
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,22 @@ class Column:
 
 
 PAPER_COLUMNS = (
-    Column("Dice", "paper.dsc", "mean", "higher"),
-    Column("instances", "paper.label_instances", "total", ""),
-    Column("missed", "paper.missed_instances", "total", "lower"),
-    Column("cases with missed", "paper.missed_instances", "cases_with", "lower"),
-    Column("cases with all missed", "paper.all_missed", "total", "lower"),
-    Column("predicted", "paper.predicted_instances", "total", ""),
-    Column("false", "paper.false_instances", "total", "lower"),
-    Column("cases with false", "paper.false_instances", "cases_with", "lower"),
-    Column("cases with neither", "paper.no_mistake", "total", "higher"),
-)
-# For each column the candidate metrics; the first one that was computed is used.
-OVERVIEW_COLUMNS = (
-    [Column("Dice", name, "mean", "higher") for name in ("isles.dice", "paper.dsc", "atlas22.dsc")],
-    [Column("lesion F1", name, "mean", "higher") for name in ("isles.lesion_f1", "atlas22.lesion_f1")],
-    [Column("lesion-wise Dice", name, "mean", "higher") for name in ("detection.lesion_dice", "brats.lesion_dice")],
-    [Column("instances", "paper.label_instances", "total", "")],
-    [Column("missed", "paper.missed_instances", "total", "lower")],
-    [Column("false", "paper.false_instances", "total", "lower")],
+    Column("Dice", "dice", "mean", "higher"),
+    Column("instances", "label_instances", "total", ""),
+    Column("missed", "missed_instances", "total", "lower"),
+    Column("cases with missed", "missed_instances", "cases_with", "lower"),
+    Column("cases with all missed", "all_missed", "total", "lower"),
+    Column("predicted", "predicted_instances", "total", ""),
+    Column("false", "false_instances", "total", "lower"),
+    Column("cases with false", "false_instances", "cases_with", "lower"),
+    Column("cases with neither", "no_mistake", "total", "higher"),
 )
 TITLES = {
     "atlas22": "ATLAS challenge (ISLES 2022)",
     "isles": "ISLES",
     "paper": "Missed and false instances",
     "detection": "Detection",
+    "cc": "CC-Metrics",
     "brats": "BraTS (since 2023)",
 }
 FULL = "Lesions are connected through faces, edges and corners (26 neighbors, 8 in 2D)."
@@ -67,6 +59,7 @@ NOTES = {
     "isles": FULL,
     "paper": FULL,
     "detection": FULL,
+    "cc": FULL,
     "brats": "Lesions whose dilations touch are merged, so there can be fewer of them than in other families.",
 }
 OVER_CASES = "Mean over the cases"
@@ -99,7 +92,7 @@ def evaluation_tables(
     """
     scores = {key: froc_score(curve) for key, curve in curves.items()}
     tables = [
-        family_table(family, rows, [metric for metric in metrics if metric.name.startswith(f"{family}.")], scores)
+        family_table(family, rows, [metric for metric in metrics if metric.name in FAMILIES[family]], scores)
         for family in families
     ]
     tables = [
@@ -109,14 +102,6 @@ def evaluation_tables(
         tables.append(size_table(sizes, unit))
     differences = comparison_table(rows, metrics)
     return tables + ([] if differences is None else [differences])
-
-
-def overview_table(summary: Summary) -> Table:
-    """The main metrics that were computed, one row per model (and class), without ranks."""
-    computed = next(iter(next(iter(summary.values())).values()))
-    columns = [found[0] for options in OVERVIEW_COLUMNS if (found := [c for c in options if c.metric in computed])]
-    values = {key: [statistics[c.metric][c.statistic] for c in columns] for key, statistics in _by_key(summary).items()}
-    return ranked_table("overview", "Overview", [(c.title, c.better) for c in columns], values, ranked=False)
 
 
 def _by_key(summary: Summary) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
@@ -211,37 +196,34 @@ def comparison_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> Table | 
     if not others:
         return None
     several_classes = len(reference) > 1
-    head = ["model", *(["class"] if several_classes else []), "metric", f"difference to {first}", "95 % interval", "p"]
-    note = (
-        "Only cases in which both models have a value. Interval: percentile bootstrap, 9,999 resamples of the cases. "
-        "p: Wilcoxon signed-rank test, not corrected for multiple testing. Bold: the interval excludes 0."
-    )
-    over = "Mean difference over the cases"
-    table = Table("differences", f"Differences to {first}", 2 + several_classes, [*head, "cases"], over=over)
-    fewest = math.inf
+    results = {}
     for model, classes in others:
         for of_class, lines in classes.items():
             by_case = {row["case"]: row for row in reference[of_class]}
             for metric in metrics:
-                if not metric.better:
-                    continue
-                values = [float(row[metric.name]) for row in lines]
-                result = compare(values, [float(by_case[row["case"]][metric.name]) for row in lines])
-                interval = "-" if math.isnan(result.low) else f"{result.low:+.3f} to {result.high:+.3f}"
-                fewest = min(fewest, result.cases)
-                apart = result.cases >= FEWEST_CASES and (result.low > 0 or result.high < 0)
-                numbers = [
-                    Cell(
-                        "-" if math.isnan(result.difference) else f"{result.difference:+.3f}",
-                        result.difference,
-                        best=apart,
-                    ),
-                    Cell(interval),
-                    Cell("-" if math.isnan(result.p_value) else f"{result.p_value:.2g}", result.p_value),
-                    Cell(str(result.cases), result.cases),
-                ]
-                names = [Cell(model), *([Cell(of_class)] if several_classes else []), Cell(metric.name)]
-                table.rows.append([*names, *numbers])
-    if fewest < FEWEST_CASES:
-        note += f" Nothing is bold below {FEWEST_CASES} cases, because bootstrap intervals of so few are too narrow."
-    return replace(table, note=note)
+                if metric.better:
+                    values = [float(row[metric.name]) for row in lines]
+                    own = [float(by_case[row["case"]][metric.name]) for row in lines]
+                    results[model, of_class, metric.name] = compare(values, own)
+    head = ["model", *(["class"] if several_classes else []), "metric", f"difference to {first}", "95 % interval"]
+    table = Table("differences", f"Differences to {first}", 2 + several_classes, [*head, "p (Holm)", "cases"])
+    adjusted = holm([result.p_value for result in results.values()])
+    for ((model, of_class, name), result), p_value in zip(results.items(), adjusted, strict=True):
+        numbers = [
+            Cell(
+                "-" if math.isnan(result.difference) else f"{result.difference:+.3f}",
+                result.difference,
+                best=result.cases >= FEWEST_CASES and p_value < SIGNIFICANCE,
+            ),
+            Cell("-" if math.isnan(result.low) else f"{result.low:+.3f} to {result.high:+.3f}"),
+            Cell("-" if math.isnan(p_value) else f"{p_value:.2g}", p_value),
+            Cell(str(result.cases), result.cases),
+        ]
+        table.rows.append([Cell(model), *([Cell(of_class)] if several_classes else []), Cell(name), *numbers])
+    note = (
+        "Only cases in which both models have a value. Interval: paired t. p: paired t-test, adjusted for the number "
+        f"of rows by Holm's method. Bold: this p is below {SIGNIFICANCE:g}."
+    )
+    if min((result.cases for result in results.values()), default=FEWEST_CASES) < FEWEST_CASES:
+        note += f" Nothing is bold below {FEWEST_CASES} cases."
+    return replace(table, note=note, over="Mean difference over the cases")

@@ -1,27 +1,26 @@
-"""The metric families: how each metric is computed for one case, and whether higher or lower values are better.
+"""The metrics of a case, each under one name, and the families: lists of these names.
 
 ``atlas22``
-    Dice, volume difference, lesion count difference (there called "simple lesion count") and lesion F1 per case, as in
-    the evaluation container of the ATLAS challenge (ISLES 2022). Volumes are in voxels regardless of the spacing, and
-    lesions are connected through faces. (The container's function for single images subtracts the prediction from
+    As in the evaluation container of the ATLAS challenge (ISLES 2022). Volumes are in voxels regardless of the spacing,
+    and lesions are connected through faces. (The container's function for single images subtracts the prediction from
     itself. The challenge ran its function for batches, which is correct.)
 ``isles``
-    Dice, volume difference in ml, lesion count difference and lesion F1 as in ISLES, with 26 neighbors (8 in 2D). With
-    probabilities, also the area under the precision-recall curve.
+    As in ISLES: volumes in ml, and 26 neighbors (8 in 2D). With probabilities, also the area under the precision-recall
+    curve.
 ``paper``
     The quantities of Tables 1 and 3 of Rachmadi et al. (MIDL 2023): Dice, missed and false instances.
 ``detection``
-    Recall, precision, lesion-wise Dice and panoptic quality. FROC, and recall, precision and F1 by size, are pooled
-    over all cases and are in :mod:`~nnunet_ici.evaluation.detection`.
+    Scores of instances. The scores over all cases are in :mod:`~nnunet_ici.evaluation.detection`.
+``cc``
+    CC-Dice (:func:`~nnunet_ici.evaluation.metrics.cc_dice`).
 ``brats``
-    Lesion-wise Dice and HD95 as in the BraTS challenges since 2023 (:mod:`~nnunet_ici.evaluation.brats`), and the
-    numbers of found, missed and false lesions.
+    As in the BraTS challenges since 2023 (:mod:`~nnunet_ici.evaluation.brats`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -29,17 +28,19 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation import metrics
+from nnunet_ici.evaluation.average_precision import MATCHING_IOU
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, BratsScores, brats_scores
 from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
 
-__all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "Metric", "Pair", "evaluate_case", "metrics_of"]
+__all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "METRICS", "OLD_NAMES", "Metric", "Pair", "evaluate_case"]
+__all__ += ["metrics_of"]
 
 CONVENTIONS = """\
-A lesion is a connected component (8 neighbors in 2D, 26 in 3D; 4 and 6 in the family atlas22). A lesion is found if
-the prediction overlaps it by at least one voxel, and missed otherwise. A predicted component that overlaps no lesion is
-false. The family brats dilates the label first. Two empty masks score 1, one empty mask scores 0; as distances, 0 and
-374 mm. Cases in which a metric is undefined (recall without lesions, PR-AUC of an empty label) are left out of its
-mean.
+A lesion is a connected component (8 neighbors in 2D, 26 in 3D; 4 and 6 where a column says so). A lesion is found if a
+predicted component overlaps it by at least one voxel, or by the IoU of --overlap, and missed otherwise. A predicted
+component that overlaps no lesion in this way is false. The family brats dilates the label first. Two empty masks score
+1, one empty mask scores 0; as distances, 0 and 374 mm. Cases in which a metric is undefined (recall without lesions,
+PR-AUC of an empty label) are left out of its mean.
 """
 
 Better = Literal["higher", "lower", ""]
@@ -53,35 +54,44 @@ class Pair:
         label: bool, (H, W) or (D, H, W).
         prediction: bool, the same shape.
         spacing_mm: voxel spacing, one value per array axis.
+        voxel_mm3: volume of a voxel in mm3; in 2D, its area in mm2.
         probability: float32, the same shape; None without probabilities.
         brats_rule: dilation and smallest volume of the family brats.
+        overlap: minimum IoU of a found lesion; 0 for any shared voxel.
     """
 
     label: npt.NDArray[np.bool_]
     prediction: npt.NDArray[np.bool_]
     spacing_mm: tuple[float, ...]
+    voxel_mm3: float
     probability: npt.NDArray[np.float32] | None = None
     brats_rule: BratsRule = CHALLENGES["met"]
+    overlap: float = 0.0
 
     @cached_property
     def matching(self) -> Matching:
         """The matching of instances with 8 neighbors in 2D, 26 in 3D."""
-        return match_instances(self.label, self.prediction)
+        return match_instances(self.label, self.prediction, overlap=self.overlap)
 
     @cached_property
     def face_matching(self) -> Matching:
         """The matching of instances with 4 neighbors in 2D, 6 in 3D."""
-        return match_instances(self.label, self.prediction, faces=True)
+        return match_instances(self.label, self.prediction, faces=True, overlap=self.overlap)
+
+    @cached_property
+    def strict_matching(self) -> Matching:
+        """:attr:`matching` at the IoU of the lesion-wise average precision, 0.1."""
+        return replace(self.matching, overlap=MATCHING_IOU)
 
     @cached_property
     def brats(self) -> BratsScores:
         """The scores of the family brats."""
-        return brats_scores(self.label, self.prediction, self.spacing_mm, self.brats_rule)
+        return brats_scores(self.label, self.prediction, self.spacing_mm, self.brats_rule, self.voxel_mm3)
 
-    @property
-    def voxel_mm(self) -> float:
-        """Volume of a voxel in mm3; in 2D, its area in mm2."""
-        return float(np.prod(self.spacing_mm))
+    @cached_property
+    def difference(self) -> int:
+        """Absolute difference between the numbers of voxels in the two masks."""
+        return int(metrics.volume_difference(self.label, self.prediction))
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Metric:
     """A column of cases.csv.
 
     Attributes:
-        name: family and metric, joined by a dot.
+        name: name of the column.
         title: title of its column in tables.
         better: whether higher or lower values are better; "" if neither.
         compute: function that computes the value for a case.
@@ -105,8 +115,12 @@ class Metric:
     needs_probability: bool = False
 
 
-def _average_precision(pair: Pair) -> float:
-    return float("nan") if pair.probability is None else metrics.average_precision(pair.label, pair.probability)
+def _pr_auc(pair: Pair) -> float:
+    return float("nan") if pair.probability is None else metrics.pr_auc(pair.label, pair.probability)
+
+
+def _mostly_outside(pair: Pair) -> int:
+    return metrics.mostly_outside(pair.matching)
 
 
 def _all_missed(pair: Pair) -> int:
@@ -117,81 +131,89 @@ def _no_mistake(pair: Pair) -> int:
     return int(pair.matching.missed_instances == pair.matching.false_instances == 0)
 
 
-FAMILIES: dict[str, tuple[Metric, ...]] = {
-    "atlas22": (
-        Metric("atlas22.dsc", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
-        Metric(
-            "atlas22.volume_difference",
-            "absolute volume difference (voxels)",
-            "lower",
-            lambda pair: int(metrics.volume_difference(pair.label, pair.prediction)),
-        ),
-        Metric(
-            "atlas22.lesion_count_difference",
-            "absolute lesion count difference",
-            "lower",
-            lambda pair: metrics.lesion_count_difference(pair.face_matching),
-        ),
-        Metric("atlas22.lesion_f1", "lesion F1", "higher", lambda pair: metrics.lesion_f1(pair.face_matching)),
+_EVERY = (
+    Metric("dice", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
+    Metric("volume_difference_voxels", "absolute volume difference (voxels)", "lower", lambda pair: pair.difference),
+    Metric(
+        "volume_difference_ml",
+        "absolute volume difference (ml)",
+        "lower",
+        lambda pair: pair.difference * (pair.voxel_mm3 / 1000),
     ),
-    "isles": (
-        Metric("isles.dice", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
-        Metric(
-            "isles.volume_difference_ml",
-            "absolute volume difference (ml)",
-            "lower",
-            lambda pair: metrics.volume_difference(pair.label, pair.prediction, pair.voxel_mm / 1000),
-        ),
-        Metric(
-            "isles.lesion_count_difference",
-            "absolute lesion count difference",
-            "lower",
-            lambda pair: metrics.lesion_count_difference(pair.matching),
-        ),
-        Metric("isles.lesion_f1", "lesion F1", "higher", lambda pair: metrics.lesion_f1(pair.matching)),
-        Metric("isles.pr_auc", "PR-AUC", "higher", _average_precision, needs_probability=True),
+    Metric(
+        "lesion_count_difference",
+        "absolute lesion count difference",
+        "lower",
+        lambda pair: metrics.lesion_count_difference(pair.matching),
     ),
-    "paper": (
-        Metric("paper.dsc", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
-        Metric("paper.label_instances", "instances", "", lambda pair: pair.matching.label_instances, counts=True),
-        Metric("paper.missed_instances", "missed", "lower", lambda pair: pair.matching.missed_instances, counts=True),
-        Metric(
-            "paper.predicted_instances", "predicted", "", lambda pair: pair.matching.predicted_instances, counts=True
-        ),
-        Metric("paper.false_instances", "false", "lower", lambda pair: pair.matching.false_instances, counts=True),
-        Metric("paper.all_missed", "all instances missed", "lower", _all_missed, counts=True),
-        Metric("paper.no_mistake", "neither missed nor false", "higher", _no_mistake, counts=True),
+    Metric(
+        "lesion_count_difference_faces",
+        "absolute lesion count difference (6 neighbors)",
+        "lower",
+        lambda pair: metrics.lesion_count_difference(pair.face_matching),
     ),
+    Metric("lesion_f1", "lesion F1", "higher", lambda pair: metrics.lesion_f1(pair.matching)),
+    Metric("lesion_f1_faces", "lesion F1 (6 neighbors)", "higher", lambda pair: metrics.lesion_f1(pair.face_matching)),
+    Metric("lesion_f1_iou10", "lesion F1 (IoU 0.1)", "higher", lambda pair: metrics.lesion_f1(pair.strict_matching)),
+    Metric("pr_auc", "PR-AUC", "higher", _pr_auc, needs_probability=True),
+    Metric("label_instances", "instances", "", lambda pair: pair.matching.label_instances, counts=True),
+    Metric("missed_instances", "missed", "lower", lambda pair: pair.matching.missed_instances, counts=True),
+    Metric("predicted_instances", "predicted", "", lambda pair: pair.matching.predicted_instances, counts=True),
+    Metric("false_instances", "false", "lower", lambda pair: pair.matching.false_instances, counts=True),
+    Metric("all_missed", "all instances missed", "lower", _all_missed, counts=True),
+    Metric("no_mistake", "neither missed nor false", "higher", _no_mistake, counts=True),
+    Metric("mostly_outside", "mostly outside", "lower", _mostly_outside, counts=True),
+    Metric("lesion_recall", "recall", "higher", lambda pair: metrics.lesion_recall(pair.matching)),
+    Metric("lesion_precision", "precision", "higher", lambda pair: metrics.lesion_precision(pair.matching)),
+    Metric("lesion_dice", "lesion-wise Dice", "higher", lambda pair: metrics.lesion_dice(pair.matching)),
+    Metric("panoptic_quality", "panoptic quality", "higher", lambda pair: metrics.panoptic_quality(pair.matching)),
+    Metric("cc_dice", "CC-Dice", "higher", lambda pair: metrics.cc_dice(pair.matching)),
+    Metric("brats_lesion_dice", "lesion-wise Dice", "higher", lambda pair: pair.brats.lesion_dice),
+    Metric("brats_lesion_hd95_mm", "lesion-wise HD95 (mm)", "lower", lambda pair: pair.brats.lesion_hd95_mm),
+    Metric("brats_lesion_f1", "lesion F1", "higher", lambda pair: pair.brats.lesion_f1),
+    Metric("brats_found", "found per case", "", lambda pair: pair.brats.found, counts=True),
+    Metric("brats_missed", "missed per case", "lower", lambda pair: pair.brats.missed, counts=True),
+    Metric("brats_false", "false per case", "lower", lambda pair: pair.brats.false, counts=True),
+)
+METRICS = {metric.name: metric for metric in _EVERY}
+
+_COUNTS = ("label_instances", "missed_instances", "predicted_instances", "false_instances", "all_missed", "no_mistake")
+_BRATS = ("lesion_dice", "lesion_hd95_mm", "lesion_f1", "found", "missed", "false")
+# Names of metrics by family.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "atlas22": ("dice", "volume_difference_voxels", "lesion_count_difference_faces", "lesion_f1_faces"),
+    "isles": ("dice", "volume_difference_ml", "lesion_count_difference", "lesion_f1", "pr_auc"),
+    "paper": ("dice", *_COUNTS),
     "detection": (
-        Metric("detection.recall", "recall", "higher", lambda pair: metrics.lesion_recall(pair.matching)),
-        Metric("detection.precision", "precision", "higher", lambda pair: metrics.lesion_precision(pair.matching)),
-        Metric("detection.lesion_dice", "lesion-wise Dice", "higher", lambda pair: metrics.lesion_dice(pair.matching)),
-        Metric(
-            "detection.panoptic_quality",
-            "panoptic quality",
-            "higher",
-            lambda pair: metrics.panoptic_quality(pair.matching),
-        ),
+        *("lesion_recall", "lesion_precision", "lesion_f1", "lesion_f1_iou10"),
+        *("lesion_dice", "panoptic_quality", "mostly_outside"),
     ),
-    "brats": (
-        Metric("brats.lesion_dice", "lesion-wise Dice", "higher", lambda pair: pair.brats.lesion_dice),
-        Metric("brats.lesion_hd95_mm", "lesion-wise HD95 (mm)", "lower", lambda pair: pair.brats.lesion_hd95_mm),
-        Metric("brats.found", "found per case", "", lambda pair: pair.brats.found, counts=True),
-        Metric("brats.missed", "missed per case", "lower", lambda pair: pair.brats.missed, counts=True),
-        Metric("brats.false", "false per case", "lower", lambda pair: pair.brats.false, counts=True),
-    ),
+    "cc": ("cc_dice",),
+    "brats": tuple(f"brats_{name}" for name in _BRATS),
+}
+# Distances take three times as long as all other metrics together, so these two are computed on request only.
+DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name not in ("cc", "brats"))
+
+# Names of the metrics until version 0.2, which had a column for each family.
+OLD_NAMES = {
+    **{f"{family}.dsc": "dice" for family in ("atlas22", "paper")},
+    "isles.dice": "dice",
+    "atlas22.volume_difference": "volume_difference_voxels",
+    "atlas22.lesion_count_difference": "lesion_count_difference_faces",
+    "atlas22.lesion_f1": "lesion_f1_faces",
+    **{f"isles.{name}": name for name in FAMILIES["isles"][1:]},
+    **{f"paper.{name}": name for name in _COUNTS},
+    "detection.recall": "lesion_recall",
+    "detection.precision": "lesion_precision",
+    **{f"detection.{name}": name for name in ("lesion_dice", "panoptic_quality")},
+    **{f"brats.{name}": f"brats_{name}" for name in _BRATS},
 }
 
 
-# Surface distances take three times as long as all other metrics together, so brats is computed on request only.
-DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name != "brats")
-
-
 def metrics_of(families: Sequence[str], with_probability: bool = True) -> list[Metric]:
-    """The metrics of the given families, in order; without probabilities, the metrics that need them are omitted."""
-    return [
-        metric for name in families for metric in FAMILIES[name] if with_probability or not metric.needs_probability
-    ]
+    """The metrics of the given families, each once, in order; those that need probabilities only if there are any."""
+    names = dict.fromkeys(name for family in families for name in FAMILIES[family])
+    return [METRICS[name] for name in names if with_probability or not METRICS[name].needs_probability]
 
 
 def evaluate_case(
@@ -201,6 +223,7 @@ def evaluate_case(
     probability: npt.NDArray[np.float32] | None = None,
     families: Sequence[str] = ("atlas22", "isles", "paper"),
     brats_rule: BratsRule = CHALLENGES["met"],
+    overlap: float = 0.0,
 ) -> dict[str, float]:
     """Compute the metrics of one case and one class.
 
@@ -209,9 +232,10 @@ def evaluate_case(
         prediction: the same shape, bool or integers 0 and 1.
         spacing_mm: voxel spacing, one value per array axis; 1 mm by default. For volumes in ml, a 2D slice is assumed
             to be 1 mm thick.
-        probability: float32, the same shape, probability of the class; without it ``isles.pr_auc`` is omitted.
+        probability: float32, the same shape, probability of the class; without it ``pr_auc`` is omitted.
         families: names in :data:`FAMILIES`.
         brats_rule: dilation and smallest volume of the family brats; by default those for metastases.
+        overlap: minimum IoU of a found lesion; 0 for any shared voxel.
 
     Returns:
         The value of each metric by name, int for counts and float otherwise. For empty masks see
@@ -225,14 +249,10 @@ def evaluate_case(
     Example:
         >>> import numpy as np
         >>> values = evaluate_case(np.array([[1, 0, 1]]), np.array([[1, 0, 0]]), families=["paper"])
-        >>> values["paper.missed_instances"], values["paper.no_mistake"]
+        >>> values["missed_instances"], values["no_mistake"]
         (1, 0)
     """
-    pair = Pair(
-        as_mask(label, "label"),
-        as_mask(prediction, "prediction"),
-        (1.0,) * label.ndim if spacing_mm is None else tuple(spacing_mm),
-        probability,
-        brats_rule,
-    )
+    spacing_mm = (1.0,) * label.ndim if spacing_mm is None else tuple(spacing_mm)
+    masks = as_mask(label, "label"), as_mask(prediction, "prediction")
+    pair = Pair(*masks, spacing_mm, float(np.prod(spacing_mm)), probability, brats_rule, overlap)
     return {metric.name: metric.compute(pair) for metric in metrics_of(families, probability is not None)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,10 @@ IntArray = npt.NDArray[np.int64]
 class Matching:
     """The instances (connected components) of a label and of a prediction, and their overlaps.
 
-    Two instances touch if they share at least one voxel. Ids are stored only inside ``box``, the bounding box of both
-    masks. Entry i of the arrays per instance belongs to id i + 1.
+    Two instances touch if they share at least one voxel. A label instance is found, and a predicted instance is true,
+    if it touches an instance of the other mask with an IoU of at least ``overlap``; by default any voxel is enough. Ids
+    are stored only inside ``box``, the bounding box of both masks. Entry i of the arrays per instance belongs to id
+    i + 1.
 
     Attributes:
         shape: shape of both masks.
@@ -31,8 +34,7 @@ class Matching:
         shared_voxels: int64 (k,), number of voxels that each pair shares.
         label_voxels: int64 (n,), number of voxels of each label instance.
         predicted_voxels: int64 (m,), number of voxels of each predicted instance.
-        label_found: bool (n,), True if a predicted instance touches the label instance.
-        predicted_true: bool (m,), True if the predicted instance touches a label instance.
+        overlap: minimum IoU, in [0, 1]; 0 for any shared voxel.
     """
 
     shape: tuple[int, ...]
@@ -43,32 +45,58 @@ class Matching:
     shared_voxels: IntArray
     label_voxels: IntArray
     predicted_voxels: IntArray
-    label_found: BoolArray
-    predicted_true: BoolArray
+    overlap: float = 0.0
+
+    @cached_property
+    def iou(self) -> npt.NDArray[np.float64]:
+        """float64 (k,), intersection over union of each pair."""
+        label, predicted = (self.pairs - 1).T
+        return self.shared_voxels / (self.label_voxels[label] + self.predicted_voxels[predicted] - self.shared_voxels)
+
+    @cached_property
+    def label_found(self) -> BoolArray:
+        """bool (n,), whether each label instance is found."""
+        return self._in_pairs(0, self.label_voxels.size)
+
+    @cached_property
+    def predicted_true(self) -> BoolArray:
+        """bool (m,), whether each predicted instance is true."""
+        return self._in_pairs(1, self.predicted_voxels.size)
+
+    def _in_pairs(self, side: int, count: int) -> BoolArray:
+        found = np.zeros(count, bool)
+        found[self.pairs[self.iou >= self.overlap, side] - 1] = True
+        return found
+
+    @cached_property
+    def lesion_share(self) -> npt.NDArray[np.float64]:
+        """float64 (m,), share of each predicted instance that lies inside the label."""
+        inside = np.bincount(self.pairs[:, 1] - 1, weights=self.shared_voxels, minlength=self.predicted_voxels.size)
+        return inside / self.predicted_voxels
 
     @property
     def label_instances(self) -> int:
         """Number of instances in the label."""
-        return self.label_found.size
+        return self.label_voxels.size
 
     @property
     def found_instances(self) -> int:
-        """Number of label instances that a predicted instance touches."""
+        """Number of label instances that are found."""
         return int(np.count_nonzero(self.label_found))
 
     @property
     def missed_instances(self) -> int:
-        """Number of label instances that no predicted instance touches."""
+        """Number of label instances that are not found."""
         return self.label_instances - self.found_instances
 
     @property
     def predicted_instances(self) -> int:
         """Number of instances in the prediction."""
-        return self.predicted_true.size
+        return self.predicted_voxels.size
 
     @property
     def false_instances(self) -> int:
-        """Number of predicted instances that touch no label instance."""
+        """Number of predicted instances that are not true."""
         return self.predicted_instances - int(np.count_nonzero(self.predicted_true))
 
     def missed_mask(self) -> BoolArray:
@@ -76,11 +104,11 @@ class Matching:
         return self._select(self.label_ids, ~self.label_found)
 
     def found_mask(self) -> BoolArray:
-        """The voxels of the predicted instances that touch a label instance, bool, shape of the masks."""
+        """The voxels of the true predicted instances, bool, shape of the masks."""
         return self._select(self.predicted_ids, self.predicted_true)
 
     def false_mask(self) -> BoolArray:
-        """The voxels of the predicted instances that touch no label instance, bool, shape of the masks."""
+        """The voxels of the false predicted instances, bool, shape of the masks."""
         return self._select(self.predicted_ids, ~self.predicted_true)
 
     def _select(self, ids: npt.NDArray[np.int32], chosen: BoolArray) -> BoolArray:
@@ -115,7 +143,7 @@ def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
 
 
 def match_instances(
-    label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic], faces: bool = False
+    label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic], faces: bool = False, overlap: float = 0.0
 ) -> Matching:
     """Label the instances of both masks and find the pairs that touch.
 
@@ -125,6 +153,7 @@ def match_instances(
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
         faces: whether to connect voxels through faces only: 4 neighbors in 2D, 6 in 3D.
+        overlap: minimum IoU at which a lesion is found and a predicted instance is true; 0 for any shared voxel.
 
     Raises:
         TypeError: if a mask is neither bool nor integer.
@@ -160,10 +189,6 @@ def match_instances(
     unique_keys, shared_voxels = np.unique(keys, return_counts=True)
     pairs = np.stack(np.divmod(unique_keys, predicted_count + 1), axis=1)
 
-    label_found = np.zeros(label_count, dtype=bool)
-    label_found[pairs[:, 0] - 1] = True
-    predicted_true = np.zeros(predicted_count, dtype=bool)
-    predicted_true[pairs[:, 1] - 1] = True
     return Matching(
         label.shape,
         box,
@@ -173,8 +198,7 @@ def match_instances(
         shared_voxels.astype(np.int64, copy=False),
         _sizes(label_ids, label_count),
         _sizes(predicted_ids, predicted_count),
-        label_found,
-        predicted_true,
+        overlap,
     )
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nnunet_ici.evaluation.matching import Matching, as_mask
 
 __all__ = [
-    "average_precision",
+    "cc_dice",
     "dice",
     "dice_of_counts",
     "f1_of_counts",
@@ -23,11 +23,16 @@ __all__ = [
     "lesion_f1",
     "lesion_precision",
     "lesion_recall",
+    "mostly_outside",
     "panoptic_quality",
+    "pr_auc",
     "volume_difference",
 ]
 
 Array = npt.NDArray[np.generic]
+
+# A predicted instance of which a smaller share lies inside the label is mostly something else.
+MOSTLY = 0.5
 
 
 def _masks(label: Array, prediction: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -106,7 +111,7 @@ def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0
     return float(voxels * voxel_volume)
 
 
-def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> float:
+def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
     """Area under the voxel-wise precision-recall curve: scikit-learn's average precision, without interpolation.
 
     Recall changes only at the probabilities of lesion voxels. All other voxels are passed to scikit-learn as counts
@@ -125,7 +130,7 @@ def average_precision(label: Array, probability: npt.NDArray[np.floating]) -> fl
 
     Example:
         >>> import numpy as np
-        >>> average_precision(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1]))  # (1 + 2 / 3) / 2
+        >>> pr_auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1]))  # (1 + 2 / 3) / 2
         0.8333333333333333
     """
     from sklearn.metrics import average_precision_score
@@ -250,7 +255,7 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
 
 
 def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> float:
-    """Lesion-wise Dice: the sum of :func:`instance_dice`, divided by TP + FN + FP.
+    """Lesion-wise Dice: the sum of :func:`instance_dice`, divided by TP + FN + FP at any overlap.
 
     Missed lesions and false predicted instances contribute 0. BraTS has used this definition since 2023, with a
     dilation of the label and a smallest volume in addition (:mod:`~nnunet_ici.evaluation.brats`).
@@ -268,8 +273,51 @@ def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> fl
         >>> lesion_dice(match_instances(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 1]])))  # (2 / (2 + 1) + 0) / 2
         0.3333333333333333
     """
-    count = matching.label_instances + matching.false_instances
+    count = matching.label_instances + int(np.count_nonzero(matching.lesion_share == 0))
     return float(instance_dice(matching, exclude_other_instances).sum() / count) if count else 1.0
+
+
+def mostly_outside(matching: Matching) -> int:
+    """The number of predicted instances that touch a label instance, but lie outside the label by more than half.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> mostly_outside(match_instances(np.array([[1, 0, 0, 1]]), np.array([[1, 1, 1, 0]])))
+        1
+    """
+    return int(np.count_nonzero((matching.lesion_share > 0) & (matching.lesion_share < MOSTLY)))
+
+
+def cc_dice(matching: Matching) -> float:
+    """CC-Dice: the Dice in the Voronoi region of each label instance, averaged over the label instances.
+
+    The region holds the voxels that are nearer to this instance than to any other, by Euclidean distance in voxels.
+    Every predicted voxel counts in exactly one region, so false instances lower the Dice of the nearest lesion. Source:
+    CC-Metrics (Jaus et al., AAAI 2025), and MONAI's ``DiceMetric(per_component=True)``.
+
+    Returns:
+        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
+
+    Example:
+        The first two voxels are nearer to the first lesion, which is found but for one voxel; the second is missed:
+
+        >>> import numpy as np
+        >>> from nnunet_ici.evaluation.matching import match_instances
+        >>> cc_dice(match_instances(np.array([[1, 1, 0, 0, 0, 1]]), np.array([[1, 0, 0, 0, 0, 0]])))  # (2 / 3 + 0) / 2
+        0.3333333333333333
+    """
+    from scipy import ndimage  # imported here to keep the command's help fast
+
+    label, predicted = matching.label_ids, matching.predicted_ids > 0
+    if not (matching.label_instances and matching.predicted_instances):
+        return float(matching.label_instances == matching.predicted_instances)
+    nearest = ndimage.distance_transform_edt(label == 0, return_distances=False, return_indices=True)
+    region = label[tuple(axis[predicted] for axis in nearest)]
+    inside, of_prediction = (
+        np.bincount(ids, minlength=matching.label_instances + 1)[1:] for ids in (label[predicted], region)
+    )
+    return float(np.mean(2 * inside / (matching.label_voxels + of_prediction)))
 
 
 def panoptic_quality(matching: Matching) -> float:
@@ -290,8 +338,4 @@ def panoptic_quality(matching: Matching) -> float:
         0.3333333333333333
     """
     instances = matching.label_instances + matching.predicted_instances
-    label, predicted = (matching.pairs - 1).T
-    shared = matching.shared_voxels
-    union = matching.label_voxels[label] + matching.predicted_voxels[predicted] - shared
-    matched = 2 * shared >= union
-    return float(2 * (shared[matched] / union[matched]).sum() / instances) if instances else 1.0
+    return float(2 * matching.iou[matching.iou >= 0.5].sum() / instances) if instances else 1.0

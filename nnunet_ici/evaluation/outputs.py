@@ -13,24 +13,27 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from nnunet_ici import __version__
+from nnunet_ici.command import plural
 from nnunet_ici.evaluation.cases import Evaluated, Settings
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
-from nnunet_ici.evaluation.evaluation_tables import evaluation_tables, overview_table
+from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import remarks, to_csv, to_latex, to_markdown, to_text
 from nnunet_ici.evaluation.inputs import Gathered
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
-from nnunet_ici.evaluation.tables import Table
+from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
-__all__ = ["print_tables", "write_outputs"]
+__all__ = ["print_verdict", "write_outputs"]
+
+MOST_ROWS = 8  # of the verdict in the terminal
 
 
 def write_outputs(
     folder: Path, args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated
-) -> list[Table]:
+) -> Verdict | None:
     """Write all files into a folder.
 
     Args:
@@ -41,7 +44,7 @@ def write_outputs(
         evaluated: results of the evaluation, without problems.
 
     Returns:
-        The tables, first the overview, which is printed but not written to a file.
+        The verdict, which is also the first table; None if no column of it was computed.
     """
     metrics = settings.metrics
     summary = summarise(evaluated.rows, metrics)
@@ -57,6 +60,9 @@ def write_outputs(
         models = {*settings.with_probabilities, *([ENSEMBLE] if args.ensemble else [])}
         curves = {key: froc(rows, len(gathered.cases)) for key, rows in rows_of.items() if key[0] in models}
     tables = evaluation_tables(evaluated.rows, metrics, settings.families, sizes, curves, unit, settings.brats_rule)
+    verdict = make_verdict(evaluated.rows)
+    if verdict is not None:
+        tables.insert(0, verdict.table)
 
     write_rows(folder / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
     write_rows(folder / "instances.csv", evaluated.instances, INSTANCE_COLUMNS)
@@ -70,26 +76,32 @@ def write_outputs(
         "size_unit": unit,
         "brats": asdict(settings.brats_rule),
         "files": {case.name: _paths(case) for case in gathered.cases},
+        "verdict": None if verdict is None else {"best": verdict.best, "sentences": verdict.sentences},
         "models": summary,
         "by_size": _nested(sizes),
         "froc": _nested(curves),
     }
     (folder / "summary.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n", encoding="utf-8")
     parts = [f"## {table.title}\n\n{to_markdown(table)}\n{remarks(table)}\n\n" for table in tables]
-    (folder / "tables.md").write_text(f"{''.join(parts)}{CONVENTIONS}", encoding="utf-8")
+    sentences = "" if verdict is None else f"{' '.join(verdict.sentences)}\n\n"
+    (folder / "tables.md").write_text(f"{sentences}{''.join(parts)}{CONVENTIONS}", encoding="utf-8")
     (folder / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
     (folder / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
-    return [overview_table(summary), *tables]
+    return verdict
 
 
-def print_tables(tables: Sequence[Table]) -> None:
-    """Print the tables as aligned columns, each with its title and remarks."""
+def print_verdict(verdict: Verdict | None) -> None:
+    """Print the table and the sentences of the verdict, at most 20 lines in a terminal of 100 characters."""
+    if verdict is None:
+        return
     width = shutil.get_terminal_size().columns - 1
-    for table in tables:
-        print(f"\n{table.title}", to_text(table), sep="\n")
-        if text := remarks(table):
-            print(textwrap.fill(text.replace("Bold:", "Star:").replace("is bold", "has a star"), width))
-    print()
+    lines = to_text(verdict.table).splitlines()
+    print("", *lines[: MOST_ROWS + 1], sep="\n")
+    if len(lines) > MOST_ROWS + 1:
+        print(f"and {plural(len(lines) - MOST_ROWS - 1, 'more model')} in tables.md")
+    if text := remarks(verdict.table):
+        print(textwrap.fill(text.replace("Bold:", "Star:"), width))
+    print("", *(textwrap.fill(sentence, width) for sentence in verdict.sentences), "", sep="\n")
 
 
 def _is_flat(cases: Sequence[Case]) -> bool:

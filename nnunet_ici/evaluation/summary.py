@@ -83,11 +83,10 @@ def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
         Without rows the summary is empty.
 
     Example:
-        >>> from nnunet_ici.evaluation.families import FAMILIES
-        >>> row = {"model": "a", "case": "1", "class": "lesion", "paper.missed_instances": 2}
-        >>> missed = [metric for metric in FAMILIES["paper"] if metric.title == "missed"]
-        >>> summary = summarise([row, row | {"case": "2", "paper.missed_instances": 0}], missed)
-        >>> summary["a"]["lesion"]["paper.missed_instances"]
+        >>> from nnunet_ici.evaluation.families import METRICS
+        >>> row = {"model": "a", "case": "1", "class": "lesion", "missed_instances": 2}
+        >>> summary = summarise([row, row | {"case": "2", "missed_instances": 0}], [METRICS["missed_instances"]])
+        >>> summary["a"]["lesion"]["missed_instances"]
         {'cases': 2, 'mean': 1.0, 'median': 1.0, 'sd': 1.4142135623730951, 'total': 2, 'cases_with': 1}
     """
     return {

@@ -199,14 +199,14 @@ class RankedCubes(NamedTuple):
         elsewhere, inside, in_pred = (torch.empty_like(count).index_copy_(0, self.order, count) for count in counts)
         image = torch.cat([self.labels.image, self.preds.image])
         size = segment_sum(inside + in_pred, image, batch * classes).reshape(batch, classes)
-        tables = []
+        tables: list[Tensor] = []
         for first, rows, shape in zip(
             (0, len(self.rows[0])), self.rows, (cells.label_shape, cells.pred_shape), strict=True
         ):
             for count in (elsewhere, inside):
                 table = count.new_zeros(math.prod(shape))
                 tables.append(table.index_copy_(0, rows, count[first : first + len(rows)]).reshape(shape))
-        return Cover(*tables, size)
+        return Cover(*tables[:2], *tables[2:], size=size)
 
 
 def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | None = None) -> Tensor:

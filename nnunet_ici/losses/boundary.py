@@ -47,7 +47,9 @@ def boundary_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> 
     where :math:`\phi_c` is the signed Euclidean distance, in voxels, to the border of class c in the image, negative
     inside. The mean includes the background class, as in the region-wise loss.
 
-    Source: Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019.
+    Source: Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019. The authors' code
+    (LIVIAETS/boundary-loss) truncates the distances to integers and leaves out the background class; neither is done
+    here.
 
     Args:
         logits: softmax logits, floating point (B, C, *spatial), 2D or 3D.
@@ -79,7 +81,8 @@ class BoundaryLoss(OverClassesLoss):
 
     .. math:: L = \alpha L_{global} + (1 - \alpha) L_{boundary}
 
-    alpha decreases linearly from 1 to 0.01 over the training, the schedule of Kervadec et al.
+    alpha decreases linearly from 1 to 0.01, as in the paper, over the training. In the authors' ``scheduler.py`` it
+    decreases by 0.01 per epoch to 0.1, and the weight of the boundary loss increases without limit.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.instances import Source, label_components
-from nnunet_ici.instances.segments import segment_sum, take
+from nnunet_ici.instances.segments import flat_nonzero, segment_sum, take
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
+from nnunet_ici.losses.ranks import divisors, sum_over_ranks
 from nnunet_ici.settings import LOSSES, SMOOTH
 
 __all__ = ["CATMILLoss", "cat_loss", "mil_loss"]
@@ -27,32 +28,36 @@ class _Lesions:
     Attributes:
         at: int64 (K,), flat indices of the lesion voxels in images (N, *spatial).
         lesion: int64 (K,), lesion 0..L - 1 of each of these voxels.
-        image: int64 (L,), index of the image that contains each lesion.
-        has_lesion: (N,), dtype of the probabilities, 1 for an image with a lesion, else 0.
+        of_class: int64 (L,), class of each lesion.
+        lesions, images: (C,), divisors for means over the lesions and the images of each class.
+        present: bool (C,), whether the mini-batch contains a lesion of the class.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, over_ranks: bool = False) -> None:
         with torch.no_grad():
             ids, counts = label_components(source.label.flatten(0, 1), faces=True)
-            images = torch.arange(len(counts), device=ids.device)
-            self.image = images.repeat_interleave(counts)
-            self.at = torch.nonzero(ids.reshape(-1)).squeeze(1)
-            first = counts.cumsum(0) - counts
+            self.of_class = torch.arange(len(counts), device=ids.device).repeat_interleave(counts) % source.classes
+            self.at = flat_nonzero(ids)
             of_image = torch.div(self.at, max(ids[:1].numel(), 1), rounding_mode="floor")
+            first = counts.cumsum(0) - counts
             self.lesion = ids.reshape(-1)[self.at].to(torch.int64) - 1 + first[of_image]
-            self.has_lesion = (counts > 0).to(source.prob.dtype)
+            by_class = counts.reshape(-1, source.classes).sum(0)
+            self.lesions = divisors(by_class, over_ranks)
+            self.images = divisors(torch.full_like(by_class, len(source.x)), over_ranks)
+            self.present = (sum_over_ranks(by_class) if over_ranks else by_class) > 0
 
 
-def _mean(per_image: Tensor, source: Source) -> Tensor:
-    """Mean over the images; stays attached to the graph and propagates a NaN from any voxel."""
-    return per_image.mean() + 0 * source.prob.sum() if per_image.numel() else 0 * source.prob.sum()
+def _over_present(by_class: Tensor, source: Source, lesions: _Lesions) -> Tensor:
+    """Mean over the classes with a lesion; stays attached to the graph and propagates a NaN from any voxel."""
+    mean = torch.where(lesions.present, by_class, 0).sum() / lesions.present.sum().clamp(min=1)
+    return mean.to(source.prob.dtype) + 0 * source.prob.sum()
 
 
 def _cat_term(source: Source, lesions: _Lesions) -> Tensor:
     """:func:`cat_loss` for a source."""
     prob, label = source.prob.flatten(0, 1).flatten(1), source.label.flatten(0, 1).flatten(1)
     with torch.no_grad():
-        size = segment_sum(torch.ones_like(lesions.lesion), lesions.lesion, len(lesions.image))
+        size = torch.bincount(lesions.lesion, minlength=len(lesions.of_class))
         weight = torch.full(label.shape, BACKGROUND_WEIGHT, dtype=prob.dtype, device=prob.device)
         weight.view(-1)[lesions.at] = 1 / (size + SIZE_OFFSET).to(prob.dtype)[lesions.lesion]
         if source.counted is not None:
@@ -61,16 +66,15 @@ def _cat_term(source: Source, lesions: _Lesions) -> Tensor:
     true = torch.where(label, weighted, 0).sum(1)
     false, missed = weighted.sum(1) - true, torch.where(label, weight, 0).sum(1) - true
     index = (true + SMOOTH) / (true + FALSE_COST * false + MISSED_COST * missed + SMOOTH)
-    return _mean(lesions.has_lesion * (1 - index), source)
+    return _over_present((1 - index).reshape(-1, source.classes).sum(0) / lesions.images, source, lesions)
 
 
 def _mil_term(source: Source, lesions: _Lesions) -> Tensor:
     """:func:`mil_loss` for a source."""
-    best = source.prob.new_zeros(len(lesions.image))
+    best = source.prob.new_zeros(len(lesions.of_class))
     best = best.scatter_reduce(0, lesions.lesion, take(source.prob.reshape(-1), lesions.at), "amax")
-    costs = -best.clamp(min=LOWEST_PROB).log()
-    number = segment_sum(torch.ones_like(lesions.image), lesions.image, len(lesions.has_lesion))
-    return _mean(segment_sum(costs, lesions.image, len(number)) / number.clamp(min=1), source)
+    costs = segment_sum(-best.clamp(min=LOWEST_PROB).log(), lesions.of_class, source.classes)
+    return _over_present(costs / lesions.lesions, source, lesions)
 
 
 @torch.compiler.disable
@@ -84,8 +88,9 @@ def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
     where w = 1 / (\|G_n\| + 5) in lesion G_n and 0.01 outside all lesions, and eps = 1e-5. Lesions are face-connected:
     4-connected in 2D, 6-connected in 3D.
 
-    Source: Luu, CATMIL, 2026 (arXiv 2604.08015); weights from the trainers published with the paper. That loss is
-    binary; here each class is treated separately.
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015), and the trainers published with the paper (luumsk/SmallLesionMRI).
+    ``nnUNetTrainerCATMIL`` merges all foreground classes; here each class is treated separately, as in the authors'
+    ``nnUNetTrainerCAT`` for several classes.
 
     Args:
         prob: floating point (B, C, *spatial), 2D or 3D, in [0, 1].
@@ -93,8 +98,9 @@ def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
         mask: bool (B, 1, *spatial), False for ignored voxels.
 
     Returns:
-        A scalar in [0, 1]: the mean over images and classes. An image without a lesion counts as 0. Without any lesion
-        the loss is 0 and stays attached to the graph.
+        A scalar in [0, 1]: the mean over the images, then over the classes with a lesion in the mini-batch. For these
+        classes an image without a lesion counts like any other: its loss is about 1, whatever is predicted. Without any
+        lesion the loss is 0 and stays attached to the graph.
 
     Raises:
         TypeError: if a dtype is wrong.
@@ -110,12 +116,12 @@ def mil_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
 
     .. math:: L = \mathrm{mean}_n \left[ -\log \max_{v \in G_n} p \right]
 
-    The mean runs over the face-connected lesions of an image, and p is clamped to at least 1e-6. Source and arguments
-    are those of :func:`cat_loss`.
+    The mean runs over the face-connected lesions of the mini-batch, and p is clamped to at least 1e-6. Source and
+    arguments are those of :func:`cat_loss`.
 
     Returns:
-        A scalar: the mean over images and classes. An image without a lesion counts as 0. Without any lesion the loss
-        is 0 and stays attached to the graph.
+        A scalar: the mean over the lesions, then over the classes with a lesion in the mini-batch. Without any lesion
+        the loss is 0 and stays attached to the graph.
 
     Raises:
         TypeError: if a dtype is wrong.
@@ -142,8 +148,8 @@ class CATMILLoss(CompoundLoss):
     lambda increases linearly from 0 to 0.1 over the first 50 epochs. It is set by :meth:`start_epoch`; before the first
     call it equals ``cat_weight``.
 
-    Source: Luu, CATMIL, 2026 (arXiv 2604.08015). There the terms are computed at the finest scale only:
-    ``finest_only=True``.
+    Source: Luu, CATMIL, 2026 (arXiv 2604.08015). There the terms are computed at the finest scale only
+    (``finest_only=True``) and added outside the weights of deep supervision, see :meth:`set_finest_weight`.
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``.
@@ -164,9 +170,13 @@ class CATMILLoss(CompoundLoss):
         super().__init__(global_loss, global_weight, {"cat": cat_weight, "mil": mil_weight}, **options)
         self.cat_weight = cat_weight
 
+    def set_finest_weight(self, weight: float) -> None:
+        if self.finest_only:
+            self.term_factor = 1 / weight
+
     def start_epoch(self, epoch: int, epochs: int) -> None:
         self.weights["cat"] = self.cat_weight * min(epoch / WARM_UP, 1)
 
     def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], None]:
-        lesions = _Lesions(source)
+        lesions = _Lesions(source, self.over_ranks)
         return {"cat": _cat_term(source, lesions), "mil": _mil_term(source, lesions)}, None

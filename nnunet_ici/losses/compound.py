@@ -38,6 +38,7 @@ class CompoundLoss(nn.Module):
 
     Attributes:
         record: record of the terms and instance counts at the finest scale.
+        term_factor: factor of the weights of the terms.
 
     Raises:
         ValueError: if a weight is negative or not finite, all weights are 0, ``global_weight`` is not 0 without a
@@ -71,6 +72,7 @@ class CompoundLoss(nn.Module):
         self.finest_only = finest_only
         self.over_ranks = over_ranks
         self.record = TermRecord()
+        self.term_factor = 1.0
 
     def forward(self, net_output: Tensor, target: Tensor) -> Tensor:
         """The weighted sum, a scalar.
@@ -96,7 +98,8 @@ class CompoundLoss(nn.Module):
             values |= terms
         if finest:
             self.record.add(values, counts)
-        weighted = [self.weights[name] * value for name, value in values.items()]
+        factors = {"global": 1.0}
+        weighted = [self.weights[name] * factors.get(name, self.term_factor) * value for name, value in values.items()]
         return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
 
     @property
@@ -112,6 +115,10 @@ class CompoundLoss(nn.Module):
     @draws.setter
     def draws(self, draws: int) -> None:
         pass
+
+    def set_finest_weight(self, weight: float) -> None:
+        """Called by the trainer with the weight of the full-resolution output in deep supervision. Losses whose terms
+        are added outside these weights override this method."""
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare for training epoch 0..epochs - 1. Losses with a weight schedule override this method."""

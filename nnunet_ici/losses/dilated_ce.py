@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nnunet_ici.instances.dilation import dilate
+from nnunet_ici.instances.segments import widest_float
 from nnunet_ici.losses.over_classes import OverClassesLoss, check_logits, class_masks
-from nnunet_ici.losses.weighted_ce import weighted_cross_entropy
 from nnunet_ici.settings import DILATION_RADIUS, check_radius
 
 __all__ = ["DilatedBalancedCELoss", "dilated_balanced_ce_loss", "dilated_weights"]
@@ -82,7 +83,10 @@ def dilated_balanced_ce_loss(
     """
     check_logits(logits, label, mask)
     check_radius(radius)
-    return weighted_cross_entropy(logits, label, dilated_weights(label, mask, logits.shape[1], radius))
+    weight = dilated_weights(label, mask, logits.shape[1], radius)
+    entropy = F.cross_entropy(logits, label, reduction="none")
+    total = weight.sum(dtype=widest_float(weight.device)).clamp(min=torch.finfo(torch.float32).tiny)
+    return (entropy * weight).sum() / total.to(entropy.dtype)
 
 
 class DilatedBalancedCELoss(OverClassesLoss):

@@ -1,21 +1,23 @@
-"""Inverse weighting: every connected component of the label has the same total weight in the cross-entropy."""
+"""Inverse weighting: voxels of the cross-entropy weighted by the inverse size of their component of the label."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nnunet_ici.instances import label_components
 from nnunet_ici.instances.segments import flat_nonzero
 from nnunet_ici.losses.over_classes import OverClassesLoss, check_logits, class_masks
-from nnunet_ici.losses.weighted_ce import weighted_cross_entropy
 
 __all__ = ["InverseWeightingLoss", "inverse_weighting_loss", "inverse_weights"]
+
+LIMITS = (1.0, 2e5)  # of the weights
 
 
 @torch.no_grad()
 def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
-    """Weight of every voxel: V / ((K + 1) |L_k|) for the component L_k that contains it.
+    """Weight of every voxel: V / ((K + 1) |L_k|) for the component L_k that contains it, clipped to :data:`LIMITS`.
 
     Args:
         label: label map, int64 (B, *spatial), 0..C - 1.
@@ -33,7 +35,7 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
     voxels = counted.flatten(1).sum(1)
     share = voxels / (counts.reshape(batch, classes - 1).sum(1) + 1)  # total weight of each part of an image
     background = masks[:, 0].flatten(1).sum(1).clamp(min=1)
-    weight = (share / background).to(torch.float32)[:, None].expand(batch, size) * counted.flatten(1)
+    weight = (share / background).to(torch.float32).clamp(*LIMITS)[:, None] * counted.flatten(1)
 
     # The component of each foreground voxel, numbered over all images.
     at = flat_nonzero(ids > 0)
@@ -41,7 +43,7 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
     component = ids.reshape(-1)[at] - 1 + (counts.cumsum(0) - counts)[channel]
     sample = torch.div(channel, classes - 1, rounding_mode="floor")
     by_component = share[sample] / torch.bincount(component)[component]
-    weight.reshape(-1)[sample * size + at - channel * size] = by_component.to(torch.float32)
+    weight.reshape(-1)[sample * size + at - channel * size] = by_component.to(torch.float32).clamp(*LIMITS)
     return weight.reshape(label.shape)
 
 
@@ -49,12 +51,14 @@ def inverse_weights(label: Tensor, mask: Tensor | None, classes: int) -> Tensor:
 def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Cross-entropy weighted by the inverse size of the label components.
 
-    .. math:: L = \frac{\sum_v w(v)\, CE(v)}{\sum_v w(v)}, \quad w(v) = \frac{\sum_k |L_k|}{(K + 1)\, |L_{k(v)}|}
+    .. math:: L = \mathrm{mean}_v\; w(v)\, CE(v), \quad w(v) = \frac{\sum_k |L_k|}{(K + 1)\, |L_{k(v)}|}
 
-    where k runs over the K foreground components of an image and its background. Each of these K + 1 parts has the same
-    total weight.
+    where k runs over the K foreground components of an image and its background. Each of these K + 1 parts would have
+    the same total weight, but the weights are clipped to [1, 2e5]. The background, whose weight is mostly below 1,
+    thereby gains weight.
 
-    Source: Shirokikh et al., Universal loss reweighting to balance lesion size inequality, MICCAI 2020.
+    Source: Shirokikh et al., Universal loss reweighting to balance lesion size inequality, MICCAI 2020; the limits and
+    the plain mean follow the authors' code (neuro-ml/inverse_weighting), which is binary.
 
     Args:
         logits: softmax logits, floating point (B, C, *spatial), 2D or 3D.
@@ -78,7 +82,8 @@ def inverse_weighting_loss(logits: Tensor, label: Tensor, mask: Tensor | None = 
         16.0
     """
     check_logits(logits, label, mask)
-    return weighted_cross_entropy(logits, label, inverse_weights(label, mask, logits.shape[1]))
+    weighted = inverse_weights(label, mask, logits.shape[1]) * F.cross_entropy(logits, label, reduction="none")
+    return weighted.sum() / max(weighted.numel(), 1) if mask is None else weighted.sum() / mask.sum().clamp(min=1)
 
 
 class InverseWeightingLoss(OverClassesLoss):

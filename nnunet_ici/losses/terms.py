@@ -52,6 +52,7 @@ def label_losses(t: Table, s: TermSettings) -> Tensor:
             false = t.over_preds(t.pred.prob) - t.label.part
         loss = loss + dice_loss(t.label.prob, false, t.label.voxels, s.smooth)
     if s.has_entropy:
+        assert t.label.entropy is not None and t.pred.part_entropy is not None
         false, voxels = t.over_preds(t.pred.part_entropy), t.label.voxels + t.over_preds(t.pred.part_voxels)
         loss = loss + (t.label.entropy + false) / voxels.clamp(min=1)
     return loss
@@ -65,6 +66,7 @@ def pred_losses(t: Table, s: TermSettings) -> Tensor:
         touching = dice_loss(t.pred.prob - t.pred.part, t.pred.part, touched, s.smooth)
         loss = loss + torch.where(is_hit(t)[1], touching, t.pred.prob / t.pred.voxels.clamp(min=1))
     if s.has_entropy:
+        assert t.label.entropy is not None and t.pred.part_entropy is not None
         sums = t.over_labels(t.label.entropy) + t.pred.part_entropy
         loss = loss + sums / (touched + t.pred.part_voxels).clamp(min=1)
     return loss
@@ -138,6 +140,7 @@ def blob(t: Table, s: TermSettings, join: Join) -> Shares:
     if s.has_dice:
         loss = loss + dice_loss(t.label.prob, t.background.prob, t.label.voxels, s.smooth)
     if s.has_entropy:
+        assert t.label.entropy is not None and t.background.entropy is not None
         voxels = (t.label.voxels + t.background.voxels).clamp(min=1)
         loss = loss + (t.label.entropy + t.background.entropy) / voxels
     return Shares(used * loss / of_image.clamp(min=1), None, join(_per_class(of_image > 0)).clamp(min=1))

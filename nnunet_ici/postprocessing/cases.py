@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Settin
     except ValueError as error:
         return str(error)
     plain = plain_masks(probabilities, scheme)
-    voxel_mm3 = math.prod(label_map.spacing_mm)
+    voxel_mm3 = label_map.grid.voxel_mm3
     counts = None if scheme.ignore is None else label != scheme.ignore
     results = {}
     for name in scheme.classes:

@@ -15,7 +15,7 @@ __all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_f
 
 Scores = npt.NDArray[np.float64]
 
-METRICS = ("mean", "paper.dsc", "isles.lesion_f1")
+METRICS = ("mean", "dice", "lesion_f1")
 # Means of the same numbers summed in another order differ by less than this.
 ROUNDING = 1e-12
 

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 
 # The columns of every array of scores.
-STATISTICS = ("paper.dsc", "isles.lesion_f1", "paper.missed_instances", "paper.false_instances")
+STATISTICS = ("dice", "lesion_f1", "missed_instances", "false_instances")
 
 
 @dataclass(frozen=True)

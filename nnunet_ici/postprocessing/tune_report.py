@@ -60,7 +60,7 @@ def summarise(scores: Scores) -> dict[str, float]:
     """Means of Dice and lesion F1, and totals of missed and false instances, from scores (cases, 4).
 
     Example:
-        >>> summarise(np.array([[0.5, 1.0, 0, 2], [1.0, 1.0, 1, 2]]))["paper.missed_instances"]
+        >>> summarise(np.array([[0.5, 1.0, 0, 2], [1.0, 1.0, 1, 2]]))["missed_instances"]
         1
     """
     summary: dict[str, float] = {}

@@ -24,7 +24,7 @@ __all__ = ["DrawnCase", "choose_cases", "draw_cases"]
 Item = TypeVar("Item")
 
 # Scores that rank the cases, if they were computed. Every family has one of them.
-SCORES = ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice", "paper.dsc")
+SCORES = ("lesion_dice", "lesion_f1", "dice", "cc_dice", "brats_lesion_dice")
 # Up to this number of cases, the slices are drawn in one process.
 FEW_CASES = 12
 

@@ -20,8 +20,8 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "": _FOUND,
         "Dice": _DICE,
         "absolute volume difference (voxels)": _VOLUMES,
-        "absolute lesion count difference": _COUNTS,
-        "lesion F1": _F1,
+        "absolute lesion count difference (6 neighbors)": _COUNTS,
+        "lesion F1 (6 neighbors)": _F1,
     },
     "isles": {
         "": _FOUND,
@@ -41,9 +41,15 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "": _FOUND,
         "recall": "found / lesions; no value for a case without lesions.",
         "precision": "1 - false / predicted; no value for a case without predictions.",
+        "lesion F1": _F1,
+        "lesion F1 (IoU 0.1)": "as lesion F1, but lesion and prediction need an IoU of 0.1 or more.",
         "lesion-wise Dice": _LESION_DICE,
+        "mostly outside": "number of predictions that touch a lesion, but lie outside the label by more than half.",
         "panoptic quality": "sum of the IoU of all pairs / (pairs + half of all other lesions and predictions). A pair "
         "is a lesion and a prediction with an IoU of 0.5 or more.",
+    },
+    "cc": {
+        "CC-Dice": "Dice in the region that is nearer to a lesion than to any other, averaged over the lesions.",
     },
     "brats": {
         "": "A predicted component belongs to every lesion whose dilated mask it touches. It is false if it touches "
@@ -52,14 +58,13 @@ DEFINITIONS: dict[str, dict[str, str]] = {
         "the false components; 0 for a missed lesion and for a false component.",
         "lesion-wise HD95 (mm)": "95th percentile of the distances between the surfaces, averaged in the same way; "
         "374 mm for a missed lesion and for a false component.",
+        "lesion F1": _F1,
     },
 }
 
 ALL_CASES = {
     "lesions, volume": "number and total volume of the lesions in the label.",
     "Dice": _DICE,
-    "F1": "lesion F1: 2 found / (2 found + missed + false). If lesion F1 was not computed, the table shows lesion-wise "
-    "Dice instead.",
     "lesion-wise Dice": _LESION_DICE,
     "missed, false": "number of lesions that no prediction touches; number of predictions that touch no lesion.",
 }

@@ -51,15 +51,12 @@ MOST_PRINTED = 100
 MOST_WITH_COUNTS = 3
 # Columns of the small table of each case, if they were computed.
 CASE_COLUMNS = {
-    "paper.dsc": "Dice",
-    "isles.dice": "Dice",
-    "atlas22.dsc": "Dice",
-    "paper.label_instances": "lesions",
-    "paper.missed_instances": "missed",
-    "paper.false_instances": "false",
-    "isles.lesion_f1": "lesion F1",
-    "atlas22.lesion_f1": "lesion F1",
-    "detection.lesion_dice": "lesion-wise Dice",
+    "dice": "Dice",
+    "label_instances": "lesions",
+    "missed_instances": "missed",
+    "false_instances": "false",
+    "lesion_f1": "lesion F1",
+    "lesion_dice": "lesion-wise Dice",
 }
 
 
@@ -198,10 +195,7 @@ def _all_cases(evaluation: Evaluation) -> AllCases:
 
 def _case_table(evaluation: Evaluation, case: str) -> Table:
     rows = [row for row in evaluation.rows if row["case"] == case]
-    titles: dict[str, str] = {}
-    for metric, title in CASE_COLUMNS.items():
-        if metric in rows[0] and title not in titles.values():
-            titles[metric] = title
+    titles = {metric: title for metric, title in CASE_COLUMNS.items() if metric in rows[0]}
     names = ["model", "class"][: 1 + (len(evaluation.classes) > 1)]
     lines = [
         [*(Cell(str(row[name])) for name in names), *(Cell(format_value(row[metric])) for metric in titles)]  # type: ignore[arg-type]

@@ -13,11 +13,12 @@ from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.detection import by_size
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
-from nnunet_ici.evaluation.families import FAMILIES, Metric, metrics_of
+from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES, Metric, metrics_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.summary import Row, group_rows, read_rows
 from nnunet_ici.evaluation.tables import Table
+from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
 __all__ = ["Evaluation", "Lesions", "read_evaluation"]
 
@@ -25,11 +26,8 @@ FILES = ("cases.csv", "instances.csv", "summary.json")
 KEYS = ("model", "case", "class")
 NEEDED = {"cases.csv": KEYS, "instances.csv": (*KEYS, "kind", "size", "touched")}
 
-# Scores of a whole case: the first metric of each group that was computed.
-SCORES = (
-    ("isles.dice", "paper.dsc", "atlas22.dsc"),
-    ("isles.lesion_f1", "atlas22.lesion_f1", "detection.lesion_dice"),
-)
+# Scores of whole cases, if they were computed.
+SCORES = ("dice", "lesion_dice")
 UNITS = {"mm3": "mm³", "mm2": "mm²"}
 
 # Results of by_size and of froc for one model and class.
@@ -101,15 +99,13 @@ class Evaluation:
 
     @property
     def metrics(self) -> list[Metric]:
-        """Metrics in cases.csv."""
-        return self.settings.metrics
+        """Metrics in cases.csv. A folder of an earlier version lacks those that are new."""
+        return [metric for metric in self.settings.metrics if metric.name in self.rows[0]]
 
     @property
     def scores(self) -> dict[str, str]:
-        """Overlap score and lesion score of whole cases, if they were computed: name of the metric by title."""
-        titles = {metric.name: metric.title for metric in self.metrics}
-        chosen = [next((name for name in group if name in titles), None) for group in SCORES]
-        return {titles[name]: name for name in chosen if name is not None}
+        """Scores of whole cases, if they were computed: name of the metric by title."""
+        return {metric.title: metric.name for metric in self.metrics if metric.name in SCORES}
 
     @property
     def unit_title(self) -> str:
@@ -150,8 +146,13 @@ class Evaluation:
             for name in self.classes
         }
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """The first table, and two sentences that say what it means; None if no column of it was computed."""
+        return make_verdict(self.rows)
+
     def tables(self) -> list[Table]:
-        """Tables of the evaluation: one per family, then the sizes, then the differences from the first model."""
+        """The other tables: one per family, then the sizes, then the differences from the first model."""
         return evaluation_tables(
             self.rows,
             self.metrics,
@@ -179,7 +180,8 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     tables: dict[str, list[Row]] = {}
     for name, needed in NEEDED.items():
         try:
-            tables[name] = read_rows(folder / name, text=(*KEYS, "kind"))
+            rows = read_rows(folder / name, text=(*KEYS, "kind"))
+            tables[name] = [{OLD_NAMES.get(column, column): value for column, value in row.items()} for row in rows]
             lacking = [column for column in needed if tables[name] and column not in tables[name][0]]
             if lacking:
                 problems.append(f"{folder / name} lacks columns. Expected: {', '.join(needed)}. Got: no {lacking[0]}")
@@ -251,14 +253,9 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
 def _disagreements(evaluation: Evaluation) -> list[str]:
     """Problems if the three files do not belong to the same evaluation."""
     path = evaluation.folder / "cases.csv"
-    lacking = [
-        metric.name for metric in evaluation.metrics if evaluation.rows and metric.name not in evaluation.rows[0]
-    ]
-    if not evaluation.rows or lacking:
-        got = f"no column {lacking[0]}" if lacking else "no rows"
-        return [
-            f"{path} does not match summary.json. Expected: a column for each metric, and at least one row. Got: {got}"
-        ]
+    if not evaluation.rows or not evaluation.metrics:
+        got = "no rows" if not evaluation.rows else f"only {', '.join(evaluation.rows[0])}"
+        return [f"{path} does not match summary.json. Expected: columns of metrics, and at least one row. Got: {got}"]
     expected = {(case, name) for case in evaluation.cases for name in evaluation.classes}
     problems = []
     for model, classes in group_rows(evaluation.rows).items():

@@ -85,9 +85,6 @@ OPTIONS: dict[str, Option] = {
         str,
         "variant of nnU-Net's trainer as base class: NoMirroring, DA5 or probOversampling",
     ),
-    # Same spelling as in nnU-Net: 1epoch, 2epochs.
-    "epochs": Option(
-        r"(1(?=epoch$)|(?:[2-9]|[1-9]\d+)(?=epochs$))epochs?", "250epochs", "epochs", int, "number of training epochs"
-    ),
+    "epochs": Option(rf"({_COUNT})epochs?", "250epochs", "epochs", int, "number of training epochs"),
 }
 EVERYWHERE = ("finest", "global", "base", "epochs")  # options of every loss

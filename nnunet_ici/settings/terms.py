@@ -8,12 +8,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 __all__ = [
-    "CAT_WEIGHT",
     "DILATION_RADIUS",
     "FIXED_THRESHOLD",
     "GLOBAL_LOSSES",
     "INNER_LOSSES",
-    "MIL_WEIGHT",
     "RANDOM_THRESHOLD",
     "SMOOTH",
     "TERM_SETTINGS",
@@ -28,7 +26,6 @@ __all__ = [
 SMOOTH = 1e-5  # eps; with 1, a missed lesion of three voxels would cost 0.75 instead of 1
 FIXED_THRESHOLD = 0.5  # for single terms, and in validation
 RANDOM_THRESHOLD = (0.1, 0.9)  # range of the random threshold in training
-CAT_WEIGHT, MIL_WEIGHT = 0.1, 0.2  # for the terms of CATMIL
 DILATION_RADIUS = 3  # voxels, for the dilated balanced cross-entropy
 INNER_LOSSES = ("dice", "bce", "focal", "dice_ce")
 GLOBAL_LOSSES = ("nnunet", "dice", "bce", "focal", "dice_focal", "gdice_focal")

@@ -101,6 +101,7 @@ class CompoundLossMixin(_Host):
         loss = super()._build_loss()
         if isinstance(loss, DeepSupervisionWrapper):
             loss.loss = self._compound = self._wrap(loss.loss)
+            self._compound.set_finest_weight(float(loss.weight_factors[0]))
             return loss
         self._compound = self._wrap(loss)
         return self._compound

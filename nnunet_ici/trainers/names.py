@@ -75,6 +75,8 @@ def parse(name: str) -> Parsed:
             raise TrainerNameError(f"{name}: {word!r} sets the same option as {found[key]!r}")
         value = OPTIONS[key].value(match[1] if match.re.groups else word)
         found[key] = word
+        if key == "epochs" and word != (spelled := "1epoch" if value == 1 else f"{value}epochs"):
+            raise TrainerNameError(f"{name}: as in nnU-Net, write {spelled!r}. Got: {word!r}")
         if key == "base":
             base = value
             continue

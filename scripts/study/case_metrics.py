@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_ici.evaluation.matching import match_instances
-from nnunet_ici.evaluation.metrics import average_precision, dice, lesion_dice, lesion_f1
+from nnunet_ici.evaluation.metrics import dice, lesion_dice, lesion_f1, pr_auc
 
 THRESHOLDS = (
     *(0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -67,4 +67,4 @@ def measure_case(label: BoolArray, probability: npt.NDArray[np.floating], small:
                 "small_found": int(np.count_nonzero(found & (sizes <= small))),
             }
         )
-    return {"pr_auc": average_precision(label, probability) if label.any() else None, "thresholds": thresholds}
+    return {"pr_auc": pr_auc(label, probability) if label.any() else None, "thresholds": thresholds}
