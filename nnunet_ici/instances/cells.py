@@ -206,7 +206,7 @@ class RankedCubes(NamedTuple):
             for count in (elsewhere, inside):
                 table = count.new_zeros(math.prod(shape))
                 tables.append(table.index_copy_(0, rows, count[first : first + len(rows)]).reshape(shape))
-        return Cover(*tables[:2], *tables[2:], size=size)
+        return Cover(*tables, size)  # type: ignore[call-arg]
 
 
 def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | None = None) -> Tensor:

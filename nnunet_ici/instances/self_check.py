@@ -18,7 +18,7 @@ from nnunet_ici.instances.labelling_torch import label_union_find
 from nnunet_ici.instances.parts import Instances
 from nnunet_ici.instances.segments import segment_sum
 from nnunet_ici.instances.source import Source
-from nnunet_ici.instances.table import TableInstances
+from nnunet_ici.instances.table import TableInstances  # type: ignore[attr-defined]
 
 __all__ = ["find_difference"]
 

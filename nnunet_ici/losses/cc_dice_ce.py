@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from nnunet_ici.instances import Source, label_components
 from nnunet_ici.instances.distance import nearest_instance
+from nnunet_ici.instances.entropy import entropy
 from nnunet_ici.instances.segments import segment_sum, widest_float
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.ranks import divisors
