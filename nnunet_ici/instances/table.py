@@ -16,7 +16,7 @@ from torch import Tensor
 from nnunet_ici.instances.entropy import entropy
 from nnunet_ici.instances.kernels import uses_kernels
 from nnunet_ici.instances.pairs import pair_sum
-from nnunet_ici.instances.segments import widest_float
+from nnunet_ici.instances.segments import segment_sum, take, widest_float
 from nnunet_ici.instances.source import Source
 
 __all__ = ["Background", "Cover", "Side", "Table", "find_instances", "is_hit"]
@@ -113,6 +113,8 @@ class Table(NamedTuple):
 
 
 def _over(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, like: Tensor) -> Tensor:
+    if used is None:
+        return segment_sum(take(values.reshape(-1), source), target, like.numel()).reshape(like.shape)
     return pair_sum(values.reshape(-1), source, target, used, like.numel()).reshape(like.shape)
 
 
