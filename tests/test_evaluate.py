@@ -92,7 +92,7 @@ def test_all_outputs_say_the_same(folders):
     tables = {table for table, _, _ in cells}
     assert tables == {"verdict", *FAMILIES, "sizes", "differences"}
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(tables)
-    instances = read_rows(out / "instances.csv", text=("model", "case", "class", "kind"))
+    instances = read_rows(out / "instances.csv", text=("model", "case", "class", "kind", "overlaps"))
     labels = [row for row in instances if row["model"] == "A" and row["kind"] == "label"]
     assert [(row["case"], row["voxels"], row["touched"]) for row in labels] == [
         ("one", 8, 1),

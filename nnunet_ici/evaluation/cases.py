@@ -17,6 +17,7 @@ from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.grids import Prediction, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
+from nnunet_ici.evaluation.locations import locate_instances, write_map
 from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.evaluation.verdict import COLUMNS
@@ -36,6 +37,7 @@ class Settings:
         in_voxels: whether instance sizes are given in voxels instead of mm3 (mm2 in 2D).
         with_probabilities: names of the models with nnU-Net's probabilities.
         brats_rule: dilation and smallest volume of the family brats.
+        maps: folder for the maps of outcomes; None to write none.
     """
 
     scheme: LabelScheme
@@ -44,6 +46,7 @@ class Settings:
     in_voxels: bool = False
     with_probabilities: tuple[str, ...] = ()
     brats_rule: BratsRule = CHALLENGES["met"]
+    maps: Path | None = None
 
     @property
     def metrics(self) -> list[Metric]:
@@ -124,7 +127,14 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
             keys: Row = {"model": model, "case": case.name, "class": name}
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
             voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm3
-            result.instances += [keys | row for row in instance_rows(pair.matching, voxel_size, pair.probability)]
+            instances = instance_rows(pair.matching, voxel_size, pair.probability)
+            places = locate_instances(pair.matching, label.grid)
+            result.instances += [keys | row | place for row, place in zip(instances, places, strict=True)]
+            if settings.maps is not None:
+                folder = settings.maps / model
+                if len(scheme.classes) > 1:
+                    folder /= name.replace("/", "_")
+                write_map(pair.matching, label.grid, folder / case.label.name)
     return result
 
 

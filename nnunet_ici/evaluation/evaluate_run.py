@@ -20,6 +20,7 @@ from nnunet_ici.output import replace_files
 __all__ = ["evaluate"]
 
 MOST_NAMED = 5  # folders of models in the terminal
+MAPS = "maps"  # folder of --save-maps
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -59,11 +60,12 @@ def evaluate(args: argparse.Namespace) -> None:
         with_probabilities=with_probabilities,
         brats_rule=rule,
     )
-    evaluated = evaluate_all(gathered.cases, settings, args.np)
-    if evaluated.turned:
-        print(turned_note(evaluated.turned), file=sys.stderr)
-    Problems(evaluated.problems).raise_any()
     with replace_files(args.o) as folder:
+        settings = replace(settings, maps=folder / MAPS if args.save_maps else None)
+        evaluated = evaluate_all(gathered.cases, settings, args.np)
+        if evaluated.turned:
+            print(turned_note(evaluated.turned), file=sys.stderr)
+        Problems(evaluated.problems).raise_any()
         if args.ensemble:  # all its inputs have been read and are valid
             _add_ensemble(args, folder, gathered, settings, evaluated)
         verdict = write_outputs(folder, args, gathered, settings, evaluated)

@@ -105,6 +105,12 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     given = [] if args.dataset_json is None else [args.dataset_json]
     problems += missing_inputs(given, folders=[*([] if args.gt is None else [args.gt]), *folders.values()])
     models = [*trainers, *folders]
+    if args.save_maps:
+        problems += [
+            f"--save-maps makes a folder for each model. Expected: names without a slash. Got: {model}"
+            for model in models
+            if "/" in model or model in (".", "..")
+        ]
     if args.ensemble and len(models) < 2:
         problems.append(f"--ensemble needs several models. Expected: two or more. Got: {', '.join(models) or 'none'}")
     if args.ensemble and ENSEMBLE in models:

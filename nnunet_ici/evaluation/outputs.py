@@ -23,6 +23,7 @@ from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import remarks, to_csv, to_latex, to_markdown, to_text
 from nnunet_ici.evaluation.inputs import Gathered
 from nnunet_ici.evaluation.label_maps import read_label_map
+from nnunet_ici.evaluation.locations import LOCATION_COLUMNS
 from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
 from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
@@ -65,7 +66,7 @@ def write_outputs(
         tables.insert(0, verdict.table)
 
     write_rows(folder / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
-    write_rows(folder / "instances.csv", evaluated.instances, INSTANCE_COLUMNS)
+    write_rows(folder / "instances.csv", evaluated.instances, (*INSTANCE_COLUMNS, *LOCATION_COLUMNS))
     report = {
         "nnunet_ici": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

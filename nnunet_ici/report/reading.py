@@ -180,7 +180,7 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     tables: dict[str, list[Row]] = {}
     for name, needed in NEEDED.items():
         try:
-            rows = read_rows(folder / name, text=(*KEYS, "kind"))
+            rows = read_rows(folder / name, text=(*KEYS, "kind", "overlaps"))
             tables[name] = [{OLD_NAMES.get(column, column): value for column, value in row.items()} for row in rows]
             lacking = [column for column in needed if tables[name] and column not in tables[name][0]]
             if lacking:
