@@ -44,7 +44,7 @@ def test_centroid_volume_and_overlaps_by_hand(tmp_path):
     assert (second["id"], second["overlaps"]) == (2, "1:1")
     assert [first["size"], second["size"]] == pytest.approx([2 * 3, 3 * 3])
     assert (predicted["kind"], predicted["overlaps"]) == ("predicted", "1:1 2:1")
-    assert (false["id"], false["overlaps"], false["touched"]) == (2, "", 0)
+    assert (false["id"], false["overlaps"], false["found"]) == (2, "", 0)
     assert [second[axis] for axis in "ijk"] == [6, 3, 2]
     assert [second[f"{axis}_mm"] for axis in "xyz"] == [-(10 + 6 * 0.5), -(20 + 3 * 2), 30 + 2 * 3]
     assert [first[axis] for axis in "ijk"] == [0.5, 0, 0] and first["x_mm"] == -10.25

@@ -232,6 +232,17 @@ def test_the_page_lies_beside_its_evaluation(flat):
     assert not list((flat / "out").glob("*.tmp")) and not list((flat / "out").glob(".*"))
 
 
+def test_a_flood_is_a_warning(tmp_path):
+    label = np.zeros((20, 20, 22), np.uint8)
+    label[0, 0, :2] = 1
+    write(tmp_path / "gt" / "one.nii.gz", label)
+    label[:, :, 1:21], label[0, 0, 0] = 1, 0
+    write(tmp_path / "A" / "one.nii.gz", label)
+    evaluate(tmp_path, {"A": tmp_path / "A"})
+    warning = "Warning: A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm³ for 2 mm³."
+    assert warning in report(tmp_path / "out", tmp_path).text
+
+
 def test_names_of_metrics_in_a_folder_of_version_0_2(evaluated, tmp_path):
     (tmp_path / "old").mkdir()
     for name in ("instances.csv", "summary.json"):
@@ -264,7 +275,7 @@ def test_no_evaluation(evaluated, tmp_path, capsys):
     (tmp_path / "summary.json").write_text("{")
     told = refused(capsys, tmp_path)
     assert "2 problems, nothing was written:" in told
-    assert "instances.csv lacks columns. Expected: model, case, class, kind, size, touched. Got: no class" in told
+    assert "instances.csv lacks columns. Expected: model, case, class, kind, size, found. Got: no class" in told
     assert "summary.json cannot be read. Expected: JSON written by nnunet_ici evaluate." in told
     (tmp_path / "instances.csv").write_text("")
     (tmp_path / "summary.json").write_text("{}")

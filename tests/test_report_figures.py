@@ -98,8 +98,8 @@ def test_where_trainings_are_found(tmp_path):
     assert find_fold_folders([case, case]) == [("A", folds[0])]
 
 
-def instance(kind, size, touched):
-    return {"kind": kind, "size": size, "touched": touched}
+def instance(kind, size, found):
+    return {"kind": kind, "size": size, "found": found}
 
 
 def test_the_figure_of_sizes():

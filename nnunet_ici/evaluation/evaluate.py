@@ -81,6 +81,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="also evaluate the ensemble of all models, which nnU-Net computes from their probabilities (OUT/ensemble)",
     )
     parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.0,
+        metavar="IOU",
+        help="minimum IoU, 0 to 1, at which a predicted component finds a lesion, for counts, recall, precision, F1 "
+        "and FROC (default: 0, any shared voxel, as in the challenges)",
+    )
+    parser.add_argument(
         "--sizes",
         type=float,
         nargs="+",

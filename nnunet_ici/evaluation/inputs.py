@@ -99,6 +99,8 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     problems += check_folder("-o", args.o)
     if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
         problems.append(f"--sizes cannot be used. Expected: ascending numbers above 0. Got: {args.sizes}")
+    if not 0 <= args.overlap <= 1:
+        problems.append(f"--overlap cannot be used. Expected: an IoU from 0 to 1. Got: {args.overlap:g}")
     if args.f and "all" in args.f and len(args.f) > 1:
         problems.append(f"-f all is a fold with all cases. Expected: no other fold with it. Got: {' '.join(args.f)}")
     given = [] if args.dataset_json is None else [args.dataset_json]

@@ -43,9 +43,9 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
     random = np.random.default_rng(0)
     for axis, (model, rows) in zip(axes, instances.items(), strict=True):
         groups = (
-            ("found", [row for row in rows if row["kind"] == "label" and row["touched"]]),
-            ("missed", [row for row in rows if row["kind"] == "label" and not row["touched"]]),
-            ("false", [row for row in rows if row["kind"] == "predicted" and not row["touched"]]),
+            ("found", [row for row in rows if row["kind"] == "label" and row["found"]]),
+            ("missed", [row for row in rows if row["kind"] == "label" and not row["found"]]),
+            ("false", [row for row in rows if row["kind"] == "predicted" and not row["found"]]),
         )
         for height, (kind, group) in enumerate(groups):
             axis.scatter(
@@ -187,7 +187,7 @@ def draw_froc(curves: dict[str, dict[str, list[float]]], models: Sequence[str]) 
     """FROC: share of lesions found against false predictions per case.
 
     Args:
-        curves: result of :func:`~nnunet_ici.evaluation.detection.froc` for one class, by model.
+        curves: result of :func:`~nnunet_ici.evaluation.average_precision.threshold_curve` for one class, by model.
         models: names of all models, so that each model keeps its color.
     """
     figure = Figure(figsize=(WIDTH_INCHES, 4.4), layout="constrained")
