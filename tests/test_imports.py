@@ -17,7 +17,7 @@ ALLOWED = {
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
     "trainers": {"losses", "settings", "instances", "command", "drawing"},
-    "explain": {"losses", "settings", "instances", "evaluation", "drawing", "command", "output"},
+    "explain": {"losses", "settings", "instances", "evaluation", "drawing", "geometry", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
     "report": {"on_demand", "evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},

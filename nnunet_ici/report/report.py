@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> None:
     assert evaluation is not None  # otherwise raise_any has raised
 
     # import matplotlib only if there are no problems so far
-    from nnunet_ici.report.cases import draw_cases
+    from nnunet_ici.report.drawn_cases import draw_cases
     from nnunet_ici.report.page import make_page
 
     cases, found = draw_cases(evaluation, args.images, args.cases, args.full, args.np)
