@@ -14,7 +14,7 @@ from nnunet_ici.drawing import make_scene
 from nnunet_ici.evaluation.labels import FOREGROUND
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.geometry import Grid
-from nnunet_ici.report.overlap import KINDS, choose_slices, overlap
+from nnunet_ici.report.overlap import KINDS, choose_slices, overlap_codes
 from nnunet_ici.report.page import LEGEND
 from nnunet_ici.report.rendering import load_templates
 from nnunet_ici.report.slices import MANY_LESIONS, draw_scene
@@ -49,7 +49,7 @@ def volume():
 
 def test_overlap_of_each_voxel(volume):
     label, prediction = volume.label > 0, volume.maps["A"] > 0
-    codes = overlap(label, prediction, match_instances(label, prediction))
+    codes = overlap_codes(label, prediction, match_instances(label, prediction))
     counts = dict(zip(KINDS, np.bincount(codes.ravel(), minlength=len(KINDS)).tolist(), strict=True))
     assert {kind: counts[kind] for kind in KINDS[1:]} == {
         "false": 8, "missed": 8, "hit": 8, "false whole": 1, "missed whole": 1,
@@ -152,3 +152,11 @@ def test_a_case_drawn_briefly(volume):
     volume.label[:5] = volume.label[6:] = 0
     volume.maps["A"][:5] = volume.maps["A"][6:] = 0
     assert len(draw_scene(volume, FOREGROUND, brief=True)) == 1
+
+
+def test_found_means_found_by_the_overlap_of_the_evaluation(volume):
+    def summary_of(minimum):
+        return draw_scene(volume, FOREGROUND, overlap=minimum)[0].panels[-1].summary
+
+    # 8 of 24 voxels of both
+    assert summary_of(0.3) == "found: 1, missed: 0, false: 0" and summary_of(0.4) == "found: 0, missed: 1, false: 1"

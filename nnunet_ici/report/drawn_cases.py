@@ -12,10 +12,10 @@ import numpy as np
 
 from nnunet_ici.command import Problems, plural
 from nnunet_ici.drawing import make_scene
+from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case
 from nnunet_ici.evaluation.grids import read_background, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
-from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.parallel import in_parallel
 from nnunet_ici.report.reading import Evaluation
@@ -141,12 +141,12 @@ def draw_cases(
     ]
     if len(tasks) <= FEW_CASES:
         processes = 1
-    results = in_parallel(partial(_draw, scheme=scheme), tasks, processes, "slices")
+    results = in_parallel(partial(_draw, settings=evaluation.settings), tasks, processes, "slices")
     drawn = [result for result in results if isinstance(result, DrawnCase)]
     return drawn, [result for result in results if isinstance(result, str)]
 
 
-def _draw(task: _Task, scheme: LabelScheme) -> DrawnCase | str:
+def _draw(task: _Task, settings: Settings) -> DrawnCase | str:
     """The case with its slices, or the problem with its files."""
     case = task.case
     paths = {"label": case.label, **{model: path for model, path in case.predictions.items() if path is not None}}
@@ -165,5 +165,5 @@ def _draw(task: _Task, scheme: LabelScheme) -> DrawnCase | str:
         image = None if task.image is None else read_background(task.image, label.grid)
     except ValueError as error:
         return str(error)
-    slices = draw_scene(make_scene(label.grid, label.array, maps, image), scheme, task.brief)
+    slices = draw_scene(make_scene(label.grid, label.array, maps, image), settings.scheme, task.brief, settings.overlap)
     return DrawnCase(task.role, case.name, task.brief, task.without_image, slices, turned=turned)

@@ -68,8 +68,8 @@ def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
             make_chart(
                 draw_froc(curves, models),
                 f"FROC: share of lesions found against false predictions per case. {ends}.",
-                "FROC: share of lesions found against false predictions per case, as the least certain predictions are "
-                "removed step by step. Models without probabilities have no curve.",
+                "FROC: share of lesions found against false predictions per case, at 32 thresholds of the probability. "
+                "Models without probabilities have no curve.",
             )
         )
     return charts

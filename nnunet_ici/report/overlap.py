@@ -12,7 +12,7 @@ from scipy import ndimage
 from nnunet_ici.drawing import AXIAL, FLAT, PLANES, Plane
 from nnunet_ici.evaluation.matching import Matching
 
-__all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "overlap"]
+__all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "overlap_codes"]
 
 BoolArray = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
@@ -22,7 +22,7 @@ KINDS = ("", "false", "missed", "hit", "false whole", "missed whole")
 FALSE_WHOLE, MISSED_WHOLE = 4, 5
 
 
-def overlap(label: BoolArray, prediction: BoolArray, matching: Matching) -> Codes:
+def overlap_codes(label: BoolArray, prediction: BoolArray, matching: Matching) -> Codes:
     """The kind of each voxel as an index of :data:`KINDS`.
 
     - "hit": in the label and in the prediction.
@@ -38,7 +38,7 @@ def overlap(label: BoolArray, prediction: BoolArray, matching: Matching) -> Code
     Example:
         >>> from nnunet_ici.evaluation.matching import match_instances
         >>> label, prediction = np.array([[1, 1, 0, 0, 1]], bool), np.array([[0, 1, 1, 0, 0]], bool)
-        >>> [KINDS[code] for code in overlap(label, prediction, match_instances(label, prediction))[0]]
+        >>> [KINDS[code] for code in overlap_codes(label, prediction, match_instances(label, prediction))[0]]
         ['missed', 'hit', 'false', '', 'missed whole']
     """
     codes = (prediction + 2 * label.astype(np.uint8)).astype(np.uint8)  # both: 3, a hit

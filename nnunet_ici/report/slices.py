@@ -15,7 +15,7 @@ from nnunet_ici.command import plural
 from nnunet_ici.drawing import AXIAL, Plane, Scene, View, around, mask_path, scale_bar, to_gray, whole
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
-from nnunet_ici.report.overlap import KINDS, Tiny, choose_slices, count_in_slice, find_tiny, overlap
+from nnunet_ici.report.overlap import KINDS, Tiny, choose_slices, count_in_slice, find_tiny, overlap_codes
 from nnunet_ici.report.rendering import data_uri
 
 __all__ = ["DrawnSlice", "Frame", "ModelPanel", "draw_scene"]
@@ -100,7 +100,7 @@ class _Cut:
     image: FloatArray | None
 
 
-def draw_scene(scene: Scene, scheme: LabelScheme, brief: bool = False) -> list[DrawnSlice]:
+def draw_scene(scene: Scene, scheme: LabelScheme, brief: bool = False, overlap: float = 0.0) -> list[DrawnSlice]:
     """Draw the slices of one case. Each slice has one panel for the image, one for the label, and one per model.
 
     The slices of a volume are chosen by :func:`~nnunet_ici.report.overlap.choose_slices`. If there are many lesions or
@@ -111,12 +111,13 @@ def draw_scene(scene: Scene, scheme: LabelScheme, brief: bool = False) -> list[D
         scene: label map, image, and the label map of each model.
         scheme: classes of the label maps.
         brief: whether to draw the case in brief, which takes a few kilobytes.
+        overlap: minimum IoU of a found lesion; 0 for any shared voxel.
     """
     drawn = []
     for name in scheme.classes:
         masks = {model: scheme.masks(name, scene.label, map_) for model, map_ in scene.maps.items()}
-        matchings = {model: match_instances(*pair) for model, pair in masks.items()}
-        codes = {model: overlap(*pair, matchings[model]) for model, pair in masks.items()}
+        matchings = {model: match_instances(*pair, overlap=overlap) for model, pair in masks.items()}
+        codes = {model: overlap_codes(*pair, matchings[model]) for model, pair in masks.items()}
         label = scheme.masks(name, scene.label, scene.label)[0]
         cuts = list(_slices(name, scene, label, codes))[: 1 if brief else None]
         totals = {model: one.label_instances + one.false_instances for model, one in matchings.items()}
