@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import re
 import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-__all__ = ["Command", "InputError", "Problems", "check_file", "missing_inputs", "plural", "positive", "suggestion"]
+__all__ = [
+    "Command",
+    "InputError",
+    "Problems",
+    "check_file",
+    "check_folder",
+    "check_new_folder",
+    "missing_inputs",
+    "plural",
+    "positive",
+    "suggestion",
+]
+
+LINES = 5  # printed at most about invalid input
+TRIAL_BYTES = 1 << 20
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class InputError(Exception):
@@ -32,6 +50,24 @@ class InputError(Exception):
         )
         self.problems = list(problems)
         self.advice = advice
+
+    def report(self) -> str:
+        """The message in at most 5 lines: the number of problems, the first of them, and the advice.
+
+        Example:
+            >>> print(InputError(range(9), "Try again.").report())
+            9 problems, nothing was written:
+            - 0
+            - 1
+            - and 7 more
+            Try again.
+        """
+        room = LINES - 1 - bool(self.advice)
+        lines = [f"- {' '.join(str(problem).split())}" for problem in self.problems]
+        if len(lines) > room:
+            lines[room - 1 :] = [f"- and {len(lines) - room + 1} more"]
+        head = f"{plural(len(self.problems), 'problem')}, nothing was written:"
+        return "\n".join([head, *lines, *([self.advice] if self.advice else [])])
 
 
 class Problems(list[str]):
@@ -91,12 +127,13 @@ class Command:
             prog: name of the command in the help.
 
         Returns:
-            The exit code of :attr:`run`, or 1 for invalid input, with all problems on stderr.
+            The exit code of :attr:`run`; or 1 for invalid input, a full disk, or a missing permission, with at most 5
+            lines on stderr.
 
         Raises:
             SystemExit: with code 2 for invalid arguments, and with code 0 after the help.
         """
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=prog,
             description=textwrap.fill(self.description, shutil.get_terminal_size().columns - 2),
             epilog=self.epilog,
@@ -110,8 +147,20 @@ class Command:
         try:
             return self.run(args) or 0
         except InputError as error:
-            print(error, *([error.advice] if error.advice else []), sep="\n", file=sys.stderr)
-            return 1
+            print(error.report(), file=sys.stderr)
+        except OSError as error:
+            if error.errno not in OUTPUT_ERRORS:
+                raise
+            where = f" {error.filename}:" if error.filename else ""
+            print(f"stopped:{where} {error.strerror}; no incomplete file was left behind", file=sys.stderr)
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors do not repeat the usage, which is long."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nSee {self.prog} --help\n")
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -155,7 +204,47 @@ def check_file(option: str, path: Path) -> list[str]:
     """Reason why a file cannot be written, a list of at most one sentence. Missing parent folders are allowed."""
     if path.is_dir():
         return [f"{option} is not usable. Expected: a file. Got: the folder {path}"]
-    parent = next((folder for folder in path.parents if folder.exists()), path.parent)
-    if not parent.is_dir():
-        return [f"{option} is not usable. Expected: a file in a folder. Got: {path}, where {parent} is a file"]
+    folder = _existing(path.parent)
+    if not folder.is_dir():
+        return [f"{option} is not usable. Expected: a file in a folder. Got: {path}, where {folder} is a file"]
+    return _check_writable(option, folder)
+
+
+def check_folder(option: str, path: Path, needed_bytes: int = 0) -> list[str]:
+    """Reason why files cannot be written to a folder, a list of at most one sentence. The folder may be missing.
+
+    Args:
+        option: name of the folder in the message.
+        path: the folder.
+        needed_bytes: size of the files.
+    """
+    folder = _existing(path)
+    if not folder.is_dir():
+        return [f"{option} is not usable. Expected: a folder, or a new name. Got: the file {folder}"]
+    return _check_writable(option, folder, needed_bytes)
+
+
+def check_new_folder(option: str, path: Path) -> list[str]:
+    """As :func:`check_folder`, for a folder that must be missing or empty."""
+    if path.is_dir() and any(path.iterdir()):
+        return [f"{option} is not usable. Expected: a new or empty folder. Got: files in {path}"]
+    return check_folder(option, path)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    return next(one for one in (path, *path.parents, Path()) if one.exists())
+
+
+def _check_writable(option: str, folder: Path, needed_bytes: int = 0) -> list[str]:
+    try:
+        # Try it, because permissions do not tell about read-only file systems, quotas and full disks.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(TRIAL_BYTES))
+    except OSError as error:
+        return [f"{option} is not usable. Expected: a folder to write to. Got: {folder}, {error.strerror}"]
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        gigabytes = f"Expected: {needed_bytes / 1e9:.2f} GB of free space. Got: {free / 1e9:.2f} GB"
+        return [f"{option} is not usable. {gigabytes} in {folder}"]
     return []

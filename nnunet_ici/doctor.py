@@ -7,11 +7,16 @@ import contextlib
 import io
 import os
 import platform
+import shlex
+import shutil
+import subprocess
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from nnunet_ici import __version__
 from nnunet_ici._autoregister import EXT_FOLDER, OPT_OUT, VARIABLE
@@ -22,9 +27,10 @@ from nnunet_ici.trainers import TRAINERS
 __all__ = ["Finding", "diagnose", "main"]
 
 OLDEST_NNUNET = (2, 8)
+COMMANDS = ("nnUNetv2_train", "nnunet_ici")
 PACKAGES = ("nnunetv2", "torch", "triton", "connected-components-3d", "numpy", "SimpleITK")
 OPTIONAL_PACKAGES = ("triton",)
-WIDTH = max(map(len, (*PACKAGES, *FOLDERS, *TRAINERS)))
+WIDTH = max(map(len, (*COMMANDS, *PACKAGES, *FOLDERS, *TRAINERS)))
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ def diagnose() -> Iterator[Finding]:
     missing = False
     for check, what in (
         (_packages, "packages"),
+        (_commands, "commands"),
         (_folders, "folders"),
         (_trainers, "trainers with nnU-Net's own search"),
         (_labelling, "labeling on this device"),
@@ -80,6 +87,37 @@ def _packages() -> Iterator[Finding]:
             continue
         old = name == "nnunetv2" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_NNUNET
         yield Finding(name, version, 'pip install "nnunetv2>=2.8"' if old else None)
+
+
+def _commands() -> Iterator[Finding]:
+    """Whether the commands that a shell finds first are those of this environment."""
+    here = Path(sysconfig.get_path("scripts"))
+    use_this = f'export PATH={shlex.quote(str(here))}:"$PATH"'
+    for name in COMMANDS:
+        path = shutil.which(name)
+        if path is None:
+            yield Finding(name, "not on PATH", use_this)
+            continue
+        prefix = str(sys.prefix) if Path(path).parent == here else _prefix_of(Path(path))
+        if prefix == sys.prefix:
+            yield Finding(name, path)
+        else:
+            found = f"{path}, of another environment ({prefix or 'unknown'}). Checked here: {sys.prefix}"
+            yield Finding(name, found, use_this)
+
+
+def _prefix_of(script: Path) -> str | None:
+    """``sys.prefix`` of the interpreter that runs a script; None if it cannot be found out."""
+    try:
+        head = script.read_bytes()[:1000].decode(errors="replace").splitlines()
+        # Where the path is long, the script is one of sh, and its second line runs the interpreter.
+        line = head[1].partition("exec' ")[2] if head[0] == "#!/bin/sh" else head[0].removeprefix("#!")
+        code = "import sys; print(sys.prefix)"
+        words = [word for word in shlex.split(line) if word not in ("$0", "$@")]
+        done = subprocess.run([*words, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip() or None
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None
 
 
 def _trainers() -> Iterator[Finding]:

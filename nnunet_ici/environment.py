@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 __all__ = ["FOLDERS", "find_folder", "missing_folder"]
@@ -13,18 +15,39 @@ FOLDERS = {
     "nnUNet_preprocessed": "preprocessed data",
     "nnUNet_results": "trained models",
 }
+# What a shell would have interpreted, and nnU-Net takes literally.
+LITERALS = {
+    r"['\"]": "quotation marks",
+    r"^['\"]?~": "a ~ that the shell has not replaced",
+    r"\$": "a variable that the shell has not replaced",
+    r"\\ ": "a backslash before a space",
+    r"^\s|\s$": "white space around it",
+}
 
 
 def missing_folder(variable: str) -> tuple[str, str] | None:
     """Reason why the folder of a variable cannot be used, and a shell command that helps; None if it can be used."""
-    path = os.environ.get(variable)
-    if not path:
-        new = f"$HOME/nnunet/{variable}"
-        return "not set", f'export {variable}="{new}"; mkdir -p "{new}"   # {FOLDERS[variable]}'
-    if not os.path.isdir(path):
-        return f"{path} does not exist", f'mkdir -p "{path}"'
+    value = os.environ.get(variable, "")
+    if not value.strip():
+        new = f'"$HOME/nnunet/{variable}"'
+        return "not set", f"export {variable}={new}; mkdir -p {new}   # {FOLDERS[variable]}"
+    path, another = Path(value), f"# choose another folder: export {variable}=FOLDER"
+    if not path.is_dir():
+        literal = [what for pattern, what in LITERALS.items() if re.search(pattern, value)]
+        if literal:
+            meant = re.sub(r"\\(?= )", "", value.strip().strip("'\"").strip())
+            quoted = shlex.quote(os.path.expanduser(os.path.expandvars(meant)))
+            found = f"its value has {' and '.join(literal)}. Got: {value!r}"
+            return found, f"export {variable}={quoted}; mkdir -p {quoted}"
+        if path.exists():
+            return f"{path} is a file", another
+        existing = next(one for one in (*path.parents, Path()) if one.exists())
+        if os.access(existing, os.W_OK):
+            return f"{path} does not exist", f"mkdir -p {shlex.quote(value)}"
+        return f"{path} does not exist, and {existing} is not writable", another
     if not os.access(path, os.W_OK):
-        return f"{path} is not writable", f'chmod u+w "{path}"   # or choose another folder'
+        own = path.stat().st_uid == os.getuid() and not os.statvfs(path).f_flag & os.ST_RDONLY
+        return f"{path} is not writable", f"chmod u+w {shlex.quote(value)}" if own else another
     return None
 
 

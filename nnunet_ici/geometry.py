@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +13,26 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-__all__ = ["NIFTI_ENDINGS", "PIXEL_ENDINGS", "Grid", "is_orthonormal", "reorient", "turn_between"]
+__all__ = [
+    "NIFTI_ENDINGS",
+    "PIXEL_ENDINGS",
+    "TIFF_ENDINGS",
+    "Grid",
+    "TwoTransformsError",
+    "find_spacing_file",
+    "is_orthonormal",
+    "one_transform",
+    "reorient",
+    "spacing_file",
+    "turn_between",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Formats without a voxel size in mm; their resolution is meant for printing.
-PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+# Formats without a voxel size in mm; their resolution is meant for printing. A 3D TIFF may have one in a JSON file.
+TIFF_ENDINGS = (".tif", ".tiff")
+PIXEL_ENDINGS = (".png", ".bmp", *TIFF_ENDINGS)
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 # nnU-Net's dataset check compares spacing, origin and direction with the relative tolerance of numpy.allclose.
 RELATIVE_TOLERANCE = 1e-5
@@ -33,7 +48,7 @@ class Grid:
         path: path of the image, for messages.
         size: number of voxels along each axis, x first.
         affine: float64 (n + 1, n + 1), from voxel indices to mm in RAS+ as in NIfTI: right, anterior, superior.
-        in_mm: False for :data:`PIXEL_ENDINGS`, which have no voxel size.
+        in_mm: False for :data:`PIXEL_ENDINGS`, which have no voxel size, except a 3D TIFF with nnU-Net's spacing file.
     """
 
     path: Path
@@ -43,13 +58,22 @@ class Grid:
 
     @classmethod
     def of(cls, image: sitk.Image, path: Path) -> Grid:
-        """The grid of a 2D or 3D image that was read from a file."""
+        """The grid of a 2D or 3D image that was read from a file.
+
+        Raises:
+            ValueError: if the spacing file of a TIFF cannot be read.
+        """
         dim = image.GetDimension()
+        if path.name.endswith(PIXEL_ENDINGS):
+            spacing = _read_spacing(path) if dim == 3 else None
+            affine = np.diag([*(spacing or (1.0,) * dim), 1.0])
+            affine[:2] *= -1
+            return cls(path, tuple(image.GetSize()), affine, spacing is not None)
         affine = np.eye(dim + 1)
         affine[:dim, :dim] = np.reshape(image.GetDirection(), (dim, dim)) * image.GetSpacing()
         affine[:dim, dim] = image.GetOrigin()
         affine[:2] *= -1  # from LPS
-        return cls(path, tuple(image.GetSize()), affine, not path.name.endswith(PIXEL_ENDINGS))
+        return cls(path, tuple(image.GetSize()), affine, in_mm=True)
 
     def image_of(self, array: npt.NDArray[np.generic]) -> sitk.Image:
         """Convert an array to an image on this grid.
@@ -86,6 +110,82 @@ class Grid:
         """The grid of an array on this grid after :func:`reorient`."""
         size = tuple(int(self.size[list(turn[:, 0]).index(axis)]) for axis in range(len(self.size)))
         return replace(self, size=size, affine=self.affine @ nib.orientations.inv_ornt_aff(turn, self.size))
+
+
+class TwoTransformsError(ValueError):
+    """A NIfTI header has two transforms that differ, of which some programs use one and some the other."""
+
+
+def one_transform(header: nib.Nifti1Header, path: Path, trust: str | None = None) -> nib.Nifti1Header:
+    """Check that the sform and the qform of a header agree, or the sform and the voxel size if there is no qform.
+
+    nibabel prefers the sform. SimpleITK, and thereby nnU-Net, takes the voxel size from pixdim, and in some cases the
+    position from the qform. Rounding is tolerated as long as no voxel is moved by more than half of its smallest edge.
+
+    Args:
+        header: header of the file.
+        path: path of the file, for messages.
+        trust: "sform" or "qform", the transform to keep if they differ; None to accept no difference.
+
+    Returns:
+        The header itself if they agree, else a copy with one transform.
+
+    Raises:
+        TwoTransformsError: if they differ, and there is none to keep.
+    """
+    sform, qform = (transform for transform, _ in (header.get_sform(coded=True), header.get_qform(coded=True)))
+    if sform is None or (qform is None and not abs(np.linalg.det(sform)) > 0):  # singular: an error of its own
+        return header
+    kept = {"sform": sform, "qform": qform}.get(trust or "")
+    zooms = np.array([*header.get_zooms()[:3], 1, 1, 1][:3], np.float64)
+    if qform is None:
+        qform = sform @ np.diag([*zooms / _spacing(sform), 1])
+        got = f"sform {_rounded(sform[:3])}, pixdim {_rounded(zooms)}"
+    else:
+        got = f"sform {_rounded(sform[:3])}, qform {_rounded(qform[:3])}"
+    size = np.array([*header.get_data_shape()[:3], 1, 1, 1][:3])
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (size - 1)
+    apart_mm = np.linalg.norm((corners @ (sform - qform)[:3, :3].T) + (sform - qform)[:3, 3], axis=1).max()
+    if apart_mm <= zooms.min() / 2:
+        return header
+    if kept is None or not np.isfinite(kept).all():
+        raise TwoTransformsError(
+            f"{path} has two transforms that differ by up to {apart_mm:.3g} mm. Expected: one, because some programs "
+            f"use the sform and others the qform or pixdim (convert-atlas --trust keeps one). Got: {got}"
+        )
+    header = header.copy()
+    header.set_sform(kept, code=1)
+    header.set_qform(kept, code=0)
+    return header
+
+
+def spacing_file(path: Path) -> Path:
+    """The JSON file in which nnU-Net's Tiff3DIO stores the spacing of a TIFF."""
+    return path.with_suffix(".json")
+
+
+def find_spacing_file(path: Path) -> Path | None:
+    """The spacing file of a TIFF, for an image ``CASE_0000.tif`` also ``CASE.json``; None if there is none."""
+    without_channel = path.with_name(re.sub(r"_\d{4}$", "", path.stem) + path.suffix)
+    found = (spacing_file(one) for one in (path, without_channel))
+    return next((one for one in found if one.is_file()), None) if path.name.endswith(TIFF_ENDINGS) else None
+
+
+def _read_spacing(path: Path) -> tuple[float, ...] | None:
+    """Spacing in mm in the spacing file of a TIFF, x first; None without a file. ValueError if it cannot be read."""
+    file = find_spacing_file(path)
+    if file is None:
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        z, y, x = map(float, content["spacing"])
+        if not (min(x, y, z) > 0 and max(x, y, z) < np.inf):
+            raise ValueError(f"spacing {content['spacing']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{file} cannot be read. Expected: {{"spacing": [z, y, x]}}, in mm, above 0. Got: {error}'
+        ) from error
+    return x, y, z
 
 
 def is_orthonormal(direction: npt.ArrayLike) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import nibabel as nib
@@ -12,13 +17,23 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from nnunet_ici.geometry import NIFTI_ENDINGS, Grid, is_orthonormal
+from nnunet_ici.geometry import (
+    NIFTI_ENDINGS,
+    PIXEL_ENDINGS,
+    TIFF_ENDINGS,
+    Grid,
+    TwoTransformsError,
+    is_orthonormal,
+    one_transform,
+    spacing_file,
+)
 
-__all__ = ["is_straight", "read_image", "read_nifti", "visible", "whole_numbers", "write_image"]
+__all__ = ["copy_nifti", "read_image", "read_nifti", "visible", "whole_numbers", "write_image"]
 
 _CHUNK = 1 << 24
 # Some masks of ATLAS R2.1 and R3.0 are stored with a scale factor, and their foreground reads as 0.99999998.
 VALUE_TOLERANCE = 1e-6
+GIPL_HEADER_BYTES = 256
 REAL_PIXELS = (sitk.sitkFloat32, sitk.sitkFloat64)
 
 
@@ -33,7 +48,10 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Read an image with SimpleITK, or with nibabel if SimpleITK rejects the affine of a NIfTI file, as nnU-Net does.
+    """Read an image with the same values as nnU-Net.
+
+    PNG, BMP and TIFF are read by scikit-image and tifffile, all other formats by SimpleITK, or by nibabel if SimpleITK
+    rejects the affine of a NIfTI file.
 
     SimpleITK silently fills the missing voxels of a truncated NIfTI file. Therefore a compressed file is first
     decompressed to its end, which verifies the checksum, and the size of an uncompressed file is compared with its
@@ -44,19 +62,26 @@ def read_image(path: Path) -> sitk.Image:
         The image, whose direction matrix need not be orthonormal.
 
     Raises:
-        ValueError: if the file is missing, truncated, damaged, or not an image. The message gives path and reason.
+        ValueError: if the file is missing, truncated, damaged, or not an image, or a NIfTI header has two transforms
+            that differ. The message gives path and reason.
     """
     with _named(path):
+        if path.name.endswith(PIXEL_ENDINGS):
+            return _read_pixels(path)
         if not path.name.endswith(NIFTI_ENDINGS):
-            return sitk.ReadImage(str(path))
+            image = sitk.ReadImage(str(path))
+            if path.suffix == ".gipl":
+                _check_size(path, GIPL_HEADER_BYTES, image)
+            return image
+        nifti = nib.load(path)
+        one_transform(nifti.header, path)
         reader = _read_header(path)
         if reader is None:
-            nifti = nib.load(path)
             if nifti.ndim != 3 or not abs(np.linalg.det(nifti.affine)) > 0:
                 raise OSError(f"shape {nifti.shape} with the affine {nifti.affine[:3].tolist()}")
             return Grid(path, nifti.shape, nifti.affine, in_mm=True).image_of(np.asanyarray(nifti.dataobj).T)
         if reader.GetPixelID() in REAL_PIXELS:
-            voxels = np.asanyarray(nib.load(path).dataobj).T.reshape(reader.GetSize()[::-1])
+            voxels = np.asanyarray(nifti.dataobj).T.reshape(reader.GetSize()[::-1])
             image = sitk.GetImageFromArray(np.ascontiguousarray(voxels), isVector=False)
             image.SetSpacing(reader.GetSpacing())
             image.SetOrigin(reader.GetOrigin())
@@ -64,15 +89,45 @@ def read_image(path: Path) -> sitk.Image:
             return image
         image = reader.Execute()
         if path.suffix == ".nii":
-            voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
-            expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
-            if path.stat().st_size < expected:
-                raise EOFError(f"{path.stat().st_size} bytes instead of {expected}")
+            _check_size(path, int(float(image.GetMetaData("vox_offset"))), image)
         return image
 
 
-def read_nifti(path: Path) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
+def _read_pixels(path: Path) -> sitk.Image:
+    """Read a PNG, BMP or TIFF as nnU-Net's readers NaturalImage2DIO and Tiff3DIO do."""
+    import tifffile
+    from skimage.io import imread
+
+    handler = BufferingHandler(capacity=1000)
+    handler.setLevel(logging.ERROR)
+    logger = logging.getLogger("tifffile")  # which reads what it can of a damaged file
+    logger.addHandler(handler)
+    try:
+        array = tifffile.imread(path) if path.name.endswith(TIFF_ENDINGS) else imread(path)
+    finally:
+        logger.removeHandler(handler)
+    if handler.buffer:
+        raise OSError(handler.buffer[0].getMessage())
+    colors = array.ndim == 3 and array.shape[-1] in (3, 4) and not path.name.endswith(".tiff")
+    array = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    return sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=colors)
+
+
+def _check_size(path: Path, header_bytes: int, image: sitk.Image) -> None:
+    """Raise EOFError for an uncompressed file that is too short, whose missing voxels ITK makes up."""
+    voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+    expected = header_bytes + voxels * image.GetSizeOfPixelComponent()
+    if path.stat().st_size < expected:
+        raise EOFError(f"{path.stat().st_size} bytes instead of {expected}")
+
+
+def read_nifti(path: Path, trust: str | None = None) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
     """Read a NIfTI file with nibabel.
+
+    Args:
+        path: path of the file.
+        trust: transform to keep if the header has two that differ, as in
+            :func:`~nnunet_ici.geometry.one_transform`.
 
     Returns:
         The image, for its header; and its voxels (x, y, z), scaled according to the header, including NaN and infinity.
@@ -84,28 +139,44 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, npt.NDArray[np.generic]]:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
             raise OSError(f"a {type(image).__name__}")
+        header = one_transform(image.header, path, trust)
+        if header is not image.header:
+            image = nib.Nifti1Image(image.dataobj, header.get_best_affine(), header)
         return image, np.asanyarray(image.dataobj)
 
 
-def is_straight(path: Path) -> bool:
-    """Whether SimpleITK accepts the affine of a NIfTI file, that is, whether its axes are perpendicular.
-
-    Raises:
-        ValueError: if the file is missing, or SimpleITK rejects its header for another reason. The message gives path
-            and reason.
-    """
-    with _named(path, to_the_end=False):
-        return _read_header(path) is not None
+def copy_nifti(source: Path, target: Path, trust: str | None = None) -> None:
+    """Copy a NIfTI file, compressed, with the same voxels and at most one transform; see :func:`read_nifti`."""
+    with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as file:
+        content = file.read()
+    header = one_transform(nib.Nifti1Header.from_fileobj(io.BytesIO(content)), source, trust)
+    with gzip.open(target, "wb") as compressed:
+        compressed.write(header.binaryblock)
+        compressed.write(content[len(header.binaryblock) :])
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
     """Write a scalar image, compressed.
 
-    NIfTI files whose direction matrix SimpleITK would make orthonormal are written with nibabel.
+    NIfTI files whose direction matrix SimpleITK would make orthonormal are written with nibabel, and a 3D TIFF as in
+    nnU-Net, with the spacing in a JSON file.
+
+    Raises:
+        OSError: if the file could not be written completely.
     """
     dim = image.GetDimension()
-    if is_orthonormal(np.reshape(image.GetDirection(), (dim, dim))) or not path.name.endswith(NIFTI_ENDINGS):
-        sitk.WriteImage(image, str(path), True)
+    if dim == 3 and path.name.endswith(TIFF_ENDINGS):
+        import tifffile
+
+        tifffile.imwrite(path, sitk.GetArrayFromImage(image), compression="zlib", photometric="minisblack")
+        spacing_file(path).write_text(json.dumps({"spacing": image.GetSpacing()[::-1]}))
+    elif is_orthonormal(np.reshape(image.GetDirection(), (dim, dim))) or not path.name.endswith(NIFTI_ENDINGS):
+        try:
+            sitk.WriteImage(image, str(path), True)
+            if sitk.Hash(read_image(path)) != sitk.Hash(image):  # on a full disk, ITK reports no error for some formats
+                raise ValueError("other voxels than those written")
+        except (RuntimeError, ValueError) as error:
+            raise OSError(errno.EIO, "not written completely; the disk may be full", str(path)) from error
     else:
         nib.save(nib.Nifti1Image(sitk.GetArrayFromImage(image).T, Grid.of(image, path).affine), path)
 
@@ -146,14 +217,16 @@ def _read_header(path: Path) -> sitk.ImageFileReader | None:
 
 
 @contextmanager
-def _named(path: Path, to_the_end: bool = True) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
     """Decompress a file to its end if it is compressed, and convert any error into a ValueError with its path."""
     try:
-        if to_the_end and path.name.endswith(".gz"):
+        if path.name.endswith(".gz"):
             with gzip.open(path) as file:
                 while file.read(_CHUNK):
                     pass
         yield
+    except TwoTransformsError:
+        raise
     except Exception as error:  # damaged headers cause arbitrary errors: HeaderDataError, MemoryError, ...
         reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
         raise ValueError(f"{path} cannot be read. Expected: a complete image. Got: {reason}") from error

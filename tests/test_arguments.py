@@ -72,7 +72,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
         (["postprocess", "none.json", "-i", "none", "-o", "A"],
          ["none.json cannot be read. Expected: a file. Got: no such file",
           "none cannot be read. Expected: a folder. Got: no such folder",
-          "-o is not usable: A. Expected: no such folder, or an empty one. Got: a folder with files"]),
+          "-o is not usable. Expected: a new or empty folder. Got: files in A"]),
         (["explain", "gt/case.nii.gz", "none.npz", "-o", "a.jpg", "--center-size", "3", "3", "3", "3"],
          ["-o has an unknown ending. Expected: .png or .svg. Got: a.jpg",
           "--center-size has the wrong length. Expected: 1 to 3 numbers. Got: 4 numbers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import struct
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,9 @@ import SimpleITK as sitk
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from scipy.spatial.transform import Rotation
 
+from nnunet_ici.datasets.atlas_to_raw import BadInputError
+from nnunet_ici.geometry import Grid
+from nnunet_ici.images import read_image
 from tests.atlas_tree import SHEET, convert, native, problems_of, raw, rows_of, tree
 
 __all__ = ["native", "raw", "tree"]  # fixtures
@@ -120,16 +124,20 @@ FILES = {
     "unknown data type": ("image", header(70, "<h", 99), WHOLE),
     "a header for more voxels": ("image", header(40, "<4h", 3, 900, 900, 900), WHOLE),
     "a negative size": ("mask", header(40, "<4h", 3, -5, 9, 8), WHOLE),
-    "a size of zero": ("image", header(40, "<4h", 3, 0, 9, 8), WHOLE),
-    "no axes": ("image", header(40, "<4h", 0, 1, 1, 1), WHOLE),
+    "a size of zero": ("image", header(40, "<4h", 3, 0, 9, 8), "not a volume. Expected: 3 axes. Got: shape (0"),
+    "no axes": ("image", header(40, "<4h", 0, 1, 1, 1), "not a volume. Expected: 3 axes. Got: shape (0"),
     "colors": ("image", voxels(lambda a: np.zeros(a.shape, RGB), RGB), f"a color image. {NUMBER} Got: RGB"),
     "a mask in colors": ("mask", voxels(lambda a: np.ones(a.shape, RGB), RGB), f"a color image. {NUMBER} Got: RGB"),
     "complex": ("image", voxels(lambda a: a, np.complex64), f"a complex image. {REAL_NUMBER} Got: complex64"),
     "a complex mask": ("mask", voxels(lambda a: a, np.complex64), f"a complex image. {REAL_NUMBER} Got: complex64"),
     "four axes": ("image", voxels(lambda a: np.stack([a, a], -1)), "not a volume. Expected: 3 axes. Got: shape (8,"),
     "a slice": ("mask", voxels(lambda a: a[..., 0]), "not a volume. Expected: 3 axes. Got: shape (8, 9)"),
-    "NaN in the affine": ("image", header(280, "<f", np.nan), (WHOLE, "a singular affine.")),
-    "flat affine": ("image", header(280, "<12f", *[0] * 12), (WHOLE, "a singular affine.")),
+    "NaN in the affine": ("image", header(280, "<f", np.nan), "two transforms that differ by up to nan mm."),
+    "flat sform": ("image", header(280, "<12f", *[0] * 12), "two transforms that differ by up to 181 mm."),
+    "singular": ("image", header(252, "<2h18f", 0, 1, *[0] * 18), "a singular affine. Expected: three inde"),
+    "a mirrored sform": ("mask", header(280, "<4f", -1, 0, 0, 98), "two transforms that differ by up to 196 mm."),
+    "a moved qform": ("image", header(268, "<3f", 0, 0, 0), "two transforms that differ by up to 181 mm."),
+    "another voxel size": ("image", header(80, "<f", 2), "two transforms that differ by up to 7 mm."),
     "another size": ("mask", voxels(lambda a: a[:, :, 1:]), SHAPE),
     "transposed": ("mask", voxels(lambda a: a.T), SHAPE),
     "moved": ("mask", affine(shifted(1)), "differs in origin from its image. Expected: [-98.0, -134.0, -72.0]"),
@@ -228,6 +236,31 @@ def test_a_broken_sheet_or_folder_is_refused_by_name(name, request, raw):
     path, said = breaks(made)
     found = problems_of(made, raw)
     assert set(found) == {path} and found[path].startswith(said)
+
+
+@pytest.mark.parametrize("trust", ["sform", "qform"])
+@pytest.mark.parametrize("symlink", [False, True])
+def test_one_of_two_transforms_is_kept_on_request(tree, raw, trust, symlink):
+    before = {}
+    for path in tree.paths(SUBJECT):
+        header(280, "<4f", -1, 0, 0, 98)(path)  # the sform, mirrored
+        image = nib.load(path)
+        before[path.name] = np.asarray(image.dataobj), image.get_sform() if trust == "sform" else image.get_qform()
+    done = convert(tree, raw, trust=trust, symlink=symlink)
+    case = f"sub-{SUBJECT}_ses-1"
+    for name, (voxels, affine) in zip(
+        (f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii.gz"), before.values(), strict=True
+    ):
+        image = nib.load(done.folder / name)
+        np.testing.assert_array_equal(image.dataobj, voxels)
+        np.testing.assert_allclose(image.affine, affine)
+        assert [int(image.header[field]) for field in ("sform_code", "qform_code")] == [1, 0]
+        assert (done.folder / name).is_symlink() is False
+        read = read_image(done.folder / name)
+        np.testing.assert_allclose(Grid.of(read, Path(name)).affine, affine)  # as nnU-Net reads it with SimpleITK
+    assert (done.folder / "imagesTr" / "sub-r002s001_ses-1_0000.nii.gz").is_symlink() == symlink
+    with pytest.raises(BadInputError, match="two transforms"):
+        convert(tree, raw, dataset_id=101)
 
 
 @pytest.mark.parametrize("kind", ["rounded", "sheared"])

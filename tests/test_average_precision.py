@@ -15,6 +15,7 @@ from nnunet_ici.evaluation.average_precision import (
     free_response_recall,
     lesion_average_precision,
     matched_instances,
+    threshold_curve,
 )
 from nnunet_ici.evaluation.matching import match_instances
 from tests import reference_metrics as reference
@@ -110,3 +111,30 @@ def test_free_response_recall_by_hand():
     assert recall.tolist() == [0, 0.2, 0.4, 0.4, 0.6, 0.6, 0.6]
     assert np.isnan(free_response_recall([0, 1], [math.nan, math.nan])).all()
     assert free_response_recall([[0, 1], [4, 8]], [[0.5, 1], [0.5, 1]], (0.5, 6)).tolist() == [[0.5, 1], [0, 0.5]]
+
+
+def test_the_curve_by_hand():
+    """Counts of 4 cases with 4 lesions at four thresholds, the highest last."""
+    counts = [(4, 3, 8, 4, 2), (4, 3, 5, 2, 2), (4, 2, 2, 0, 1), (4, 1, 1, 0, 1)]
+    curve = threshold_curve(np.array(counts), cases=4)
+    assert curve["false_per_case"] == [0, 0, 0.5, 1] and curve["sensitivity"] == [0, 0.5, 0.75, 0.75]
+    assert curve["at"] == [0.5, 0.5, 0.75, 0.75, 0.75, 0.75, 0.75]
+    assert curve["average_precision"] == [pytest.approx(0.25 * 1 + 0.25 * 2 / 5)]
+
+
+def test_the_curve_without_lesions_and_without_predictions():
+    nothing = threshold_curve(np.zeros((3, 5), int), cases=2)
+    assert all(map(math.isnan, [*nothing["average_precision"], *nothing["at"], *nothing["sensitivity"]]))
+    missed = threshold_curve(np.array([[3, 0, 0, 0, 0]]), cases=2)
+    assert missed["average_precision"] == [0] and missed["at"] == [0] * 7 and missed["sensitivity"] == [0, 0]
+
+
+def test_counts_are_those_of_each_threshold(rng):
+    """Each row, from the masks; equal masks in a row are counted once, which must not show."""
+    label = rng.random((10, 11)) < 0.1
+    probability = np.round(rng.random(label.shape) ** 3, 1)
+    thresholds = (0.05, 0.1, 0.3, 0.35, 0.4, 0.9, 1.0)
+    for threshold, counts in zip(thresholds, count_at_thresholds(label, probability, thresholds).tolist(), strict=True):
+        found, missed, false = reference.found_missed_false(label, probability >= threshold, corners=True)
+        predicted = len(reference.components(probability >= threshold, corners=True))
+        assert counts[:4] == [found + missed, found, predicted, false]

@@ -1,4 +1,4 @@
-"""Single instances, by size and FROC: by hand, against loops, and each empty case."""
+"""Single instances, by size, and floods: by hand, against loops, and each empty case."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_ici.evaluation.detection import FALSE_PER_CASE, INSTANCE_COLUMNS, by_size, froc, instance_rows
+from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, flood_warnings, instance_rows
 from nnunet_ici.evaluation.matching import match_instances
 from tests import reference_metrics as reference
 
@@ -21,10 +21,10 @@ def test_rows_by_hand():
     rows = instance_rows(match_instances(label, prediction), 2.0, probability)
     assert all(tuple(row) == INSTANCE_COLUMNS for row in rows)
     expected = [
-        ("label", 1, 2, 4.0, 1, 2 / 3, 0.75),
-        ("label", 2, 1, 2.0, 0, 0.0, nan),  # 0.5 there, but nothing is predicted
-        ("predicted", 1, 1, 2.0, 1, nan, 0.75),
-        ("predicted", 2, 2, 4.0, 0, nan, 0.875),
+        ("label", 1, 2, 4.0, 1, nan, 2 / 3, 0.75),
+        ("label", 2, 1, 2.0, 0, nan, 0.0, nan),  # 0.5 there, but nothing is predicted
+        ("predicted", 1, 1, 2.0, 1, 1.0, nan, 0.75),
+        ("predicted", 2, 2, 4.0, 0, 0.0, nan, 0.875),
     ]
     for row, wanted in zip(rows, expected, strict=True):
         assert tuple(row.values()) == pytest.approx(wanted, nan_ok=True)
@@ -56,12 +56,12 @@ def test_rows_against_loops(rng):
             peaks = [probability[other].max() for other in predicted if (other & mask).any()]
             expected.append(("label", 0.5 * mask.sum(), int(bool(peaks)), max(peaks, default=-1)))
         expected += [("predicted", 0.5 * m.sum(), int((m & label).any()), probability[m].max()) for m in predicted]
-        found = [(row["kind"], row["size"], row["touched"], row["peak_probability"]) for row in rows]
+        found = [(row["kind"], row["size"], row["found"], row["peak_probability"]) for row in rows]
         assert sorted((*row[:3], -1 if math.isnan(row[3]) else row[3]) for row in found) == sorted(expected)
 
 
-def instance(kind, size=1.0, touched=1, peak=nan):
-    return {"kind": kind, "size": size, "touched": touched, "peak_probability": peak}
+def instance(kind, size=1.0, found=1):
+    return {"kind": kind, "size": size, "found": found}
 
 
 def test_by_size_by_hand():
@@ -129,70 +129,27 @@ def test_every_instance_is_in_one_range(rng):
         assert sum(group[key] for group in groups) == whole[key]
 
 
-def test_froc_by_hand():
+def flood(case, label, predicted, model="A", share=0.0004):
     rows = [
-        instance("label", touched=1, peak=0.9),
-        instance("label", touched=1, peak=0.5),
-        instance("label", touched=0),
-        instance("label", touched=1, peak=0.2),
-        instance("predicted", touched=1, peak=0.9),  # touches a lesion: neither false nor counted twice
-        instance("predicted", touched=0, peak=0.7),
-        instance("predicted", touched=0, peak=0.3),
+        instance("label", label),
+        instance("predicted", predicted) | {"lesion_share": share, "overlaps": "1:2 2:1 4:1", "id": 7},
     ]
-    curve = froc(rows, cases=4)
-    assert curve["false_per_case"] == [0, 0, 0.25, 0.25, 0.5, 0.5]
-    assert curve["sensitivity"] == [0, 0.25, 0.25, 0.5, 0.5, 0.75]
-    assert FALSE_PER_CASE == (0.125, 0.25, 0.5, 1, 2, 4, 8)
-    assert curve["at"] == [0.25, 0.5, 0.75, 0.75, 0.75, 0.75, 0.75]
+    return [{"model": model, "case": case, "class": "lesion", **row} for row in rows]
 
 
-def test_a_tie_drops_all_at_once():
-    rows = [instance("label", touched=1, peak=0.5), instance("predicted", touched=0, peak=0.5)]
-    curve = froc(rows, cases=1)
-    assert (curve["false_per_case"], curve["sensitivity"]) == ([0, 1], [0, 1])
-    assert curve["at"] == [0, 0, 0, 1, 1, 1, 1]
-
-
-def test_cases_without_instances_count():
-    rows = [instance("label", touched=1, peak=0.5), instance("predicted", touched=0, peak=0.5)]
-    assert froc(rows, cases=8)["false_per_case"] == [0, 0.125]
-
-
-def test_froc_without_lesions():
-    curve = froc([instance("predicted", touched=0, peak=0.5)], cases=1)
-    assert curve["false_per_case"] == [0, 1]
-    assert all(map(math.isnan, curve["sensitivity"])) and all(map(math.isnan, curve["at"]))
-
-
-def test_froc_without_candidates():
-    curve = froc([instance("label", touched=0)], cases=3)
-    assert (curve["false_per_case"], curve["sensitivity"], curve["at"]) == ([0], [0], [0] * len(FALSE_PER_CASE))
-    nothing = froc([], cases=0)
-    assert nothing["false_per_case"] == [0] and all(map(math.isnan, nothing["at"]))
-
-
-def test_froc_is_what_dropping_the_less_certain_leaves(rng):
-    """Each point, computed again by matching only the predictions that are certain enough."""
-    rows, images = [], []
-    for _ in range(5):
-        label = rng.random((12, 12)) < 0.08
-        prediction = label & (rng.random(label.shape) < 0.6) | (rng.random(label.shape) < 0.04)
-        probability = np.round(rng.random(label.shape), 1).astype(np.float32)
-        images.append((label, prediction, probability))
-        rows += instance_rows(match_instances(label, prediction), 1.0, probability)
-    curve = froc(rows, cases=5)
-    points = []
-    levels = sorted({np.float32(row["peak_probability"]) for row in rows if row["kind"] == "predicted"}, reverse=True)
-    for level in levels:
-        found = false = lesions = 0
-        for label, prediction, probability in images:
-            kept = np.zeros_like(prediction)
-            for one in reference.components(prediction, corners=True):
-                mask = reference.whole(one, label.shape)
-                kept |= mask & (probability[mask].max() >= level)
-            counts = reference.found_missed_false(label, kept, corners=True)
-            found, false, lesions = found + counts[0], false + counts[2], lesions + counts[0] + counts[1]
-        points.append((false / 5, found / lesions))
-    assert [(0, 0), *dict.fromkeys(points)] == list(
-        dict.fromkeys(zip(curve["false_per_case"], curve["sensitivity"], strict=True))
-    )
+def test_floods_are_named():
+    rows = [
+        *flood("one", 2, 8000),
+        *flood("two", 10, 100),
+        *flood("three", 10, 101, share=0.1),
+        *flood("one", 5, 6, "B"),
+    ]
+    assert flood_warnings(rows, "mm3") == [
+        "A: predicted volume above 10 times the label's in 2 cases, as in one: 8000 mm3 for 2 mm3. "
+        "Component 7 of one covers 3 lesions, 0.04 % of it is lesion"
+    ]
+    assert flood_warnings([row for row in rows if row["case"] == "two"], "mm3") == []  # ten times is not above
+    assert flood_warnings([row for row in rows if row["kind"] == "predicted"], "mm3") == []  # nothing to flood
+    assert flood_warnings([], "mm3") == []
+    classes = flood_warnings([*rows, *(row | {"class": "core"} for row in flood("one", 1, 1))], "mm3")
+    assert len(classes) == 1 and classes[0].startswith("A, lesion: predicted volume")

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import sysconfig
 import warnings
 from importlib import metadata
 
@@ -50,6 +51,7 @@ def test_doctor_says_what_it_is_doing_and_hides_other_packages_warnings(folders,
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "checking packages ...",
+        "checking commands ...",
         "checking folders ...",
         "checking trainers with nnU-Net's own search ...",
         "checking labeling on this device ...",
@@ -71,11 +73,65 @@ def test_doctor_names_what_helps_with_folders(folders, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert f"--> nnUNet_raw               {folders / 'nnUNet_raw'} does not exist" in captured.out
     assert captured.out.splitlines()[-2:] == [
-        f'mkdir -p "{folders / "nnUNet_raw"}"',
+        f"mkdir -p {folders / 'nnUNet_raw'}",
         'export nnUNet_results="$HOME/nnunet/nnUNet_results"; mkdir -p "$HOME/nnunet/nnUNet_results"'
         "   # trained models",
     ]
     assert "trainers and labeling: not checked until the problems above are solved" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("value", "found", "remedy"),
+    [
+        ('"{root}/a b"', "its value has quotation marks. Got: '\"{root}/a b\"'", "'{root}/a b'"),
+        ("'{root}'", "its value has quotation marks. Got: \"'{root}'\"", "{root}"),
+        ("~/raw", "its value has a ~ that the shell has not replaced. Got: '~/raw'", "{root}/raw"),
+        ('"~/raw"', "its value has quotation marks and a ~ that the shell has not replaced", "{root}/raw"),
+        ("$HOME/raw", "its value has a variable that the shell has not replaced. Got: '$HOME/raw'", "{root}/raw"),
+        ("{root}/a\\ b", "its value has a backslash before a space. Got: ", "'{root}/a b'"),
+        ("{root}/nnUNet_raw\r", "its value has white space around it. Got: ", "{root}/nnUNet_raw"),
+    ],
+)
+def test_a_value_that_the_shell_has_not_interpreted(folders, monkeypatch, capsys, value, found, remedy):
+    """No folder is made that has a quotation mark or a ~ in its name."""
+    monkeypatch.setenv("HOME", str(folders))
+    monkeypatch.setenv("nnUNet_raw", value.format(root=folders))
+    assert main(["doctor"]) == 1
+    report, remedy = capsys.readouterr().out, remedy.format(root=folders)
+    assert f"--> nnUNet_raw               {found.format(root=folders)}" in report
+    assert report.endswith(f"To solve them:\n\nexport nnUNet_raw={remedy}; mkdir -p {remedy}\n")
+
+
+def test_a_file_is_no_folder_and_a_strange_name_is_quoted(folders, monkeypatch, capsys):
+    (folders / "file").touch()
+    monkeypatch.setenv("nnUNet_raw", str(folders / "file"))
+    monkeypatch.setenv("nnUNet_results", str(folders / "new; folder"))
+    assert main(["doctor"]) == 1
+    report = capsys.readouterr().out
+    assert f"{folders / 'file'} is a file" in report
+    lines = report.splitlines()[-2:]
+    assert lines == ["# choose another folder: export nnUNet_raw=FOLDER", f"mkdir -p '{folders / 'new; folder'}'"]
+
+
+@pytest.mark.parametrize("head", ["#!{python}\n", "#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"])
+def test_the_command_of_another_environment_is_found(folders, monkeypatch, capsys, head):
+    other = folders / "other"
+    other.mkdir()
+    (other / "python").write_text("#!/bin/sh\necho /of/another\n")
+    (other / "nnUNetv2_train").write_text(head.format(python=other / "python"))
+    for path in other.iterdir():
+        path.chmod(0o755)
+    scripts = sysconfig.get_path("scripts")
+    monkeypatch.setenv("PATH", f"{other}{os.pathsep}{scripts}{os.pathsep}{os.environ['PATH']}")
+    assert main(["doctor"]) == 1
+    report = capsys.readouterr().out
+    found = f"{other / 'nnUNetv2_train'}, of another environment (/of/another). Checked here: {sys.prefix}\n"
+    assert f"--> nnUNetv2_train           {found}" in report
+    assert f"ok  nnunet_ici               {scripts}/nnunet_ici\n" in report
+    assert report.endswith(f'To solve them:\n\nexport PATH={scripts}:"$PATH"\n')
+    monkeypatch.setenv("PATH", str(folders))
+    assert main(["doctor"]) == 1
+    assert "--> nnUNetv2_train           not on PATH\n" in capsys.readouterr().out
 
 
 def run_doctor(home, script='"$0" -m nnunet_ici.cli doctor'):

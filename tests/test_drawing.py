@@ -8,36 +8,39 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.drawing import FLAT, PLANES, Geometry, View, around, gray_levels, mask_loops, mask_path, whole_image
+from nnunet_ici.drawing import FLAT, PLANES, View, around, make_scene, mask_loops, mask_path, to_gray, whole
 from nnunet_ici.geometry import Grid
 
 
-def geometry_of(array, spacing, axes="LPS", name="a.nii.gz"):
+def scene_of(array, spacing, axes="LPS", name="a.nii.gz"):
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing)
     image.SetOrigin([10.0, 20.0, 30.0][: len(spacing)])
     if array.ndim == 3:
         image = sitk.DICOMOrient(image, axes)
-    return sitk.GetArrayFromImage(image), Geometry(Grid.of(image, Path(name)))
+    stored = sitk.GetArrayFromImage(image)
+    return make_scene(Grid.of(image, Path(name)), stored, {"A": stored + 1}, np.stack([stored] * 3, axis=-1))
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR", "SLA", "RSP"])
 def test_volumes_are_turned_to_axial_slices(axes):
     array = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    stored, geometry = geometry_of(array, (1.0, 2.0, 5.0), axes)
-    assert geometry.turned(stored).tolist() == array.tolist() and geometry.spacing_mm == (5.0, 2.0, 1.0)
-    assert geometry.turned(np.stack([stored] * 3, axis=-1)).tolist() == np.stack([array] * 3, axis=-1).tolist()
+    scene = scene_of(array, (1.0, 2.0, 5.0), axes)
+    assert scene.label.tolist() == array.tolist() and scene.maps["A"].tolist() == (array + 1).tolist()
+    assert scene.image.shape == (2, 3, 4, 3) and (np.diff(scene.image.reshape(24, 3), axis=0) >= 0).all()
+    assert scene.grid.spacing_mm == (1.0, 2.0, 5.0) and scene.unit == "mm" and scene.plane is PLANES[0]
     # The first voxel lies at 10 mm to the left, 20 mm to the back, 30 mm up.
-    assert [geometry.position_mm(plane, 0) for plane in PLANES] == [30, -20, -10]
-    assert [geometry.position_mm(plane, 1) for plane in PLANES] == [35, -22, -11]
-    assert geometry.unit == "mm"
+    assert [scene.position_mm(plane, 0) for plane in PLANES] == [30, -20, -10]
+    assert [scene.position_mm(plane, 1) for plane in PLANES] == [35, -22, -11]
+    assert [scene.pixel_mm(plane) for plane in PLANES] == [(2.0, 1.0), (5.0, 1.0), (5.0, 2.0)]
 
 
 def test_images_stay_as_they_are():
-    array, geometry = geometry_of(np.arange(6).reshape(2, 3), (1.0, 3.0), name="a.png")
-    assert geometry.turned(array).tolist() == array.tolist()
-    assert geometry.unit == "px" and FLAT.pixel_mm(geometry.spacing_mm) == (1.0, 1.0)
-    assert FLAT.pixel_mm(geometry_of(array, (1.0, 3.0))[1].spacing_mm) == (3.0, 1.0)
+    array = np.arange(6).reshape(2, 3)
+    scene = scene_of(array, (1.0, 3.0), name="a.png")
+    assert scene.label.tolist() == array.tolist()
+    assert scene.unit == "px" and scene.plane is FLAT and scene.pixel_mm(FLAT) == (1.0, 1.0)
+    assert scene_of(array, (1.0, 3.0)).pixel_mm(FLAT) == (3.0, 1.0)
 
 
 def test_planes_show_what_lies_left_right_above_and_below():
@@ -50,28 +53,29 @@ def test_planes_show_what_lies_left_right_above_and_below():
         left, _, above, below = plane.sides
         assert column == 0 and left == ("A" if plane.name == "sagittal" else "R")
         assert (row, below) == (shape[1] - 1, "I") if plane.name != "axial" else (row, above) == (0, "A")
-    assert [plane.pixel_mm((5.0, 2.0, 1.0)) for plane in PLANES] == [(2.0, 1.0), (5.0, 1.0), (5.0, 2.0)]
 
 
 def test_gray_levels_exclude_the_extremes():
-    assert gray_levels(np.zeros((3, 3))) == (0.0, 1.0)
-    low, high = gray_levels(np.arange(1001))
-    assert low == 5.995 and high == 995.005
+    assert to_gray(np.full((3, 3), 0)).max() == 0
+    gray = to_gray(np.arange(1001))
+    low, high = 5.995, 995.005
+    assert gray[[0, 5, 996, 1000]].tolist() == [0, 0, 1, 1]
+    assert gray[500] == pytest.approx((500 - low) / (high - low), abs=1e-6)
 
 
 def test_a_window_beyond_the_border_is_cut():
     view = View(1, (-3.0, 1.0), (0.5, 9.0))
     array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     assert view.cut(array).tolist() == array[1, :2, 1:].tolist() and view.corner == (0, 1)
-    assert whole_image((5, 3, 4)).index == 2 and whole_image((3, 4)).cut(array[0]).shape == (3, 4)
+    assert whole((5, 3, 4)).index == 2 and whole((3, 4)).cut(array[0]).shape == (3, 4)
 
 
 def test_a_view_around_a_mask_stays_in_the_image():
     mask = np.zeros((30, 40), bool)
     mask[2:4, 20:30] = True
-    assert around(mask, 7, margin=5, smallest=0) == View(7, (-0.5, 8.5), (14.5, 34.5))
-    assert around(mask, 7, margin=0, smallest=10).rows == (-0.5, 7.5)
-    assert around(np.zeros((4, 5), bool), None, 1, 1) == whole_image((4, 5))
+    assert around(mask, 5, 0, 7, "L1") == View(7, (-0.5, 8.5), (14.5, 34.5), "L1")
+    assert around(mask, 0, 10).rows == (-0.5, 7.5)
+    assert around(np.zeros((4, 5), bool), 1, 1) == whole((4, 5))
 
 
 def test_outlines():

@@ -92,9 +92,9 @@ def test_all_outputs_say_the_same(folders):
     tables = {table for table, _, _ in cells}
     assert tables == {"verdict", *FAMILIES, "sizes", "differences"}
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(tables)
-    instances = read_rows(out / "instances.csv", text=("model", "case", "class", "kind"))
+    instances = read_rows(out / "instances.csv", text=("model", "case", "class", "kind", "overlaps"))
     labels = [row for row in instances if row["model"] == "A" and row["kind"] == "label"]
-    assert [(row["case"], row["voxels"], row["touched"]) for row in labels] == [
+    assert [(row["case"], row["voxels"], row["found"]) for row in labels] == [
         ("one", 8, 1),
         ("one", 1, 0),
         ("two", 8, 1),
@@ -200,6 +200,28 @@ def test_empty_cases_leave_no_nan(tmp_path):
     assert "nan" not in (tmp_path / "out" / "cases.csv").read_text().lower()
     recall = read_summary(tmp_path)["models"]["A"]["foreground"]["lesion_recall"]
     assert recall == {"cases": 1, "mean": 0, "median": 0, "sd": None}
+
+
+def test_a_flood_is_a_warning(folders, capsys):
+    label = np.zeros((20, 20, 22), np.uint8)
+    label[0, 0, :2] = 1
+    write(folders / "gt" / "flood.nii.gz", label)
+    write(folders / "B" / "flood.nii.gz", label)
+    label[:, :, 1:21], label[0, 0, 0] = 1, 0  # 4,000 times its volume, and one voxel of it
+    write(folders / "A" / "flood.nii.gz", label)
+    rows = evaluate(folders)
+    warning = (
+        "A: predicted volume above 10 times the label's in 1 case, as in flood: 8000 mm3 for 2 mm3. "
+        "Component 1 of flood covers 1 lesion, 0.013 % of it is lesion"
+    )
+    assert f"Warning: {warning}.\n" in capsys.readouterr().err
+    assert f"**Warning:** {warning}." in (folders / "out" / "tables.md").read_text()
+    assert read_summary(folders)["warnings"] == [warning]
+    row = rows["A", "flood", "foreground"]
+    assert (row["lesion_f1"], row["lesion_f1_iou10"], row["mostly_outside"]) == ("1.0", "0.0", "1")
+    rows = evaluate(folders, "--overlap", "0.1")
+    assert rows["A", "flood", "foreground"]["lesion_f1"] == "0.0" and read_summary(folders)["overlap"] == 0.1
+    assert rows["B", "flood", "foreground"]["lesion_f1"] == "1.0"
 
 
 def test_a_missing_prediction_is_an_error_or_counts_as_empty(folders, capsys):

@@ -29,10 +29,10 @@ def test_probabilities_beside_the_predictions(folders, rng):
         assert found == pytest.approx(average_precision_score(lesion, probability), abs=1e-6)
     assert rows["B", "one", "foreground"]["pr_auc"] == ""  # no probabilities, and none made up
     summary = read_summary(folders)
-    assert list(summary["froc"]) == ["A"]
-    assert summary["froc"]["A"]["foreground"]["sensitivity"][-1] == 1
+    assert list(summary["curves"]) == ["A"]
+    assert summary["curves"]["A"]["foreground"]["sensitivity"][-1] == 1
     assert "| PR-AUC ↑ |" in (folders / "out" / "tables.md").read_text()
-    assert "| FROC ↑ |" in (folders / "out" / "tables.md").read_text()
+    assert "| AP (IoU 0.1) ↑ | FROC ↑ |" in (folders / "out" / "tables.md").read_text()
 
 
 def test_ignored_voxels_have_no_probability(tmp_path):

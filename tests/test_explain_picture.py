@@ -10,11 +10,10 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.text import Text
 
-from nnunet_ici.drawing import Geometry
-from nnunet_ici.explain.canvas import make_canvas
-from nnunet_ici.explain.picture import draw
+from nnunet_ici.drawing import make_scene
+from nnunet_ici.explain.numbers import as_table
+from nnunet_ici.explain.picture import NEGATIVE, draw, has_negative
 from nnunet_ici.explain.shares import explain
-from nnunet_ici.explain.tables import as_table
 from nnunet_ici.explain.views import choose_instances, choose_views, not_in_view
 from nnunet_ici.geometry import Grid
 from tests.terms import in_2d_and_3d
@@ -34,35 +33,19 @@ def volume():
     return make_volume()
 
 
-def test_missed_and_false_instances_come_first(volume):
-    label, prediction = volume
+def explained_scene(label, prediction, image=None, spacing=None):
     explained = explain(label > 0, prediction.astype(np.float32))
-    order = [side.name(number) for side, number in choose_instances(explained.label, explained.predicted)]
-    assert order[0] == "L3" and explained.label.size[2] == 300  # the largest
-    assert order[1] == "L2" and explained.label.unmatched[1]
-    assert order[2] == "P2" and explained.predicted.unmatched[1]
-    assert sorted(order) == ["L1", "L2", "L3", "P1", "P2", "P3"]
+    reference = sitk.GetImageFromArray(label)
+    reference.SetSpacing(spacing or (1.0,) * label.ndim)
+    maps = {"predicted": explained.predicted_ids, "cubes": explained.cubes, "error": explained.center_error}
+    grid = Grid.of(reference, Path("label.nii.gz" if label.ndim == 3 else "label.png"))
+    return explained, make_scene(grid, explained.label_ids, maps, image)
 
 
-def test_views_hold_each_instance_once(volume):
-    label, prediction = volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    ids = explained.label_ids, explained.predicted_ids
-    views = choose_views(explained, *ids, 9, pixel_aspect=1.0)
-    assert [view.name for view in views] == ["L3", "L2", "P2", "L1"]  # P1 and P3 lie in the windows of L1 and L3
-    assert [view.index for view in views] == [8, 5, 3, 1]
-    assert not_in_view(explained, *ids, views) == (0, 0)
-    two = choose_views(explained, *ids, 2, pixel_aspect=1.0)
-    assert two == views[:2] and not_in_view(explained, *ids, two) == (1, 2)
-
-
-def test_a_window_is_square_as_drawn(volume):
-    label, prediction = volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    view = choose_views(explained, explained.label_ids, explained.predicted_ids, 1, pixel_aspect=2.0)[0]
-    height, width = view.rows[1] - view.rows[0], view.columns[1] - view.columns[0]
-    assert width == 40 and 2 * height == width
-    assert sum(view.rows) / 2 == 44.5 and sum(view.columns) / 2 == 44.5
+def drawn(label, prediction, count=6, **options):
+    figure = draw(*explained_scene(label, prediction, **options), "a title " * 20, count)
+    figure.canvas.draw()
+    return figure
 
 
 def crowded(rng):
@@ -73,23 +56,35 @@ def crowded(rng):
     return label, np.roll(label, 2, axis=1) * (rng.random(label.shape) < 0.9)
 
 
+def test_missed_and_false_instances_come_first(volume):
+    explained, _ = explained_scene(*volume)
+    order = [side.name(number) for side, number in choose_instances(explained.label, explained.predicted)]
+    assert order[0] == "L3" and explained.label.size[2] == 300  # the largest
+    assert order[1] == "L2" and explained.label.unmatched[1]
+    assert order[2] == "P2" and explained.predicted.unmatched[1]
+    assert sorted(order) == ["L1", "L2", "L3", "P1", "P2", "P3"]
+
+
+def test_views_hold_each_instance_once(volume):
+    explained, scene = explained_scene(*volume)
+    views = choose_views(explained, scene, 9)
+    assert [view.name for view in views] == ["L3", "L2", "P2", "L1"]  # P1 and P3 lie in the windows of L1 and L3
+    assert [view.index for view in views] == [8, 5, 3, 1]
+    assert views[0].rows == (30.5, 58.5) and views[1].rows == (-0.5, 24.5)  # cut at the border
+    assert not_in_view(scene, views) == (0, 0)
+    two = choose_views(explained, scene, 2)
+    assert two == views[:2] and not_in_view(scene, two) == (1, 2)
+
+
 @in_2d_and_3d
 def test_no_text_lies_on_another(rng, axes, volume):
-    label, prediction = crowded(rng) if axes == 2 else volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.png")))
-    figure = draw(make_canvas(explained, None, geometry), "a title " * 20, 3)
-    figure.canvas.draw()
+    figure = drawn(*(crowded(rng) if axes == 2 else volume), 3)
     frame = figure.bbox
     for axis in figure.axes:
         boxes = [text.get_window_extent() for text in axis.texts]
         assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-    outer = [
-        *figure.texts,
-        *figure.legends,
-        *(axis.title for axis in figure.axes),
-        *(a.yaxis.label for a in figure.axes),
-    ]
+    outer = [*figure.texts, *figure.legends]
+    outer += [text for axis in figure.axes for text in (axis.title, axis.yaxis.label)]
     outer = [item for item in outer if not isinstance(item, Text) or item.get_text()]
     boxes = [item.get_window_extent() for item in outer]
     assert len(boxes) >= 2 + 1 + 6
@@ -98,19 +93,15 @@ def test_no_text_lies_on_another(rng, axes, volume):
     assert sum(len(axis.texts) for axis in figure.axes) >= 12
 
 
-def draw_volume(volume, image, count=2):
-    label, prediction = volume
-    explained = explain(label > 0, prediction.astype(np.float32))
-    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.nii.gz")))
-    figure = draw(make_canvas(explained, image, geometry), "a title", count)
+def parts_of(figure):
     locators = [axis for axis in figure.axes if axis.patches]
-    panels = [axis for axis in figure.axes if axis.images and axis not in locators]
-    return figure, panels, locators
+    return [axis for axis in figure.axes if axis.images and axis not in locators], locators
 
 
-def test_a_row_of_a_volume_says_where_it_is(volume):
+def test_a_view_of_a_volume_says_where_it_is(volume):
     image = np.arange(60, dtype=np.float32)[None, None] + np.zeros((12, 60, 1), np.float32)
-    figure, panels, locators = draw_volume(volume, image)
+    figure = drawn(*volume, 2, image=image)
+    panels, locators = parts_of(figure)
     assert len(panels) == 2 * 8 and len(locators) == 2
     rows = [text.get_text() for text in figure.texts]
     assert rows[:2] == ["L3\nfound\n300 voxels\nslice 8\nz = 8.0 mm", "L2\nmissed\n1 voxel\nslice 5\nz = 5.0 mm"]
@@ -120,16 +111,14 @@ def test_a_row_of_a_volume_says_where_it_is(volume):
         if number % 8:
             assert not bars and not {"R", "L"} & {*texts}
         else:
-            assert texts[:5] == ["R", "L", "A", "P", "10 mm"] and np.ptp(bars[0].get_xdata()) == pytest.approx(10)
-    frame = locators[0].patches[0].get_bbox()
-    # L3 lies in columns and rows 40 to 49: 40 pixels around it, as far as the image reaches
-    assert frame.extents.tolist() == [24.5, 24.5, 59.5, 59.5]
+            assert texts[:5] == ["R", "L", "A", "P", "5 mm"] and np.ptp(bars[0].get_xdata()) == pytest.approx(5)
+    assert locators[0].patches[0].get_bbox().extents.tolist() == [30.5, 30.5, 58.5, 58.5]
     assert locators[0].images[0].get_array().shape == (60, 60)
 
 
 def test_what_lies_beyond_the_image_has_its_ground(volume):
     for image, color in ((None, (0.93, 0.93, 0.93, 1)), (np.ones((12, 60, 60), np.float32), (0, 0, 0, 1))):
-        _, panels, _ = draw_volume(volume, image)
+        panels, _ = parts_of(drawn(*volume, 2, image=image))
         assert {axis.get_facecolor() for axis in panels} == {color}
 
 
@@ -137,42 +126,59 @@ def test_what_lies_beyond_the_image_has_its_ground(volume):
 def test_panels_of_a_long_image_are_full(shape):
     label = np.zeros(shape, np.uint8)
     label[5:9, 5:9] = 1
-    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.png")))
-    figure = draw(make_canvas(explain(label > 0, label.astype(np.float32)), None, geometry), "a title")
-    figure.canvas.draw()
-    panel = figure.axes[0]
+    panel = drawn(label, label).axes[0]
     (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
     assert panel.get_position(original=True).extents == pytest.approx(panel.get_position().extents, abs=1e-3)
     assert left <= -0.5 and right >= shape[1] - 0.5 and top <= -0.5 and bottom >= shape[0] - 0.5
     assert 0.5 - 1e-6 <= (bottom - top) / (right - left) <= 1.5 + 1e-6
 
 
+def extent(axis, artist):
+    box = artist.get_window_extent().transformed(axis.transData.inverted())
+    return sorted((box.x0, box.x1)), sorted((box.y0, box.y1))
+
+
 @in_2d_and_3d
-def test_numbers_lie_in_large_instances_or_beside_small_ones(rng, axes, volume):
+def test_numbers_lie_in_large_instances_or_beside_small_ones_with_a_leader(rng, axes, volume):
     label, prediction = crowded(rng) if axes == 2 else volume
     label = label.copy()
     label[..., 50:80, 50:59] = 1  # one large instance
-    explained = explain(label > 0, prediction.astype(np.float32))
-    geometry = Geometry(Grid.of(sitk.GetImageFromArray(label), Path("label.png")))
-    canvas = make_canvas(explained, None, geometry)
-    figure = draw(canvas, "a title", 1)
+    explained, scene = explained_scene(label, prediction)
+    figure = draw(explained, scene, "a title", 1)
     figure.canvas.draw()
+    ids = np.maximum(scene.label, scene.maps["predicted"])
+    ids = ids if axes == 2 else ids[choose_views(explained, scene, 1)[0].index]
     written = 0
-    ids = np.maximum(explained.label_ids, explained.predicted_ids) > 0
-    views = [None] if axes == 2 else choose_views(explained, explained.label_ids, explained.predicted_ids, 1, 1.0)
-    covered = ids if axes == 2 else ids[views[0].index]
-    for axis in (axis for axis in figure.axes if axis.texts):
-        for text in axis.texts:
-            name = text.get_text().split("\n")[0]
-            if name[0] not in "LP" or not name[1:].isdigit():
-                continue
-            box = text.get_window_extent().transformed(axis.transData.inverted())
-            (left, right), (top, bottom) = sorted((box.x0, box.x1)), sorted((box.y0, box.y1))
+    for axis in figure.axes:
+        names = [text for text in axis.texts if text.get_text()[0] in "LP" and text.get_text() not in "LP"]
+        leaders = [line for line in axis.lines if line.get_gid() == "leader"]
+        beside = 0
+        for text in names:
+            (left, right), (top, bottom) = extent(axis, text)
             rows, columns = (slice(max(int(a + 1), 0), max(int(b), 0)) for a, b in ((top, bottom), (left, right)))
+            name = text.get_text().split()[0]
             side = explained.label if name[0] == "L" else explained.predicted
-            written += 1
-            assert side.size[int(name[1:]) - 1] >= 60 or not covered[rows, columns].any(), name
+            beside += (free := not ids[rows, columns].any())
+            assert side.size[int(name[1:]) - 1] >= 60 or free, name
+        written += len(names)
+        assert len(leaders) >= beside
+        for line in leaders:  # from the edge of a pixel of an instance to a text
+            (x, _), (y, _) = line.get_data()
+            around = ids[max(int(y), 0) : int(y) + 2, max(int(x), 0) : int(x) + 2]
+            assert around.any()
     assert written >= 6
+
+
+def test_negative_shares_have_a_diverging_scale_and_a_sentence():
+    label = np.zeros((30, 40), np.uint8)
+    label[5:15, 5:15] = 1
+    for prob, negative in ((0.45, True), (1.0, False)):  # below the threshold, not a hit, with a Dice of 0.62
+        explained, scene = explained_scene(label, label * np.float32(prob))
+        figure = draw(explained, scene, "a title")
+        assert has_negative(explained) == negative
+        assert (NEGATIVE in [text.get_text() for text in figure.texts]) == negative
+        low, high = figure.axes[-1].get_ylim()
+        assert (low == -high) if negative else (low == 0)
 
 
 def test_many_instances_take_seconds(rng):

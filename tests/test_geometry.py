@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_ici.evaluation.grids import read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
-from nnunet_ici.geometry import Grid, reorient, turn_between
-from nnunet_ici.images import read_image, write_image
+from nnunet_ici.geometry import Grid, TwoTransformsError, reorient, turn_between
+from nnunet_ici.images import read_image, read_nifti, write_image
 
 SHAPE = (5, 6, 7)  # x, y, z
 SPACING = (1.0, 1.5, 2.5)
@@ -146,20 +146,60 @@ def test_axes_that_simpleitk_straightens_are_the_same_place(tmp_path, rng):
         assert turn_between(Grid.of(again, tmp_path / "own.nii.gz"), Grid.of(image, path), "x") is None
 
 
-def test_two_header_fields_that_disagree(tmp_path):
-    """ITK takes the qform here, nibabel the sform. A file that nibabel writes is elsewhere for ITK only."""
-    path = tmp_path / "gt.nii.gz"
-    image = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), affine_of(1))
-    image.set_sform(affine_of(1), 2)
-    image.set_qform(affine_of(2), 1)
+MIRROR = np.diag([-1, 1, 1, 1.0])
+
+
+def two_transforms(path, sform, qform, pixdim=None):
+    """A mask of one voxel; without a qform if that is None."""
+    voxels = np.zeros(SHAPE, np.uint8)
+    voxels[1, 2, 3] = 1
+    save(path, voxels, sform, qform_code=0)
+    image = nib.load(path)
+    if qform is not None:
+        image.set_qform(qform, 1)
+    if pixdim is not None:
+        image.header["pixdim"][1:4] = pixdim
     nib.save(image, path)
-    other = save(tmp_path / "own.nii.gz", np.zeros(SHAPE), affine_of(1), qform_code=0, sform_code=2)
-    wanted, own = (Grid.of(read_image(file), file) for file in (path, other))
-    assert not np.allclose(own.affine, wanted.affine, atol=0.1)
-    assert turn_between(own, wanted, "x") is None
-    save(other, np.zeros(SHAPE), moved(1)(affine_of(1)), qform_code=0)
-    with pytest.raises(ValueError, match="differs in affine from x"):
-        turn_between(Grid.of(read_image(other), other), wanted, "x")
+    return path
+
+
+DIFFERING = {
+    "mirrored": (np.eye(4), MIRROR, None, "8 mm. Expected: one, because some programs"),
+    "moved": (np.eye(4), moved(0.6)(np.eye(4)), None, "0.6 mm."),
+    "rotated": (affine_of(1), rotated(20)(affine_of(1)), None, "2.74 mm."),
+    "scaled": (np.eye(4), np.diag([2, 2, 2, 1.0]), None, "8.77 mm."),
+    "pixdim": (np.diag([2, 2, 2, 1.0]), None, (1, 1, 1), "8.77 mm."),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERING)
+def test_two_transforms_in_one_header_are_refused(tmp_path, name):
+    *transforms, said = DIFFERING[name]
+    path = two_transforms(tmp_path / "mask.nii.gz", *transforms)
+    for read in (read_image, read_label_map, read_nifti):
+        with pytest.raises(
+            TwoTransformsError, match=re.escape(f"{path} has two transforms that differ by up to {said}")
+        ):
+            read(path)
+
+
+def test_rounding_of_a_second_transform_is_tolerated(tmp_path):
+    for qform in (affine_of(1).round(3), moved(0.2)(affine_of(1)), rotated(0.5)(affine_of(1))):
+        path = two_transforms(tmp_path / "mask.nii.gz", affine_of(1), qform)
+        assert read_image(path).GetSize() == SHAPE
+
+
+def test_without_any_transform_nibabel_and_simpleitk_may_have_written_the_prediction(tmp_path):
+    """They assume different positions, so the prediction of one lies elsewhere for the other."""
+    path = save(tmp_path / "gt.nii.gz", np.ones(SHAPE), np.eye(4), qform_code=0, sform_code=0)
+    label = read_label_map(path)
+    for writer in (SimpleITKIO, NibabelIO):
+        array, properties = writer().read_seg(str(path))
+        writer().write_seg(array[0].astype(np.uint8), str(tmp_path / "own.nii.gz"), properties)
+        assert read_prediction(tmp_path / "own.nii.gz", label).array.shape == label.array.shape
+    save(tmp_path / "own.nii.gz", np.ones(SHAPE), moved(1)(np.eye(4)), qform_code=0)
+    with pytest.raises(ValueError, match=r"differs in origin from its ground truth"):
+        read_prediction(tmp_path / "own.nii.gz", label)
 
 
 def sheared(seed=0, by=0.05):

@@ -123,6 +123,35 @@ def test_any_other_difference_is_an_error_of_every_command(folder, lesions, affi
     assert not (folder / "rule.json").exists() and not (folder / "a.png").exists()
 
 
+def test_two_transforms_in_one_header_are_an_error_of_every_command(folder, lesions, capsys):
+    """nibabel reads the perfect prediction of this mask at another place than SimpleITK does."""
+    path = folder / "gt" / "case0.nii.gz"
+    perfect = folder / "B" / "case0.nii.gz"
+    evaluate(folder, "RAS")
+    for case, label in lesions.items():
+        store(folder / "B" / f"{case}.nii.gz", label)
+        probability = 0.9 * label.T.astype(np.float32)
+        np.savez(folder / "B" / f"{case}.npz", probabilities=np.stack([1 - probability, probability]))
+    image = nib.load(path)
+    image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
+    nib.save(image, path)
+    for command in (
+        ("evaluate", "-gt", folder / "gt", "-pred", f"B={folder / 'B'}", "-o", folder / "new", "-np", 1),
+        ("tune", "-gt", folder / "gt", "-prob", folder / "B", "-o", folder / "rule.json", "--k", 2, "-np", 1),
+        ("explain", path, perfect, "-o", folder / "a.png"),
+        ("report", folder / "out"),
+        ("postprocess", folder / "rule.json", "-i", folder / "gt", "-o", folder / "new", "-np", 1),
+    ):
+        if command[0] == "postprocess":
+            setting = {"threshold": 0.5, "minimum_volume_mm3": 3, "peak_probability": None}
+            rule = {"format": 1, "classes": {"foreground": []}, "regions_class_order": None, "file_ending": ".nii.gz"}
+            (folder / "rule.json").write_text(json.dumps(rule | {"rule": {"foreground": setting}}))
+        assert main([str(part) for part in command]) == 1
+        told = capsys.readouterr().err
+        assert f"{path} has two transforms that differ by up to 18 mm. Expected: one," in told, told
+        assert not (folder / "new").exists() and not (folder / "a.png").exists()
+
+
 def test_the_image_must_have_the_position_of_the_label(folder, lesions, capsys):
     evaluate(folder, "RAS")
     image = folder / "images" / "case0_0000.nii.gz"

@@ -17,9 +17,9 @@ ALLOWED = {
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
     "trainers": {"losses", "settings", "instances", "command", "drawing"},
-    "explain": {"losses", "settings", "instances", "evaluation", "drawing", "command", "output"},
+    "explain": {"losses", "settings", "instances", "evaluation", "drawing", "geometry", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
-    "report": {"on_demand", "evaluation", "drawing", "command", "output", "parallel"},
+    "report": {"evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "datasets": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "losses": {"instances", "settings", "checks"},
@@ -89,7 +89,7 @@ def test_no_part_is_forgotten():
 
 
 def test_public_names_are_listed_and_exist():
-    for name in ("datasets", "evaluation", "instances", "losses", "postprocessing", "report"):
+    for name in ("datasets", "evaluation", "instances", "losses", "postprocessing"):
         module = __import__(f"nnunet_ici.{name}", fromlist=["__all__"])
         assert module.__all__ == sorted(module.__all__)
         assert all(hasattr(module, public) for public in module.__all__)

@@ -84,9 +84,9 @@ def test_bad_folders_of_postprocess(tmp_path, capsys):
     postprocess(tmp_path, folder="none", expected=1)
     assert f"{tmp_path / 'none'} cannot be read. Expected: a folder." in capsys.readouterr().err
     postprocess(tmp_path, out="fold_1", expected=1)
-    assert "Expected: no such folder, or an empty one. Got: a folder with files" in capsys.readouterr().err
+    assert "Expected: a new or empty folder. Got: files in" in capsys.readouterr().err
     postprocess(tmp_path, out="dataset.json", expected=1)
-    assert "Expected: no such folder, or an empty one. Got: a file" in capsys.readouterr().err
+    assert "Expected: a folder, or a new name. Got: the file" in capsys.readouterr().err
     postprocess(tmp_path, rule="dataset.json", expected=1)
     assert "dataset.json is not a rule. Expected: an object of format 1. Got: format null" in capsys.readouterr().err
     (tmp_path / "fold_0" / "case0.nii.gz").unlink()

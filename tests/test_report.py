@@ -18,7 +18,7 @@ from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES
 from nnunet_ici.evaluation.formats import to_csv
 from nnunet_ici.report.definitions import DEFINITIONS, definitions_of
 from nnunet_ici.report.reading import read_evaluation
-from tests.test_report_figures import EVIL, make_fold
+from tests.test_report_charts import EVIL, make_fold
 
 VOID = ("img", "meta", "wbr")  # elements without an end
 
@@ -125,19 +125,25 @@ def test_the_page(evaluated, tmp_path, capsys):
     assert page.balanced and page.markup.startswith("<!DOCTYPE html>")
     assert page.all("html", lang="en") and page.all("meta", charset="utf-8")
     assert "Lesion report: A, B" in page.texts
-    headings = ["Models and data", "Tables", "Scores and volumes", "Lesions", "Cases", "Training"]
+    headings = ["Scores and volumes", "Lesions", "Cases", "Training", "All tables", "Models and data"]
     assert [page.texts[at] for at, text in enumerate(page.texts) if text in headings] == headings * 2  # contents, page
+    sentence = page.texts.index("2 cases cannot show a clear difference between B and A: at least 10 are needed.")
+    assert sentence < page.texts.index(headings[0])  # the verdict comes first
     anchors = [found["href"] for found in page.all("a")]
     cases = ["#case1", "#case2", "#all-cases", "#all-cases"]  # to the slices, and back from each
-    assert anchors == [*(f"#{found['id']}" for found in page.all("section")), *cases]
+    assert anchors == [*(f"#{found['id']}" for found in page.all("section")[1:]), *cases]
     assert "foreground: every label above 0" in page.text and "A lesion is a connected component" in page.text
     assert "Worst: one" in page.texts and "Best: two" in page.texts and "Median" not in page.text
     assert "found: 0, missed: 0, false: 1" in page.text and "found: 0, missed: 1, false: 0" in page.text
     alternatives = [found["alt"] for found in page.all("img")]
-    assert "median: A: Dice 0.944, lesion-wise Dice 0.667; B: Dice 1.000, lesion-wise Dice 1.000." in alternatives[0]
-    assert "B: mean +0, limits +0 and +0 ml" in alternatives[1]
-    assert "A: 2 found, 1 missed, 1 false; B: 3 found, 0 missed, 0 false" in alternatives[2]
-    assert "A: 0.667 (size below 10)" in alternatives[3]
+    assert alternatives[:2] == [
+        "Dice of each case by model, median: A: 0.944; B: 1.000.",
+        "lesion-wise Dice of each case by model, median: A: 0.667; B: 1.000.",
+    ]
+    assert "B: mean +0 ml, limits +0 and +0." in page.text
+    assert "A: 2 found, 1 missed, 1 false; B: 3 found, 0 missed, 0 false" in alternatives[4]
+    assert "A: 0.667 (size below 10)" in alternatives[5]
+    assert "Dice 0.889, lesion-wise Dice 0.333, missed 1 of 2, false 1" in page.texts
     assert "No training curves" in page.text
     assert not page.all("image") and "image" not in page.texts
     assert f"written to {tmp_path / 'page.html'}" in capsys.readouterr().out
@@ -163,8 +169,8 @@ def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     assert not problems
     assert to_csv([evaluation.verdict.table, *evaluation.tables()]) == (evaluated / "out" / "tables.csv").read_text()
     assert {found["scope"] for found in page.all("th")} == {"col", "colgroup", "row"}
-    # the tables, that of all cases, and one for each case
-    assert len(page.all("caption")) == len(page.all("table")) == 8 + 1 + 2
+    assert len(page.all("caption")) == len(page.all("table")) == 8 + 2  # the verdict, and all cases
+    assert len(page.all("summary")) == len(page.all("details")) == 8 + 2 and not page.all("details", open="")
 
 
 def test_what_is_defined_is_in_the_tables(evaluated):
@@ -232,6 +238,17 @@ def test_the_page_lies_beside_its_evaluation(flat):
     assert not list((flat / "out").glob("*.tmp")) and not list((flat / "out").glob(".*"))
 
 
+def test_a_flood_is_a_warning(tmp_path):
+    label = np.zeros((20, 20, 22), np.uint8)
+    label[0, 0, :2] = 1
+    write(tmp_path / "gt" / "one.nii.gz", label)
+    label[:, :, 1:21], label[0, 0, 0] = 1, 0
+    write(tmp_path / "A" / "one.nii.gz", label)
+    evaluate(tmp_path, {"A": tmp_path / "A"})
+    warning = "Warning: A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm³ for 2 mm³."
+    assert warning in report(tmp_path / "out", tmp_path).text
+
+
 def test_names_of_metrics_in_a_folder_of_version_0_2(evaluated, tmp_path):
     (tmp_path / "old").mkdir()
     for name in ("instances.csv", "summary.json"):
@@ -264,7 +281,7 @@ def test_no_evaluation(evaluated, tmp_path, capsys):
     (tmp_path / "summary.json").write_text("{")
     told = refused(capsys, tmp_path)
     assert "2 problems, nothing was written:" in told
-    assert "instances.csv lacks columns. Expected: model, case, class, kind, size, touched. Got: no class" in told
+    assert "instances.csv lacks columns. Expected: model, case, class, kind, size, found. Got: no class" in told
     assert "summary.json cannot be read. Expected: JSON written by nnunet_ici evaluate." in told
     (tmp_path / "instances.csv").write_text("")
     (tmp_path / "summary.json").write_text("{}")
@@ -283,13 +300,14 @@ def test_bad_arguments_are_told_together(evaluated, tmp_path, capsys):
         capsys,
         evaluated / "out",
         *("-o", evaluated / "out" / "cases.csv" / "page.html", "--images", tmp_path / "pictures"),
-        *("--training", "A", f"A={tmp_path / 'nowhere'}", f"A={tmp_path / 'empty'}"),
+        *("--training", "A", f"A={tmp_path / 'nowhere'}"),
     )
-    assert "5 problems, nothing was written:" in told
+    assert "4 problems, nothing was written:" in told
     assert f"-o is not usable. Expected: a file in a folder. Got: {evaluated / 'out' / 'cases.csv'}" in told
     assert f"{tmp_path / 'pictures'} cannot be read. Expected: a folder. Got: no such folder" in told
     assert "--training is malformed. Expected: NAME=FOLDER. Got: A" in told
     assert f"--training A={tmp_path / 'nowhere'} cannot be read. Expected: a folder." in told
+    told = refused(capsys, evaluated / "out", "--training", f"A={tmp_path / 'empty'}")
     assert f"--training A={tmp_path / 'empty'} holds no training. Expected: terms_ici.csv or" in told
     assert f"-o is not usable. Expected: a file. Got: the folder {tmp_path}" in refused(
         capsys, evaluated / "out", "-o", tmp_path
@@ -323,12 +341,13 @@ def test_training_in_the_page(evaluated, tmp_path):
     (tmp_path / "gt").symlink_to(evaluated / "gt")
     out = evaluate(tmp_path, {"A": fold / "validation"}, "--family", "paper")
     page = report(out, tmp_path)
-    text = "A, fold_0, 3 epochs: loss terms, loss, pseudo Dice, missed lesions and false predictions"
-    assert f"{text}, over the epochs." in [found["alt"] for found in page.all("img")]
-    assert "Pseudo Dice" not in page.text  # only several trainings are compared
+    assert [found["alt"] for found in page.all("img")][-3:] == [
+        f"A, fold_0: {text}, over 3 epochs." for text in ("loss terms, unweighted", "loss", "pseudo Dice and mistakes")
+    ]
+    assert "All trainings" not in page.texts  # only several trainings are compared
     other = make_fold(tmp_path / "other" / "fold_3", terms=False)
     page = report(out, tmp_path, "--training", f"A={fold}", f"A={other}")
-    assert "A, fold_0" in page.texts and "A, fold_3" in page.texts and "Pseudo Dice" in page.text
+    assert "A, fold_0" in page.texts and "A, fold_3" in page.texts and "All trainings" in page.texts
     assert page.texts.count("A, fold_0") == 1  # found and given, shown once
     (other / "training_log_2026_9_02_10_00_00.txt").unlink()
     (other / "training_log_2026_10_02_10_00_00.txt").write_text("nothing")

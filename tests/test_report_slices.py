@@ -10,22 +10,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.drawing import Geometry
+from nnunet_ici.drawing import make_scene
 from nnunet_ici.evaluation.labels import FOREGROUND
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.geometry import Grid
-from nnunet_ici.report.overlap import KINDS, choose_slices, overlap, project
+from nnunet_ici.report.overlap import KINDS, choose_slices, overlap_codes
 from nnunet_ici.report.page import LEGEND
 from nnunet_ici.report.rendering import load_templates
-from nnunet_ici.report.scenes import Scene
 from nnunet_ici.report.slices import MANY_LESIONS, draw_scene
 
 
 def scene_of(label, prediction, image=None, spacing=None, name="a.nii.gz"):
     reference = sitk.GetImageFromArray(label)
     reference.SetSpacing(spacing or (1.0,) * label.ndim)
-    geometry = Geometry(Grid.of(reference, Path(name)))
-    return Scene(image, label, {"A": prediction}, geometry)
+    return make_scene(Grid.of(reference, Path(name)), label, {"A": prediction}, image)
 
 
 def svgs_of(drawn):
@@ -50,13 +48,12 @@ def volume():
 
 
 def test_overlap_of_each_voxel(volume):
-    label, prediction = volume.label > 0, volume.predictions["A"] > 0
-    codes = overlap(label, prediction, match_instances(label, prediction))
+    label, prediction = volume.label > 0, volume.maps["A"] > 0
+    codes = overlap_codes(label, prediction, match_instances(label, prediction))
     counts = dict(zip(KINDS, np.bincount(codes.ravel(), minlength=len(KINDS)).tolist(), strict=True))
     assert {kind: counts[kind] for kind in KINDS[1:]} == {
         "false": 8, "missed": 8, "hit": 8, "false whole": 1, "missed whole": 1,
     }  # fmt: skip
-    assert np.array_equal(project(codes), codes.max(axis=0))
     assert {*LEGEND} == {"label", *KINDS[1:], "ring"}
 
 
@@ -153,5 +150,13 @@ def test_a_case_drawn_briefly(volume):
     assert axial.title.startswith("foreground: axial slice with the most lesion voxels")
     assert projection.title == "foreground: axial projection of all slices"  # two lesions are in other slices
     volume.label[:5] = volume.label[6:] = 0
-    volume.predictions["A"][:5] = volume.predictions["A"][6:] = 0
+    volume.maps["A"][:5] = volume.maps["A"][6:] = 0
     assert len(draw_scene(volume, FOREGROUND, brief=True)) == 1
+
+
+def test_found_means_found_by_the_overlap_of_the_evaluation(volume):
+    def summary_of(minimum):
+        return draw_scene(volume, FOREGROUND, overlap=minimum)[0].panels[-1].summary
+
+    # 8 of 24 voxels of both
+    assert summary_of(0.3) == "found: 1, missed: 0, false: 0" and summary_of(0.4) == "found: 0, missed: 1, false: 1"

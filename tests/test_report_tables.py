@@ -11,16 +11,15 @@ from nnunet_ici.report.rendering import load_templates, words
 
 def html_of(table):
     templates = load_templates()
-    templates.globals["SHORT_TABLE"] = 24
-    return templates.get_template("parts.html").module.data_table(table, "means", group_starts(table))
+    return templates.get_template("parts.html").module.data_table(table, group_starts(table))
 
 
 def test_a_table():
     rows = [[Cell("a<"), Cell("x"), Cell("0.5", 0.5, 1, best=True)], [Cell("b"), Cell("x"), Cell("-", math.nan, 2)]]
     markup = html_of(Table("t", "T", 2, ["model", "class", "Dice"], rows, note="A & B."))
     assert '<th scope="row" class="name">a&lt;</th>' in markup and "A &amp; B." in markup
-    assert '<td><strong>0.5</strong><span class="rank"> (1)</span></td>' in markup
-    assert '<td>-<span class="rank"> (2)</span></td>' in markup
+    assert '<td data-title="Dice"><strong>0.5</strong><span class="rank"> (1)</span></td>' in markup
+    assert '<td data-title="Dice">-<span class="rank"> (2)</span></td>' in markup
     assert "group" not in markup  # all rows are of class x
     grouped = html_of(Table("t", "T", 2, ["m", "s"], [[Cell(a), Cell(b)] for a, b in ("ax", "ay", "bx")]))
     assert grouped.count('class="group"') == 1

@@ -111,7 +111,7 @@ def test_the_command(tmp_path, capsys):
     assert main(["synth-atlas", str(out), "-n", "2", "--test", "0", "--spacing", "8", "-np", "1"]) == 0
     assert "2 training and 0 test subjects. SYNTHETIC" in capsys.readouterr().out
     assert main(["synth-atlas", str(out), "-n", "2", "--spacing", "8"]) == 1
-    assert f"{out} is not empty. Expected: a new or empty folder" in capsys.readouterr().err
+    assert f"OUT is not usable. Expected: a new or empty folder. Got: files in {out}" in capsys.readouterr().err
     assert main(["synth-atlas", str(tmp_path / "b"), "-n", "0"]) == 1
     assert "there must be at least one training subject. Got: 0 training" in capsys.readouterr().err
     for spacing in ("-1", "0.1", "50", "nan"):

@@ -6,10 +6,12 @@ import csv
 import io
 import math
 import re
+from fractions import Fraction
 
 import pytest
 
-from nnunet_ici.evaluation.detection import FALSE_PER_CASE, FROC_NOTE, by_size, froc, froc_score
+from nnunet_ici.evaluation.average_precision import CURVES_NOTE, FALSE_PER_CASE, MATCHING_IOU, THRESHOLDS
+from nnunet_ici.evaluation.detection import by_size
 from nnunet_ici.evaluation.evaluation_tables import comparison_table, family_table, size_table
 from nnunet_ici.evaluation.families import FAMILIES, metrics_of
 from nnunet_ici.evaluation.formats import to_csv, to_latex, to_markdown, to_text
@@ -150,27 +152,24 @@ def test_the_table_of_the_paper():
     assert table.over == "Dice: mean over the cases; all other columns: totals"
 
 
-def test_froc_is_a_column_of_detection():
+def test_ap_and_froc_are_columns_of_detection():
     rows = detection_rows("a", [1.0] * 12) + detection_rows("b", [1.0] * 12)
-    table = family_table("detection", rows, DETECTION, {("a", "l"): 0.5, ("b", "l"): 0.25})
-    assert column(table, "FROC") == [("0.500", 1, True), ("0.250", 2, False)]
-    assert FROC_NOTE in table.note and table.over == "Mean over the cases; FROC: pooled over all lesions"
-    one = family_table("detection", rows, DETECTION, {("b", "l"): 0.25})  # a has no probabilities
+    curves = {(model, "l"): {"average_precision": [ap], "at": [ap] * 7} for model, ap in (("a", 0.5), ("b", 0.25))}
+    table = family_table("detection", rows, DETECTION, curves)
+    assert column(table, "AP (IoU 0.1)") == column(table, "FROC") == [("0.500", 1, True), ("0.250", 2, False)]
+    assert CURVES_NOTE in table.note and table.over == "Mean over the cases; AP and FROC: pooled over all lesions"
+    one = family_table("detection", rows, DETECTION, {("b", "l"): {"at": [0.0, 0.5]}})  # a has no probabilities
     assert column(one, "FROC") == [("-", None, False), ("0.250", None, False)]
+    assert column(one, "AP (IoU 0.1)") == [("-", None, False)] * 2  # of a folder of version 0.2
     without = family_table("detection", rows, DETECTION, {})
     assert "FROC" not in without.head and "FROC" not in without.note + without.over
 
 
-def test_froc_note_is_the_score():
-    """The levels and the mean that the note names are those of the number."""
-    levels = [
-        float(number) for number in re.findall(r"[\d.]*\d", FROC_NOTE.split("sensitivities at ")[1].split(" false")[0])
-    ]
-    assert tuple(levels) == FALSE_PER_CASE
-    found = [{"kind": "label", "touched": 1, "peak_probability": peak} for peak in (0.9, 0.7)]
-    false = [{"kind": "predicted", "touched": 0, "peak_probability": 0.8}]
-    # 2 lesions of 2 cases: 1 of 2 before the first false one, both with 0.5 false per case
-    assert froc_score(froc([*found, *false], cases=2)) == pytest.approx((2 * 0.5 + 5 * 1) / 7)
+def test_the_note_on_ap_and_froc_is_what_they_are():
+    assert f"{len(THRESHOLDS)} thresholds" in CURVES_NOTE and f"IoU of {MATCHING_IOU} or more" in CURVES_NOTE
+    assert [f"{value:.5f}".rstrip("0") for value in (THRESHOLDS[0], THRESHOLDS[-1])] == ["0.01799", "0.99999"]
+    levels = re.findall(r"[\d/]*\d", CURVES_NOTE.split("mean recall at ")[1].split(" false")[0])
+    assert tuple(float(Fraction(level)) for level in levels) == FALSE_PER_CASE
 
 
 def test_tables_say_how_lesions_are_connected():
@@ -225,7 +224,7 @@ def test_differences_without_a_value():
 
 
 def test_sizes():
-    rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "predicted", "size": 50, "touched": 0}]
+    rows = [{"kind": "label", "size": 5, "found": 1}, {"kind": "predicted", "size": 50, "found": 0}]
     table = size_table({("a", "l"): by_size(rows, [10])}, "mm3")
     assert [[cell.text for cell in line] for line in table.rows] == [
         ["a", "0 to 10", "1", "1", "0", "0", "1.000", "1.000", "1.000"],

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from nnunet_ici.command import plural
 from nnunet_ici.datasets.atlas import Problem, Session
-from nnunet_ici.geometry import Grid, turn_between
-from nnunet_ici.images import is_straight, read_nifti, whole_numbers
+from nnunet_ici.geometry import Grid, TwoTransformsError, is_orthonormal, one_transform, turn_between
+from nnunet_ici.images import read_nifti, whole_numbers
 from nnunet_ici.instances.labelling_cc3d import label_array
 
 __all__ = ["Report", "binary_mask", "check_session", "find_duplicates"]
@@ -35,6 +35,7 @@ class Report:
         lesion_count: number of 26-connected components in the mask; None without a usable mask.
         lesion_volume_mm3: volume of the lesions in mm3, from the affine of the mask; None without a usable mask.
         mask_is_ready: whether the mask file can be used unchanged: unsigned 8-bit, values 0 and 1, .nii.gz.
+        image_is_ready: whether the image file can be used unchanged: one transform, .nii.gz.
         is_straight: whether SimpleITK accepts the affines; nnU-Net needs nibabel to read other files.
         fingerprint: hashes of the voxels of image and mask; "" for a file that could not be read.
     """
@@ -44,6 +45,7 @@ class Report:
     lesion_count: int | None = None
     lesion_volume_mm3: float | None = None
     mask_is_ready: bool = False
+    image_is_ready: bool = False
     is_straight: bool = True
     fingerprint: tuple[str, str] = ("", "")
 
@@ -53,28 +55,31 @@ class _Volume:
     path: Path
     header: nib.Nifti1Image
     values: Array
+    one_transform: bool
 
     @property
     def grid(self) -> Grid:
         return Grid(self.path, self.header.shape, self.header.affine, in_mm=True)
 
 
-def check_session(session: Session, binarize: bool = False) -> Report:
+def check_session(session: Session, binarize: bool = False, trust: str | None = None) -> Report:
     """Read the image and the mask of a session and report all problems with them.
 
     Args:
         session: the session.
         binarize: whether to accept masks with values other than 0 and 1, taking voxels above 0 as lesion.
+        trust: "sform" or "qform", the transform to keep where a file has two that differ; None to accept none.
     """
     report = Report()
     for path in session.unused_masks:
         used = "none" if session.mask is None else session.mask.name
         report.warnings.append(Problem(path, f"an additional mask of the case, which is ignored. Mask used: {used}"))
-    image = _read(session.image, report)
+    image = _read(session.image, report, trust)
     if image is not None:
+        report.image_is_ready = image.one_transform and session.image.name.endswith(".nii.gz")
         report.problems += [Problem(session.image, what) for what in _image_faults(image.values)]
         report.fingerprint = _hash(image.values), ""
-    mask = None if session.mask is None else _read(session.mask, report)
+    mask = None if session.mask is None else _read(session.mask, report, trust)
     if mask is None:
         return report
     report.fingerprint = report.fingerprint[0], _hash(mask.values)
@@ -90,8 +95,9 @@ def check_session(session: Session, binarize: bool = False) -> Report:
     report.warnings += [Problem(mask.path, what) for what in _changes(mask.values)]
     report.lesion_count = label_array(lesion)[1]
     report.lesion_volume_mm3 = float(lesion.sum() * mask.grid.voxel_mm3)
+    as_is = mask.one_transform and mask.path.name.endswith(".nii.gz")
     is_8_bit = mask.header.get_data_dtype() == mask.values.dtype == np.uint8  # in the file, and without scaling
-    report.mask_is_ready = is_8_bit and np.array_equal(mask.values, lesion) and mask.path.name.endswith(".nii.gz")
+    report.mask_is_ready = is_8_bit and as_is and np.array_equal(mask.values, lesion)
     return report
 
 
@@ -144,11 +150,15 @@ def find_duplicates(sessions: Sequence[Session], reports: Sequence[Report]) -> l
     return warnings
 
 
-def _read(path: Path, report: Report) -> _Volume | None:
+def _read(path: Path, report: Report, trust: str | None) -> _Volume | None:
     """Read a volume; None, and a problem in the report, if the file cannot be read or is not a volume."""
     try:
-        header, values = read_nifti(path)
-        straight = is_straight(path)
+        header, values = read_nifti(path, trust)
+        original = nib.load(path).header
+        as_it_is = one_transform(original, path, trust) is original
+    except TwoTransformsError as error:
+        report.problems.append(Problem(path, str(error).removeprefix(f"{path} has ")))
+        return None
     except ValueError as error:
         report.problems.append(Problem(path, "unreadable. " + str(error).split(" cannot be read. ", 1)[-1]))
         return None
@@ -157,15 +167,16 @@ def _read(path: Path, report: Report) -> _Volume | None:
         what = f"a color image. Expected: one number per voxel. Got: {''.join(values.dtype.names)}"
     elif np.issubdtype(values.dtype, np.complexfloating):
         what = f"a complex image. Expected: one real number per voxel. Got: {values.dtype}"
-    elif values.ndim != 3:
+    elif values.ndim != 3 or not values.size:
         what = f"not a volume. Expected: 3 axes. Got: shape {values.shape}"
     elif not (np.isfinite(header.affine).all() and np.linalg.det(header.affine)):
         what = f"a singular affine. Expected: three independent axes. Got: {_rows(header.affine)}"
     if what:
         report.problems.append(Problem(path, what))
         return None
-    report.is_straight &= straight
-    return _Volume(path, header, values)
+    axes = header.affine[:3, :3]
+    report.is_straight &= is_orthonormal(axes / np.linalg.norm(axes, axis=0))
+    return _Volume(path, header, values, as_it_is)
 
 
 def _image_faults(values: Array) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunet_ici.command import InputError
+from nnunet_ici.command import InputError, Problems, check_folder
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session, find_duplicates
 from nnunet_ici.datasets.atlas_layouts import find_layout
@@ -21,7 +20,7 @@ from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
 from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, read_json, write_dataset_json, write_json, write_tables
 from nnunet_ici.datasets.splits import Split, make_split
-from nnunet_ici.images import read_nifti
+from nnunet_ici.images import copy_nifti, read_nifti
 from nnunet_ici.output import complete_or_absent
 from nnunet_ici.parallel import in_parallel
 
@@ -82,6 +81,7 @@ def convert_atlas(
     binarize: bool = False,
     skip_bad: bool = False,
     symlink: bool = False,
+    trust: str | None = None,
     processes: int = 2,
 ) -> Converted:
     """Convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data. The dataset's folder appears only once it is complete.
@@ -99,13 +99,19 @@ def convert_atlas(
         binarize: whether to accept masks with values other than 0 and 1, taking voxels above 0 as lesion.
         skip_bad: whether to skip sessions with problems and list them in ``skipped.csv``.
         symlink: whether to link files that can be used unchanged, instead of copying them.
+        trust: "sform" or "qform", the transform to keep in files with two that differ; None to accept no such file.
         processes: number of processes.
 
     Raises:
+        InputError: if a folder cannot be written to, or the disk has too little space.
         BadInputError: if the source, the target folder or an argument cannot be used, or, without ``skip_bad``, any
             file is bad; with all problems found.
     """
     name = f"Dataset{dataset_id:03d}_ATLAS"
+    unusable = Problems(check_folder("nnUNet_raw", raw))
+    if split is not None and preprocessed is not None:
+        unusable += check_folder("nnUNet_preprocessed", preprocessed)
+    unusable.raise_any()
     problems = check_target(raw, dataset_id)
     found, unknown = find_layout(source)
     if problems or found is None:
@@ -119,7 +125,7 @@ def convert_atlas(
         sessions, excluded = exclude_atlas2(sessions, metadata, exclude)
     except ValueError as error:
         raise BadInputError([*bad, Problem(metadata.path or source, str(error))]) from error
-    reports = in_parallel(partial(check_session, binarize=binarize), sessions, processes, "check")
+    reports = in_parallel(partial(check_session, binarize=binarize, trust=trust), sessions, processes, "check")
     bad += [problem for report in reports for problem in report.problems]
     good = [(session, report) for session, report in zip(sessions, reports, strict=True) if not report.problems]
     warnings = [warning for _, report in good for warning in report.warnings]
@@ -131,6 +137,9 @@ def convert_atlas(
         what = "no case left to convert. Expected: at least one with a mask. Got: none"
         raise BadInputError([*bad, Problem(source, what)])
 
+    needed = [path for session, _ in good for path in (session.image, session.mask) if path is not None and not symlink]
+    Problems(check_folder("nnUNet_raw", raw, sum(path.stat().st_size for path in needed))).raise_any()
+    written: list[Path] = []
     splits: Split | None = None
     split_target = None if preprocessed is None else preprocessed / name / SPLITS_NAME
     if split is not None:
@@ -144,18 +153,15 @@ def convert_atlas(
             raise BadInputError([Problem(split_target, what)])
 
     with complete_or_absent(raw / name) as folder:
-        write = partial(_write_session, folder=folder, binarize=binarize, symlink=symlink)
+        write = partial(_write_session, folder=folder, binarize=binarize, symlink=symlink, trust=trust)
         in_parallel(write, good, processes, "convert")
         write_tables(folder, good, metadata, bad, warnings, excluded)
         reader = found.layout.reader if all(report.is_straight for _, report in good) else NIBABEL_READER
         write_dataset_json(folder, len(training), release, found.layout.space, reader)
         if splits is not None:
             write_json(folder / SPLITS_NAME, splits)
-    written = []
-    if splits is not None:
-        written.append(raw / name / SPLITS_NAME)
-        if split_target is not None:
-            split_target.parent.mkdir(parents=True, exist_ok=True)
+            written.append(raw / name / SPLITS_NAME)
+        if splits is not None and split_target is not None:
             write_json(split_target, splits)
             written.append(split_target)
     described = f"{release.name}, {found.layout.space}"
@@ -173,18 +179,19 @@ def check_target(raw: Path, dataset_id: int) -> list[Problem]:
     return [Problem(path, what) for path in taken]
 
 
-def _write_session(item: tuple[Session, Report], folder: Path, binarize: bool, symlink: bool) -> None:
+def _write_session(
+    item: tuple[Session, Report], folder: Path, binarize: bool, symlink: bool, trust: str | None
+) -> None:
     """Write the image and the label of one session."""
     session, report = item
     part = "Ts" if session.mask is None else "Tr"
     images = folder / f"images{part}"
     images.mkdir(exist_ok=True)
     target = images / f"{session.case}_0000{FILE_ENDING}"
-    if session.image.name.endswith(FILE_ENDING):
+    if report.image_is_ready:
         _place(session.image, target, symlink)
     else:
-        with session.image.open("rb") as source, gzip.open(target, "wb") as compressed:
-            shutil.copyfileobj(source, compressed)
+        copy_nifti(session.image, target, trust)
     if session.mask is None:
         return
     labels = folder / "labelsTr"
@@ -193,7 +200,7 @@ def _write_session(item: tuple[Session, Report], folder: Path, binarize: bool, s
     if report.mask_is_ready:
         _place(session.mask, target, symlink)
         return
-    mask, values = read_nifti(session.mask)
+    mask, values = read_nifti(session.mask, trust)
     mask.header.set_data_dtype(np.uint8)
     nib.save(nib.Nifti1Image(binary_mask(values, binarize), None, mask.header), target)
 

@@ -49,6 +49,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--binarize", action="store_true", help="accept masks that are not binary; voxels above 0 become lesion"
     )
+    parser.add_argument(
+        "--trust",
+        choices=("sform", "qform"),
+        help="transform to keep in files whose sform and qform differ, which are refused without this option",
+    )
     parser.add_argument("--skip-bad", action="store_true", help=f"skip bad files, and list them in {SKIPPED_NAME}")
     parser.add_argument("--symlink", action="store_true", help="link files instead of copying them, where possible")
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
@@ -71,6 +76,7 @@ def _run(args: argparse.Namespace) -> None:
         binarize=args.binarize,
         skip_bad=args.skip_bad,
         symlink=args.symlink,
+        trust=args.trust,
         processes=args.np,
     )
     _tell(done, args.d)

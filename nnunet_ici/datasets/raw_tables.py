@@ -11,6 +11,7 @@ from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report
 from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_releases import Release
+from nnunet_ici.output import write_file
 
 __all__ = [
     "EXCLUDED_NAME",
@@ -101,7 +102,7 @@ def read_json(path: Path) -> object:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file with indentation, like nnU-Net."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

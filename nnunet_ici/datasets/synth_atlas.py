@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-import SimpleITK as sitk
-
-from nnunet_ici.command import Command, Problems, positive
+from nnunet_ici.command import Command, Problems, check_new_folder, positive
 from nnunet_ici.datasets.synth_layouts import SynthSubject, layout_of, metadata_of
 from nnunet_ici.datasets.synthetic import load_template, synthesize_subject
 from nnunet_ici.datasets.synthetic_native import to_native
+from nnunet_ici.images import write_image
 from nnunet_ici.output import complete_or_absent
 from nnunet_ici.parallel import in_parallel
 
@@ -100,9 +99,9 @@ def _write(subject: SynthSubject, folder: Path, seed: int, spacing_mm: float) ->
     if subject.release == "3.0":
         made = to_native(made, [seed, *subject.key, 2])
         _write_sheet(anat / f"{case}_metadata.csv", [metadata_of(subject, seed)])
-    sitk.WriteImage(made.image, str(anat / f"{case}_{layout.image}.nii.gz"))
+    write_image(made.image, anat / f"{case}_{layout.image}.nii.gz")
     if subject.has_mask:
-        sitk.WriteImage(made.mask, str(anat / f"{case}_{layout.mask}.nii.gz"))
+        write_image(made.mask, anat / f"{case}_{layout.mask}.nii.gz")
 
 
 def _write_sheet(path: Path, rows: Sequence[dict[str, str]]) -> None:
@@ -132,8 +131,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     default = max(1, args.n // 6) if args.release == "2.0" else 0
     testing = default if args.test is None else args.test
-    problems = Problems()
-    with problems.collecting(FileExistsError, ModuleNotFoundError):
+    problems = Problems(check_new_folder("OUT", args.out))
+    problems.raise_any()
+    with problems.collecting(ModuleNotFoundError):
         synthesize_atlas(args.out, args.n, testing, args.seed, args.spacing, args.np, args.release)
     problems.raise_any()
     print(f"{args.out}: {args.n} training and {testing} test subjects. SYNTHETIC: see {args.out / 'README.txt'}")

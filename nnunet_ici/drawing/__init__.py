@@ -4,31 +4,23 @@ Used by the commands ``report`` (SVG in a page) and ``explain`` (matplotlib). It
 Importing this package does not load matplotlib. Only :mod:`nnunet_ici.drawing.style` does.
 """
 
-from nnunet_ici.drawing.geometry import AXIAL, CORONAL, FLAT, PLANES, SAGITTAL, Geometry, Plane, gray_levels
 from nnunet_ici.drawing.outlines import mask_loops, mask_path
 from nnunet_ici.drawing.palette import FALSE, FOUND, LABEL, MISSED, SURPLUS, lesion_style, model_style
-from nnunet_ici.drawing.views import View, around, scale_bar, whole_image
+from nnunet_ici.drawing.scene import (
+    AXIAL,
+    FLAT,
+    PLANES,
+    Plane,
+    Scene,
+    View,
+    around,
+    make_scene,
+    scale_bar,
+    to_gray,
+    whole,
+)
 
 __all__ = [
-    "AXIAL",
-    "CORONAL",
-    "FALSE",
-    "FLAT",
-    "FOUND",
-    "LABEL",
-    "MISSED",
-    "PLANES",
-    "SAGITTAL",
-    "SURPLUS",
-    "Geometry",
-    "Plane",
-    "View",
-    "around",
-    "gray_levels",
-    "lesion_style",
-    "mask_loops",
-    "mask_path",
-    "model_style",
-    "scale_bar",
-    "whole_image",
-]
+    "AXIAL", "FALSE", "FLAT", "FOUND", "LABEL", "MISSED", "PLANES", "SURPLUS", "Plane", "Scene", "View", "around",
+    "lesion_style", "make_scene", "mask_loops", "mask_path", "model_style", "scale_bar", "to_gray", "whole",
+]  # fmt: skip

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
         count_at_thresholds,
         free_response_recall,
         lesion_average_precision,
+        threshold_curve,
     )
     from nnunet_ici.evaluation.comparison import compare
-    from nnunet_ici.evaluation.detection import by_size, froc
+    from nnunet_ici.evaluation.detection import by_size
     from nnunet_ici.evaluation.families import FAMILIES, evaluate_case
     from nnunet_ici.evaluation.label_maps import read_label_map
     from nnunet_ici.evaluation.labels import LabelScheme, read_label_scheme
@@ -36,7 +37,6 @@ __all__ = [
     "dice",
     "evaluate_case",
     "free_response_recall",
-    "froc",
     "lesion_average_precision",
     "lesion_dice",
     "lesion_f1",
@@ -47,10 +47,11 @@ __all__ = [
     "read_label_scheme",
     "read_rows",
     "summarise",
+    "threshold_curve",
 ]
 
 _METRICS = ("cc_dice", "dice", "lesion_dice", "lesion_f1", "panoptic_quality", "pr_auc")
-_CURVES = ("count_at_thresholds", "free_response_recall", "lesion_average_precision")
+_CURVES = ("count_at_thresholds", "free_response_recall", "lesion_average_precision", "threshold_curve")
 _PARTS = (
     dict.fromkeys(_METRICS, "metrics")
     | dict.fromkeys(_CURVES, "average_precision")
@@ -61,7 +62,6 @@ _PARTS = (
         "by_size": "detection",
         "compare": "comparison",
         "evaluate_case": "families",
-        "froc": "detection",
         "match_instances": "matching",
         "read_label_map": "label_maps",
         "read_label_scheme": "labels",

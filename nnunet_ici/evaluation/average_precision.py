@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, bounding_box, match_instances
+from nnunet_ici.evaluation.matching import Matching, as_mask, bounding_box, match_instances
 
 __all__ = [
     "COUNTS",
+    "CURVES_NOTE",
     "FALSE_PER_CASE",
     "MATCHING_IOU",
     "THRESHOLDS",
@@ -20,6 +21,7 @@ __all__ = [
     "free_response_recall",
     "lesion_average_precision",
     "matched_instances",
+    "threshold_curve",
 ]
 
 Array = npt.NDArray[np.generic]
@@ -33,6 +35,14 @@ THRESHOLDS = tuple((1 / (1 + np.exp(-np.arange(-4, 12, 0.5)))).tolist())
 COUNTS = ("lesions", "found", "predicted", "false", "matched")
 # False instances per case at which the free-response curve is read off, as in LUNA16 (Setio et al., 2017).
 FALSE_PER_CASE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# The definitions printed below the tables and in the report.
+CURVES_NOTE = (
+    "AP and FROC are pooled over all cases. At each of 32 thresholds of the probability, even in the logit from 0.018 "
+    "to 0.99999, the predictions are the connected components that reach it. AP: area under precision over recall of "
+    "one-to-one matches with an IoU of 0.1 or more, interpolated as in PASCAL VOC; 0 at a recall never reached. "
+    "FROC: mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false predictions per case, each the highest recall of all "
+    "thresholds with at most as many; 0 if there is none."
+)
 
 
 def matched_instances(matching: Matching, minimum_iou: float = MATCHING_IOU) -> int:
@@ -78,15 +88,20 @@ def count_at_thresholds(
         int64 (thresholds, 5), in the order of :data:`COUNTS`: the numbers of lesions, found lesions, predicted
         instances, false predicted instances, and one-to-one matches at the IoU :data:`MATCHING_IOU`.
     """
-    box = bounding_box((label != 0) | (probability >= min(thresholds)))
+    label = as_mask(label, "label")
+    box = bounding_box(label | (probability >= min(thresholds, default=0)))
     label, probability = label[box], probability[box]
-    counts = []
+    counts: dict[int, tuple[int, ...]] = {}  # by number of voxels, which tells apart the masks of different thresholds
+    rows = []
     for threshold in thresholds:
-        matching = match_instances(label, probability >= threshold, overlap=overlap)
-        found, predicted = matching.found_instances, matching.predicted_instances
-        matched = matched_instances(matching)
-        counts.append((matching.label_instances, found, predicted, matching.false_instances, matched))
-    return np.array(counts, np.int64)
+        mask = probability >= threshold
+        voxels = int(np.count_nonzero(mask))
+        if voxels not in counts:
+            matching = match_instances(label, mask, overlap=overlap)
+            detected = matching.found_instances, matching.predicted_instances, matching.false_instances
+            counts[voxels] = (matching.label_instances, *detected, matched_instances(matching))
+        rows.append(counts[voxels])
+    return np.array(rows, np.int64).reshape(-1, len(COUNTS))
 
 
 def lesion_average_precision(matched: npt.ArrayLike, predicted: npt.ArrayLike, lesions: npt.ArrayLike) -> FloatArray:
@@ -145,3 +160,32 @@ def free_response_recall(
     reached = np.where(false <= np.asarray(rates, float)[:, None], found, np.where(np.isnan(found), found, 0))
     highest: FloatArray = reached.max(axis=-1, initial=0)
     return highest
+
+
+def threshold_curve(counts: npt.NDArray[np.int64], cases: int) -> dict[str, list[float]]:
+    """Both scores and the free-response curve of one model and class.
+
+    Args:
+        counts: int64 (thresholds, 5), sum of :func:`count_at_thresholds` over the cases.
+        cases: number of cases, including those without instances.
+
+    Returns:
+        Lists.
+
+        - ``average_precision``: :func:`lesion_average_precision`, one number.
+        - ``at``: :func:`free_response_recall` at :data:`FALSE_PER_CASE`; its mean is the FROC score.
+        - ``false_per_case`` and ``sensitivity``: points of the curve from (0, 0), both ascending.
+
+        Without lesions all but ``false_per_case`` are NaN.
+    """
+    lesions, found, predicted, false, matched = counts.T
+    rates = false / max(cases, 1)
+    recall = np.divide(found, lesions, out=np.full(len(counts), np.nan), where=lesions > 0)
+    points = np.unique(rates)
+    sensitivity = free_response_recall(rates, recall, tuple(points))
+    return {
+        "average_precision": [float(lesion_average_precision(matched, predicted, lesions[0]))],
+        "at": free_response_recall(rates, recall).tolist(),
+        "false_per_case": [0.0, *points.tolist()],
+        "sensitivity": [0.0 if lesions[0] else np.nan, *sensitivity.tolist()],
+    }

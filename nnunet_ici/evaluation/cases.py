@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from nnunet_ici.evaluation.average_precision import count_at_thresholds
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
@@ -17,6 +19,7 @@ from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.grids import Prediction, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
+from nnunet_ici.evaluation.locations import locate_instances, write_map
 from nnunet_ici.evaluation.probabilities import probability_of
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.evaluation.verdict import COLUMNS
@@ -36,6 +39,8 @@ class Settings:
         in_voxels: whether instance sizes are given in voxels instead of mm3 (mm2 in 2D).
         with_probabilities: names of the models with nnU-Net's probabilities.
         brats_rule: dilation and smallest volume of the family brats.
+        maps: folder for the maps of outcomes; None to write none.
+        overlap: minimum IoU of a found lesion; 0 for any shared voxel.
     """
 
     scheme: LabelScheme
@@ -44,6 +49,8 @@ class Settings:
     in_voxels: bool = False
     with_probabilities: tuple[str, ...] = ()
     brats_rule: BratsRule = CHALLENGES["met"]
+    maps: Path | None = None
+    overlap: float = 0.0
 
     @property
     def metrics(self) -> list[Metric]:
@@ -59,6 +66,9 @@ class Evaluated:
     Attributes:
         rows: one row per model, case and class.
         instances: one row per instance.
+        counts: by model and class, the sum over the cases of
+            :func:`~nnunet_ici.evaluation.average_precision.count_at_thresholds`; for models with probabilities, if the
+            family detection is computed.
         problems: problems with the files, one sentence each. A bad prediction has no rows; a bad ground truth leaves
             its case without rows for any model.
         turned: paths of the predictions that were turned to the axes of their ground truth.
@@ -66,6 +76,7 @@ class Evaluated:
 
     rows: list[Row] = field(default_factory=list)
     instances: list[InstanceRow] = field(default_factory=list)
+    counts: dict[tuple[str, str], npt.NDArray[np.int64]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     turned: list[Path] = field(default_factory=list)
 
@@ -120,11 +131,21 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
                 of_class = probability_of(prediction.probabilities, scheme, name)
             masks = scheme.masks(name, label.array, prediction.array)
             counted = scheme.counted(label.array, of_class)
-            pair = Pair(*masks, label.spacing_mm, label.grid.voxel_mm3, counted, settings.brats_rule)
+            pair = Pair(*masks, label.spacing_mm, label.grid.voxel_mm3, counted, settings.brats_rule, settings.overlap)
             keys: Row = {"model": model, "case": case.name, "class": name}
             result.rows.append(keys | {metric.name: metric.compute(pair) for metric in metrics})
             voxel_size = 1.0 if settings.in_voxels else pair.voxel_mm3
-            result.instances += [keys | row for row in instance_rows(pair.matching, voxel_size, pair.probability)]
+            instances = instance_rows(pair.matching, voxel_size, pair.probability)
+            places = locate_instances(pair.matching, label.grid)
+            result.instances += [keys | row | place for row, place in zip(instances, places, strict=True)]
+            if settings.maps is not None:
+                folder = settings.maps / model
+                if len(scheme.classes) > 1:
+                    folder /= name.replace("/", "_")
+                write_map(pair.matching, label.grid, folder / case.label.name)
+            if pair.probability is not None and "detection" in settings.families:
+                counts = count_at_thresholds(pair.label, pair.probability, overlap=settings.overlap)
+                result.counts[model, name] = counts
     return result
 
 
@@ -135,9 +156,13 @@ def evaluate_all(cases: Sequence[Case], settings: Settings, processes: int) -> E
     joined = Evaluated(
         [row for result in results for row in result.rows],
         [row for result in results for row in result.instances],
+        {},
         [problem for result in results for problem in result.problems],
         [path for result in results for path in result.turned],
     )
+    for result in results:
+        for key, counts in result.counts.items():
+            joined.counts[key] = joined.counts.get(key, 0) + counts
     joined.rows.sort(key=lambda row: models.index(str(row["model"])))
     joined.instances.sort(key=lambda row: models.index(str(row["model"])))
     return joined

@@ -1,44 +1,29 @@
-"""Detection of single instances: size and outcome of each, and detection by size and FROC pooled over all cases."""
+"""Detection of single instances: size and outcome of each, and detection by size and warnings over all cases."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from nnunet_ici.command import plural
 from nnunet_ici.evaluation.matching import Matching
-from nnunet_ici.evaluation.metrics import f1_of_counts, instance_dice
+from nnunet_ici.evaluation.metrics import MOSTLY, f1_of_counts, instance_dice
 
-__all__ = [
-    "FALSE_PER_CASE",
-    "FROC_NOTE",
-    "INSTANCE_COLUMNS",
-    "SIZE_NOTE",
-    "InstanceRow",
-    "by_size",
-    "froc",
-    "froc_score",
-    "instance_rows",
-]
+__all__ = ["INSTANCE_COLUMNS", "SIZE_NOTE", "InstanceRow", "by_size", "flood_warnings", "instance_rows"]
 
 # Columns of instances.csv after model, case and class.
-INSTANCE_COLUMNS = ("kind", "id", "voxels", "size", "touched", "dice", "peak_probability")
+INSTANCE_COLUMNS = ("kind", "id", "voxels", "size", "found", "lesion_share", "dice", "peak_probability")
 InstanceRow = dict[str, "str | float"]
 
-# False positives per case at which the FROC curve is read off, as in LUNA16 (Setio et al., 2017).
-FALSE_PER_CASE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# A predicted volume above this multiple of the label's is a flood.
+FLOOD = 10
 # The definitions printed below the tables and in the report.
-FROC_NOTE = (
-    "FROC: the mean of the sensitivities at 0.125, 0.25, 0.5, 1, 2, 4 and 8 false predictions per case. The "
-    "sensitivity is the fraction of all lesions, pooled over the cases, that are still found when predictions below a "
-    "confidence are dropped. The confidence of a prediction is its peak probability. Beyond the end of the curve, its "
-    "last sensitivity is used."
-)
 SIZE_NOTE = (
     "Found and missed lesions are assigned to a range by the size of the lesion, false predictions by their own size. "
     "Recall = found / (found + missed), precision = found / (found + false), F1 = 2 found / (2 found + missed + false)."
@@ -59,7 +44,8 @@ def instance_rows(
         Rows with the keys :data:`INSTANCE_COLUMNS`; an empty list without instances.
 
         - ``kind``: "label" or "predicted".
-        - ``touched``: 1 if the instance overlaps one of the other mask, else 0.
+        - ``found``: 1 if an instance of the other mask overlaps it, by the minimum IoU of the matching, else 0.
+        - ``lesion_share``: share of a predicted instance that lies inside the label; NaN for a label instance.
         - ``dice``: :func:`~nnunet_ici.evaluation.metrics.instance_dice` of a label instance; NaN for a predicted one.
         - ``peak_probability``: highest probability inside a predicted instance. For a label instance, the highest peak
           among the predicted instances that overlap it; NaN if there are none.
@@ -68,27 +54,28 @@ def instance_rows(
         >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
         >>> matching = match_instances(np.array([[1, 1, 0, 1]]), np.array([[0, 1, 0, 0]]))
-        >>> [(row["kind"], row["size"], row["touched"]) for row in instance_rows(matching, voxel_size=2.0)]
+        >>> [(row["kind"], row["size"], row["found"]) for row in instance_rows(matching, voxel_size=2.0)]
         [('label', 4.0, 1), ('label', 2.0, 0), ('predicted', 2.0, 1)]
     """
     peaks = np.full(matching.predicted_instances, np.nan)
     best = np.full(matching.label_instances, np.nan)
+    label, predicted = (matching.pairs - 1).T
     if probability is not None:
         inside = matching.predicted_ids > 0
-        label, predicted = (matching.pairs - 1).T
         peaks.fill(-np.inf)
         np.maximum.at(peaks, matching.predicted_ids[inside] - 1, probability[matching.box][inside])
         best[label] = -np.inf
         np.maximum.at(best, label, peaks[predicted])
-    no_dice = np.full(matching.predicted_instances, np.nan)
+    of_label = matching.label_voxels, matching.label_found, np.full(best.size, np.nan), instance_dice(matching), best
+    of_predicted = matching.predicted_voxels, matching.predicted_true, matching.lesion_share
     rows: list[InstanceRow] = []
-    for kind, voxels, touched, dice, peak in (
-        ("label", matching.label_voxels, matching.label_found, instance_dice(matching), best),
-        ("predicted", matching.predicted_voxels, matching.predicted_true, no_dice, peaks),
+    for kind, voxels, found, share, dice, peak in (
+        ("label", *of_label),
+        ("predicted", *of_predicted, np.full(peaks.size, np.nan), peaks),
     ):
-        for at in range(voxels.size):
-            values = (kind, at + 1, int(voxels[at]), float(voxels[at] * voxel_size), int(touched[at]))
-            rows.append(dict(zip(INSTANCE_COLUMNS, (*values, float(dice[at]), float(peak[at])), strict=True)))
+        columns = (voxels, voxels * voxel_size, found.astype(int), share, dice, peak)
+        for number, values in enumerate(zip(*(column.tolist() for column in columns), strict=True), start=1):
+            rows.append(dict(zip(INSTANCE_COLUMNS, (kind, number, *values), strict=True)))
     return rows
 
 
@@ -105,7 +92,7 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
         :data:`SIZE_NOTE`. A ratio of 0 / 0 is NaN.
 
     Example:
-        >>> rows = [{"kind": "label", "size": 5, "touched": 1}, {"kind": "label", "size": 50, "touched": 0}]
+        >>> rows = [{"kind": "label", "size": 5, "found": 1}, {"kind": "label", "size": 50, "found": 0}]
         >>> [(group["from"], group["recall"]) for group in by_size(rows, [10])]
         [(0.0, 1.0), (10.0, 0.0)]
     """
@@ -113,7 +100,7 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
     groups = []
     for low, high in itertools.pairwise((0.0, *map(float, edges), math.inf)):
         inside = [row for row in rows if low <= float(row["size"]) < high]
-        numbers = Counter((row["kind"], int(row["touched"])) for row in inside)
+        numbers = Counter((row["kind"], int(row["found"])) for row in inside)
         found, missed, false = numbers["label", 1], numbers["label", 0], numbers["predicted", 0]
         groups.append(
             {
@@ -131,57 +118,38 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
     return groups
 
 
-def froc(rows: Iterable[InstanceRow], cases: int) -> dict[str, list[float]]:
-    """Free-response ROC curve: lesion-wise sensitivity against false positives per case, pooled over all cases.
+def flood_warnings(rows: Iterable[InstanceRow], unit: str) -> list[str]:
+    """Warnings about predictions that cover far more than the lesions.
 
-    The candidates are the predicted instances, and the confidence of each is its peak probability. The curve follows a
-    decreasing confidence threshold and ends at the full prediction.
+    A prediction whose volume is more than ten times that of the label's lesions is a flood; a case without lesions has
+    none. The largest predicted instance that touches lesions, but lies outside the label by more than half, is named.
 
     Args:
-        rows: rows of one model and class, with peak probabilities.
-        cases: number of cases, including those without instances.
+        rows: rows of instances.csv.
+        unit: unit of the sizes.
 
     Returns:
-        Three lists.
-
-        - ``false_per_case`` and ``sensitivity``: points of the curve, from (0, 0) to the full prediction.
-        - ``at``: sensitivity at each of :data:`FALSE_PER_CASE`, taken from the last point of the curve that does not
-          exceed it.
-
-        Without lesions every sensitivity is NaN. Without candidates the curve is the single point (0, 0).
-
-    Example:
-        >>> found = {"kind": "label", "touched": 1, "peak_probability": 0.9}
-        >>> false = {"kind": "predicted", "touched": 0, "peak_probability": 0.6}
-        >>> curve = froc([found, {**found, "touched": 0}, false], cases=2)
-        >>> curve["false_per_case"], curve["sensitivity"]
-        ([0.0, 0.0, 0.5], [0.0, 0.5, 0.5])
+        One sentence for each model and class with floods.
     """
-    rows = list(rows)
-    lesions = sum(row["kind"] == "label" for row in rows)
-    found = np.array([row["peak_probability"] for row in rows if row["kind"] == "label" and row["touched"]], float)
-    false = np.array(
-        [row["peak_probability"] for row in rows if row["kind"] == "predicted" and not row["touched"]], float
-    )
-    levels = -np.unique(-np.concatenate([found, false]))  # descending
-    number_found, number_false = (
-        np.append(0, peaks.size - np.searchsorted(np.sort(peaks), levels)) for peaks in (found, false)
-    )
-    false_per_case = number_false / max(cases, 1)
-    sensitivity = number_found / lesions if lesions else np.full(number_found.shape, np.nan)
-    last = np.searchsorted(false_per_case, FALSE_PER_CASE, side="right") - 1
-    return {
-        "false_per_case": false_per_case.tolist(),
-        "sensitivity": sensitivity.tolist(),
-        "at": sensitivity[last].tolist(),
-    }
-
-
-def froc_score(curve: Mapping[str, Sequence[float]]) -> float:
-    """The FROC score (:data:`FROC_NOTE`) of a curve returned by :func:`froc`; NaN without lesions.
-
-    Example:
-        >>> froc_score({"at": [0.0, 0.5, 0.5, 0.5, 0.5, 0.75, 0.75]})
-        0.5
-    """
-    return fmean(curve["at"])
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return []
+    sizes = frame.pivot_table("size", ["model", "class", "case"], "kind", "sum", fill_value=0, sort=False)
+    sizes = sizes.reindex(columns=["label", "predicted"], fill_value=0)
+    floods = sizes[(sizes["label"] > 0) & (sizes["predicted"] > FLOOD * sizes["label"])]
+    share = frame.get("lesion_share", pd.Series(math.nan, frame.index))
+    outside = frame[(share > 0) & (share < MOSTLY)].sort_values("size", ascending=False)
+    warnings = []
+    for (model, of_class), group in floods.groupby(level=["model", "class"], sort=False):
+        *_, worst = (group["predicted"] / group["label"]).idxmax()
+        label, predicted = group.loc[(model, of_class, worst)]
+        called = model if frame["class"].nunique() == 1 else f"{model}, {of_class}"
+        text = f"{called}: predicted volume above {FLOOD} times the label's in {plural(len(group), 'case')}"
+        text += f", as in {worst}: {predicted:g} {unit} for {label:g} {unit}"
+        for named in outside[(outside["model"] == model) & (outside["class"] == of_class)].head(1).itertuples():
+            text += (
+                f". Component {int(named.id)} of {named.case} covers {plural(len(named.overlaps.split()), 'lesion')}, "
+            )
+            text += f"{100 * named.lesion_share:.2g} % of it is lesion"
+        warnings.append(text)
+    return warnings

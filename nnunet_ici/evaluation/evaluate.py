@@ -81,6 +81,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="also evaluate the ensemble of all models, which nnU-Net computes from their probabilities (OUT/ensemble)",
     )
     parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.0,
+        metavar="IOU",
+        help="minimum IoU, 0 to 1, at which a predicted component finds a lesion, for counts, recall, precision, F1 "
+        "and FROC (default: 0, any shared voxel, as in the challenges)",
+    )
+    parser.add_argument(
         "--sizes",
         type=float,
         nargs="+",
@@ -95,6 +103,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file that defines the label values (classes, regions, ignore label). Default: dataset.json beside the "
         "-gt folder or in a -pred folder; without one, all values above 0 form one class named foreground",
+    )
+    parser.add_argument(
+        "--save-maps",
+        action="store_true",
+        help="write a label map for each model and case, OUT/maps/MODEL/CASE (with several classes: MODEL/CLASS/CASE): "
+        "1 found lesion, 2 missed lesion, 3 false prediction, 4 the part of a true prediction outside the label",
     )
     parser.add_argument("-np", type=positive, default=2, metavar="N", help="number of processes (default: 2)")
     parser.add_argument("--allow-missing", action="store_true", help="count a missing prediction as an empty one")

@@ -20,6 +20,7 @@ from nnunet_ici.output import replace_files
 __all__ = ["evaluate"]
 
 MOST_NAMED = 5  # folders of models in the terminal
+MAPS = "maps"  # folder of --save-maps
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -58,16 +59,19 @@ def evaluate(args: argparse.Namespace) -> None:
         in_voxels=args.voxels or gathered.file_ending in PIXEL_ENDINGS,
         with_probabilities=with_probabilities,
         brats_rule=rule,
+        overlap=args.overlap,
     )
-    evaluated = evaluate_all(gathered.cases, settings, args.np)
-    if evaluated.turned:
-        print(turned_note(evaluated.turned), file=sys.stderr)
-    Problems(evaluated.problems).raise_any()
     with replace_files(args.o) as folder:
+        settings = replace(settings, maps=folder / MAPS if args.save_maps else None)
+        evaluated = evaluate_all(gathered.cases, settings, args.np)
+        if evaluated.turned:
+            print(turned_note(evaluated.turned), file=sys.stderr)
+        Problems(evaluated.problems).raise_any()
         if args.ensemble:  # all its inputs have been read and are valid
             _add_ensemble(args, folder, gathered, settings, evaluated)
-        verdict = write_outputs(folder, args, gathered, settings, evaluated)
+        verdict, warnings = write_outputs(folder, args, gathered, settings, evaluated)
     print_verdict(verdict)
+    print(*(f"Warning: {text}." for text in warnings), sep="\n", end="\n" * bool(warnings), file=sys.stderr)
     print(f"all tables: {args.o / 'tables.md'}; as a page: nnunet_ici report {args.o}")
 
 
@@ -82,6 +86,7 @@ def _add_ensemble(
         raise InputError(result.problems)
     evaluated.rows += result.rows
     evaluated.instances += result.instances
+    evaluated.counts |= result.counts
     gathered.cases = [
         replace(case, predictions=case.predictions | {ENSEMBLE: args.o / ENSEMBLE / made[case.name].name})
         for case in gathered.cases

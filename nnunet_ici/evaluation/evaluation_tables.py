@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
+from nnunet_ici.evaluation.average_precision import CURVES_NOTE
 from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, compare, holm
-from nnunet_ici.evaluation.detection import FROC_NOTE, SIZE_NOTE, froc_score
+from nnunet_ici.evaluation.detection import SIZE_NOTE
 from nnunet_ici.evaluation.families import FAMILIES, Better, Metric
 from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
@@ -82,17 +84,16 @@ def evaluation_tables(
         families: names of the families.
         sizes: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class; empty for no table by
             size.
-        curves: results of :func:`~nnunet_ici.evaluation.detection.froc` by model and class, only for models with
-            probabilities.
+        curves: results of :func:`~nnunet_ici.evaluation.average_precision.threshold_curve` by model and class, only for
+            models with probabilities.
         unit: unit of the sizes.
         brats_rule: dilation and smallest volume of the family brats, quoted in the note of its table.
 
     Returns:
         The tables. With a single model there is no table of differences.
     """
-    scores = {key: froc_score(curve) for key, curve in curves.items()}
     tables = [
-        family_table(family, rows, [metric for metric in metrics if metric.name in FAMILIES[family]], scores)
+        family_table(family, rows, [metric for metric in metrics if metric.name in FAMILIES[family]], curves)
         for family in families
     ]
     tables = [
@@ -109,7 +110,10 @@ def _by_key(summary: Summary) -> dict[tuple[str, str], dict[str, dict[str, float
 
 
 def family_table(
-    family: str, rows: Sequence[Row], metrics: Sequence[Metric], froc: Mapping[tuple[str, str], float]
+    family: str,
+    rows: Sequence[Row],
+    metrics: Sequence[Metric],
+    curves: Mapping[tuple[str, str], Mapping[str, list[float]]],
 ) -> Table:
     """The table of one metric family.
 
@@ -117,7 +121,7 @@ def family_table(
         family: name of the family.
         rows: rows of all models, cases and classes.
         metrics: metrics of the family that were computed.
-        froc: FROC scores by model and class, an extra column of the family detection; empty without probabilities.
+        curves: as in :func:`evaluation_tables`; AP and FROC are extra columns of the family detection.
     """
     columns = [Column(metric.title, metric.name, "mean", metric.better) for metric in metrics]
     if family == "paper":
@@ -132,13 +136,14 @@ def family_table(
     titles = [(c.title, c.better) for c in columns]
     notes = [NOTES[family]]
     over = "Dice: mean over the cases; all other columns: totals" if family == "paper" else OVER_CASES
-    if family == "detection" and froc:
-        titles.append(("FROC", "higher"))
+    if family == "detection" and curves:
+        titles += [("AP (IoU 0.1)", "higher"), ("FROC", "higher")]
         for key, of_key in values.items():
-            of_key.append(froc.get(key, math.nan))
-            without[key].append(frozenset())
-        notes.append(FROC_NOTE)
-        over += "; FROC: pooled over all lesions"
+            curve = curves.get(key, {})
+            of_key += [fmean(curve.get(name, [math.nan])) for name in ("average_precision", "at")]
+            without[key] += [frozenset(), frozenset()]
+        notes.append(CURVES_NOTE)
+        over += "; AP and FROC: pooled over all lesions"
     cases = len({row["case"] for row in rows})
     table = ranked_table(family, TITLES[family], titles, values, without=without, cases=cases)
     if any(any(of_key) for of_key in without.values()):

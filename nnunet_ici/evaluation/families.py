@@ -207,6 +207,7 @@ OLD_NAMES = {
     "detection.precision": "lesion_precision",
     **{f"detection.{name}": name for name in ("lesion_dice", "panoptic_quality")},
     **{f"brats.{name}": f"brats_{name}" for name in _BRATS},
+    "touched": "found",  # of instances.csv
 }
 
 

@@ -131,6 +131,15 @@ def pair_cases(
     for model, predictions in models.items():
         if not predictions.files or not labels:
             continue
+        if not labels.keys() & predictions.files.keys():
+            expected, got = (
+                ", ".join(name + file_ending for name in list(names)[:2]) for names in (labels, predictions.files)
+            )
+            problems.append(
+                f"{model}: no case of {predictions.where} matches {label_folder}. Expected: {expected}, as nnU-Net "
+                f"names prediction and ground truth alike, CASE{file_ending}. Got: {got}"
+            )
+            continue
         if not allow_missing:
             problems += [
                 f"{model}: no prediction for case {name}. Expected: {predictions.where / (name + file_ending)}. "

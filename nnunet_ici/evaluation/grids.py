@@ -21,7 +21,7 @@ from nnunet_ici.evaluation.folders import find_above
 from nnunet_ici.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import plain_masks, read_probabilities
-from nnunet_ici.geometry import Grid, reorient, turn_between
+from nnunet_ici.geometry import PIXEL_ENDINGS, Grid, reorient, turn_between
 from nnunet_ici.images import read_image
 
 __all__ = [
@@ -203,7 +203,7 @@ def reorients(prediction: Path) -> bool | None:
 
 
 def _orientation(grid: Grid) -> npt.NDArray[np.float64] | None:
-    """The orientation of a volume's axes; None if it is already RAS, in 2D, and for formats without millimetres."""
-    if len(grid.size) != 3 or not grid.in_mm or np.array_equal(grid.orientation, nib.orientations.axcodes2ornt("RAS")):
+    """The orientation of a volume's axes; None if it is already RAS, in 2D, and for formats without an orientation."""
+    if len(grid.size) != 3 or grid.path.name.endswith(PIXEL_ENDINGS):
         return None
-    return grid.orientation
+    return None if np.array_equal(grid.orientation, nib.orientations.axcodes2ornt("RAS")) else grid.orientation

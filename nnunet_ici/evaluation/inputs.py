@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_ici.command import Problems, missing_inputs
+from nnunet_ici.command import Problems, check_folder, missing_inputs
 from nnunet_ici.environment import find_folder
 from nnunet_ici.evaluation.cross_validation import (
     dataset_folder,
@@ -96,15 +96,22 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         problems.append("-gt is missing. Expected: the folder of the ground truth, or -d ID with -tr. Got: neither")
     elif not args.tr and not args.pred:
         problems.append("no predictions. Expected: -pred NAME=DIR, or -tr TRAINER. Got: neither")
-    if args.o.exists() and not args.o.is_dir():
-        problems.append(f"-o is not usable. Expected: a folder, or a new name. Got: the file {args.o}")
+    problems += check_folder("-o", args.o)
     if not all(map(math.isfinite, args.sizes)) or sorted(set(args.sizes)) != args.sizes or min(args.sizes) <= 0:
         problems.append(f"--sizes cannot be used. Expected: ascending numbers above 0. Got: {args.sizes}")
+    if not 0 <= args.overlap <= 1:
+        problems.append(f"--overlap cannot be used. Expected: an IoU from 0 to 1. Got: {args.overlap:g}")
     if args.f and "all" in args.f and len(args.f) > 1:
         problems.append(f"-f all is a fold with all cases. Expected: no other fold with it. Got: {' '.join(args.f)}")
     given = [] if args.dataset_json is None else [args.dataset_json]
     problems += missing_inputs(given, folders=[*([] if args.gt is None else [args.gt]), *folders.values()])
     models = [*trainers, *folders]
+    if args.save_maps:
+        problems += [
+            f"--save-maps makes a folder for each model. Expected: names without a slash. Got: {model}"
+            for model in models
+            if "/" in model or model in (".", "..")
+        ]
     if args.ensemble and len(models) < 2:
         problems.append(f"--ensemble needs several models. Expected: two or more. Got: {', '.join(models) or 'none'}")
     if args.ensemble and ENSEMBLE in models:

@@ -14,15 +14,16 @@ from pathlib import Path
 
 from nnunet_ici import __version__
 from nnunet_ici.command import plural
+from nnunet_ici.evaluation.average_precision import threshold_curve
 from nnunet_ici.evaluation.cases import Evaluated, Settings
-from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, froc
-from nnunet_ici.evaluation.ensemble import ENSEMBLE
+from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, flood_warnings
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import remarks, to_csv, to_latex, to_markdown, to_text
 from nnunet_ici.evaluation.inputs import Gathered
 from nnunet_ici.evaluation.label_maps import read_label_map
+from nnunet_ici.evaluation.locations import LOCATION_COLUMNS
 from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
 from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
@@ -33,7 +34,7 @@ MOST_ROWS = 8  # of the verdict in the terminal
 
 def write_outputs(
     folder: Path, args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated
-) -> Verdict | None:
+) -> tuple[Verdict | None, list[str]]:
     """Write all files into a folder.
 
     Args:
@@ -44,7 +45,7 @@ def write_outputs(
         evaluated: results of the evaluation, without problems.
 
     Returns:
-        The verdict, which is also the first table; None if no column of it was computed.
+        The verdict, which is also the first table, None if no column of it was computed; and the warnings about floods.
     """
     metrics = settings.metrics
     summary = summarise(evaluated.rows, metrics)
@@ -57,15 +58,15 @@ def write_outputs(
     curves: dict[tuple[str, str], dict[str, list[float]]] = {}
     if "detection" in settings.families:
         sizes = {key: by_size(rows, args.sizes) for key, rows in rows_of.items()}
-        models = {*settings.with_probabilities, *([ENSEMBLE] if args.ensemble else [])}
-        curves = {key: froc(rows, len(gathered.cases)) for key, rows in rows_of.items() if key[0] in models}
+        curves = {key: threshold_curve(counts, len(gathered.cases)) for key, counts in evaluated.counts.items()}
     tables = evaluation_tables(evaluated.rows, metrics, settings.families, sizes, curves, unit, settings.brats_rule)
     verdict = make_verdict(evaluated.rows)
     if verdict is not None:
         tables.insert(0, verdict.table)
+    warnings = flood_warnings(evaluated.instances, unit)
 
     write_rows(folder / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
-    write_rows(folder / "instances.csv", evaluated.instances, INSTANCE_COLUMNS)
+    write_rows(folder / "instances.csv", evaluated.instances, (*INSTANCE_COLUMNS, *LOCATION_COLUMNS))
     report = {
         "nnunet_ici": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -75,19 +76,22 @@ def write_outputs(
         "file_ending": gathered.file_ending,
         "size_unit": unit,
         "brats": asdict(settings.brats_rule),
+        "overlap": settings.overlap,
+        "warnings": warnings,
         "files": {case.name: _paths(case) for case in gathered.cases},
         "verdict": None if verdict is None else {"best": verdict.best, "sentences": verdict.sentences},
         "models": summary,
         "by_size": _nested(sizes),
-        "froc": _nested(curves),
+        "curves": _nested(curves),
     }
     (folder / "summary.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n", encoding="utf-8")
     parts = [f"## {table.title}\n\n{to_markdown(table)}\n{remarks(table)}\n\n" for table in tables]
     sentences = "" if verdict is None else f"{' '.join(verdict.sentences)}\n\n"
+    sentences += "".join(f"**Warning:** {text}.\n\n" for text in warnings)
     (folder / "tables.md").write_text(f"{sentences}{''.join(parts)}{CONVENTIONS}", encoding="utf-8")
     (folder / "tables.csv").write_text(to_csv(tables), encoding="utf-8")
     (folder / "tables.tex").write_text("\n".join(map(to_latex, tables)), encoding="utf-8")
-    return verdict
+    return verdict, warnings
 
 
 def print_verdict(verdict: Verdict | None) -> None:

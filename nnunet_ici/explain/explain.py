@@ -6,25 +6,18 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from nnunet_ici import __version__
 from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, positive
-from nnunet_ici.drawing import Geometry
+from nnunet_ici.drawing import make_scene
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
 from nnunet_ici.evaluation.grids import turned_note
-from nnunet_ici.explain.reading import read_gray_values, read_label, read_mask, read_probability
+from nnunet_ici.explain.reading import read_files
 from nnunet_ici.output import write_file
 
 __all__ = ["main"]
 
-Result = TypeVar("Result")
 PICTURE_ENDINGS = (".png", ".svg")
 
 CONVENTIONS = """\
@@ -115,49 +108,6 @@ def _distinct_names(one: Path, other: Path) -> tuple[str, str]:
     return one.name, other.name
 
 
-def _try(problems: Problems, read: Callable[..., Result], *args: Any) -> Result | None:
-    """The result of ``read``. If it raises ValueError: None, and the message is added to the problems."""
-    with problems.collecting():
-        return read(*args)
-    return None
-
-
-@dataclass(frozen=True, eq=False)
-class _Files:
-    """The files as arrays: label and prediction of the same shape, their geometry, and the background image."""
-
-    label: npt.NDArray[np.bool_]
-    prediction: npt.NDArray[np.float32]
-    geometry: Geometry
-    background: npt.NDArray[np.float32] | None
-
-
-def _read(args: argparse.Namespace) -> _Files:
-    """Read all files, or raise an InputError that lists every problem."""
-    problems = Problems()
-    read = _try(problems, read_label, args.label, args.value)
-    label_map, label = read or (None, None)
-    prediction = None
-    if args.prediction.suffix != ".npz":
-        prediction = _try(problems, read_mask, args.prediction, args.value, label_map)
-    elif label_map is not None:  # the label gives the expected shape of the probabilities
-        prediction = _try(problems, read_probability, args.prediction, args.value, label_map)
-    background = None
-    if args.image is not None:
-        background = _try(problems, read_gray_values, args.image, label_map)
-    if label is not None and len(args.center_size) not in (1, label.ndim):
-        problems.append(
-            f"--center-size has the wrong length. Expected: one number, or one for each of the {label.ndim} axes. "
-            f"Got: {len(args.center_size)} numbers"
-        )
-    if problems or label_map is None or label is None or prediction is None:
-        raise InputError(problems)
-    array, turned = prediction
-    if turned:
-        print(turned_note([args.prediction]), file=sys.stderr)
-    return _Files(label, array, Geometry(label_map.grid), background)
-
-
 def _run(args: argparse.Namespace) -> None:
     picture = _default_picture(args.label) if args.o is None else args.o
     problems = Problems(check_file("-o", picture))
@@ -171,16 +121,19 @@ def _run(args: argparse.Namespace) -> None:
         )
     problems += missing_inputs([args.label, args.prediction, *([args.image] if args.image else [])])
     problems.raise_any()
-    files = _read(args)
+    files, problems = read_files(args.label, args.prediction, args.image, args.value, len(args.center_size))
+    if files is None:
+        raise InputError(problems)
+    if files.turned:
+        print(turned_note([args.prediction]), file=sys.stderr)
 
     # import torch and matplotlib only if the input is valid
-    from nnunet_ici.explain.canvas import make_canvas
-    from nnunet_ici.explain.picture import draw
+    from nnunet_ici.explain.numbers import as_json, as_table
+    from nnunet_ici.explain.picture import NEGATIVE, draw, has_negative
     from nnunet_ici.explain.shares import explain
-    from nnunet_ici.explain.tables import as_json, as_table
 
     size = args.center_size[0] if len(args.center_size) == 1 else tuple(args.center_size)
-    explained = explain(files.label, files.prediction, args.threshold, size)
+    explained = explain(files.label, files.prob, args.threshold, size)
     selection = "all values above 0" if args.value is None else f"class {args.value}"
     if not len(explained.label) and not len(explained.predicted):
         print(
@@ -189,8 +142,11 @@ def _run(args: argparse.Namespace) -> None:
         )
     names = _distinct_names(args.label, args.prediction)
     title = f"label {names[0]}, prediction {names[1]}: {selection}, threshold {args.threshold:g}"
-    canvas = make_canvas(explained, files.background, files.geometry)
-    figure = draw(canvas, title, args.instances)
+    arrays = explained.predicted_ids, explained.cubes, explained.center_error
+    scene = make_scene(
+        files.grid, explained.label_ids, dict(zip(("predicted", "cubes", "error"), arrays, strict=True)), files.image
+    )
+    figure = draw(explained, scene, title, args.instances)
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format=picture.suffix[1:].lower())
@@ -208,7 +164,8 @@ def _run(args: argparse.Namespace) -> None:
         }
         write_file(args.terms_json, json.dumps(report, indent=2) + "\n")
         written += f", numbers written to {args.terms_json}"
-    print(f"{title}\n\n{as_table(explained)}\n{CONVENTIONS}\n{written}")
+    negative = f"{NEGATIVE}\n\n" if has_negative(explained) else ""
+    print(f"{title}\n\n{as_table(explained)}\n{CONVENTIONS}\n{negative}{written}")
 
 
 main = Command(

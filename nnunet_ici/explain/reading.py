@@ -2,83 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.command import Problems
 from nnunet_ici.evaluation.folders import FILE_ENDINGS
 from nnunet_ici.evaluation.grids import read_background, read_prediction, read_probabilities_for
 from nnunet_ici.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import probability_of
+from nnunet_ici.geometry import Grid
 
-__all__ = ["read_gray_values", "read_label", "read_mask", "read_probability"]
+__all__ = ["Files", "read_files"]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
 
 # A label map with more values, such as a map of individual cells, still has equal values in most neighboring voxels.
 MOST_VALUES, MOST_CHANGES = 32, 0.25
 
 
-def read_label(path: Path, value: int | None) -> tuple[LabelMap, npt.NDArray[np.bool_]]:
-    """Read a label map.
+@dataclass(frozen=True, eq=False)
+class Files:
+    """The files as arrays on the grid of the label, (H, W) or (D, H, W).
+
+    Attributes:
+        label: mask of the class.
+        prob: probabilities in [0, 1]; 0 and 1 for a label map.
+        image: gray values; None without an image.
+        grid: grid of the label.
+        turned: whether the axes of the prediction were flipped or permuted.
+    """
+
+    label: BoolArray
+    prob: FloatArray
+    image: FloatArray | None
+    grid: Grid
+    turned: bool
+
+
+def read_files(
+    label: Path, prediction: Path, image: Path | None, value: int | None, sizes: int
+) -> tuple[Files | None, Problems]:
+    """Read label, prediction and image. Files on other axes than the label are turned to its grid.
 
     Args:
-        path: file of the label map.
-        value: value of the class; None for all values above 0.
+        label: label map.
+        prediction: label map; or an ``.npz`` of nnU-Net's label training, with the label map of the same name beside
+            it, if there is one (see :func:`~nnunet_ici.evaluation.grids.read_on_grid`).
+        image: image of the same grid; color channels are averaged; None for no image.
+        value: value or channel of the class; None for all values above 0.
+        sizes: number of edge lengths given for the center cubes: 1, or one for each axis.
 
     Returns:
-        The label map, and the bool mask of the class, (H, W) or (D, H, W).
-
-    Raises:
-        ValueError: if the file is not a label map.
+        The arrays, or None if there are problems; and the problems, one sentence each.
     """
-    label = read_label_map(path)
-    _refuse_images(path, label.array)
-    return label, _mask_of(label.array, value)
+    problems = Problems()
+    truth = mask = read = gray = None
+    with problems.collecting():
+        truth = read_label_map(label)
+        _refuse_images(label, truth)
+        mask = _mask_of(truth, value)
+    with problems.collecting():
+        if prediction.suffix != ".npz":
+            read = _read_mask(prediction, value, truth)
+        elif truth is not None:  # the label gives the expected shape of the probabilities
+            read = _read_probability(prediction, value, truth)
+    with problems.collecting():
+        if image is not None:
+            gray = read_background(image, None if truth is None else truth.grid).astype(np.float32)
+    if truth is not None and sizes not in (1, truth.array.ndim):
+        problems.append(
+            "--center-size has the wrong length. Expected: one number, or one for each of the "
+            f"{truth.array.ndim} axes. Got: {sizes} numbers"
+        )
+    if problems or truth is None or mask is None or read is None:
+        return None, problems
+    if gray is not None and gray.ndim > mask.ndim:
+        gray = gray.mean(axis=-1)
+    return Files(mask, read[0], gray, truth.grid, read[1]), problems
 
 
-def read_mask(path: Path, value: int | None, label: LabelMap | None) -> tuple[npt.NDArray[np.float32], bool]:
-    """Read one class of a predicted label map, reoriented to the grid of the label if only their axes differ.
-
-    Args:
-        path: file of the predicted label map.
-        value: value of the class; None for all values above 0.
-        label: ground-truth label map; None if it could not be read, and then the grids are not compared.
-
-    Returns:
-        Mask of 0 and 1, float32, in the shape of the label; and whether it was reoriented.
-
-    Raises:
-        ValueError: if the file is not a label map, or its grid differs from the label in more than the axes.
-    """
-    if label is None:
-        return _mask_of(read_label_map(path).array, value).astype(np.float32), False
-    prediction = read_prediction(path, label)
-    _refuse_images(path, prediction.array)
-    return _mask_of(prediction.array, value).astype(np.float32), prediction.turned
+def _read_mask(path: Path, value: int | None, truth: LabelMap | None) -> tuple[FloatArray, bool]:
+    """The mask of a predicted label map, and whether it was turned; compared with the label if that could be read."""
+    if truth is None:
+        return _mask_of(read_label_map(path), value).astype(np.float32), False
+    prediction = read_prediction(path, truth)
+    own = LabelMap(prediction.array, truth.grid)
+    _refuse_images(path, own)
+    return _mask_of(own, value).astype(np.float32), prediction.turned
 
 
-def read_probability(path: Path, value: int | None, label: LabelMap) -> tuple[npt.NDArray[np.float32], bool]:
-    """Read the probability of one class from an ``.npz`` of nnU-Net's label training.
-
-    nnU-Net also writes a label map with the same name. If it exists, the probabilities are reoriented to the grid of
-    the label, even if nnU-Net's reader had reoriented the image; see
-    :func:`~nnunet_ici.evaluation.grids.read_on_grid`.
-
-    Args:
-        path: file of the probabilities, .npz.
-        value: channel; None for the sum of all channels except the first, which is the background.
-        label: ground-truth label map.
-
-    Returns:
-        Probabilities in [0, 1], float32, in the shape of the label; and whether they were reoriented.
-
-    Raises:
-        ValueError: if the file cannot be read, has another shape, or does not hold softmax probabilities that include
-            the class; or if the grid of nnU-Net's label map differs from the grid of the label.
-    """
+def _read_probability(path: Path, value: int | None, truth: LabelMap) -> tuple[FloatArray, bool]:
+    """The probability of the class, or of all channels but the background, and whether it was turned."""
     beside = next((file for end in FILE_ENDINGS if (file := path.with_name(path.stem + end)).is_file()), None)
-    probabilities, turned = read_probabilities_for(label, path, FOREGROUND, beside)
+    probabilities, turned = read_probabilities_for(truth, path, FOREGROUND, beside)
     if value is None:
         return probability_of(probabilities, FOREGROUND, "foreground"), turned
     if value >= len(probabilities):
@@ -88,31 +109,15 @@ def read_probability(path: Path, value: int | None, label: LabelMap) -> tuple[np
     return probabilities[value], turned
 
 
-def read_gray_values(path: Path, label: LabelMap | None) -> npt.NDArray[np.float32]:
-    """Read the background image, reoriented to the grid of the label if only their axes differ.
-
-    Args:
-        path: file of the image.
-        label: ground-truth label map; None if it could not be read, and then the grids are not compared.
-
-    Returns:
-        Gray values, float32, in the shape of the label; color channels are averaged.
-
-    Raises:
-        ValueError: if the file cannot be read, or its grid differs from the label in more than the axes.
-    """
-    array = read_background(path, None if label is None else label.grid).astype(np.float32)
-    return array if label is None or array.ndim == label.array.ndim else array.mean(axis=-1)
-
-
-def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
+def _refuse_images(path: Path, label_map: LabelMap) -> None:
     """Raise a ValueError for an image with integer gray values: many values, and many neighboring voxels differ."""
-    values = np.unique(label_map).size
+    array = label_map.array
+    values = np.unique(array).size
     if values <= MOST_VALUES:
         return
     pairs = differing = 0
-    for axis in range(label_map.ndim):
-        one, other = (np.moveaxis(label_map, axis, 0)[part] for part in (slice(1, None), slice(-1)))
+    for axis in range(array.ndim):
+        one, other = (np.moveaxis(array, axis, 0)[part] for part in (slice(1, None), slice(-1)))
         both = (one != 0) & (other != 0)
         pairs += np.count_nonzero(both)
         differing += np.count_nonzero(both & (one != other))
@@ -123,5 +128,6 @@ def _refuse_images(path: Path, label_map: npt.NDArray[np.generic]) -> None:
         )
 
 
-def _mask_of(label_map: npt.NDArray[np.generic], value: int | None) -> npt.NDArray[np.bool_]:
-    return LabelScheme({"class": () if value is None else (value,)}).masks("class", label_map, label_map)[0]
+def _mask_of(label_map: LabelMap, value: int | None) -> BoolArray:
+    scheme = LabelScheme({"class": () if value is None else (value,)})
+    return scheme.masks("class", label_map.array, label_map.array)[0]

@@ -18,6 +18,7 @@ of the original models. In a cascade, a tuned first stage also changes the input
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -141,7 +142,9 @@ def write_tuned(paths: Sequence[Path], shifts: Sequence[float], record: Mapping[
             for key, bias in _finest_biases(path, checkpoint, len(shifts)).items():
                 shifted = bias.double() + torch.tensor(shifts, dtype=torch.float64)
                 checkpoint["network_weights"][key] = shifted.to(bias.dtype)
-            torch.save(checkpoint | {RECORD: dict(record)}, partial)
+            content = io.BytesIO()  # torch's own errors on a full disk are not OSErrors
+            torch.save(checkpoint | {RECORD: dict(record)}, content)
+            partial.write_bytes(content.getbuffer())
         for target, partial in partials.items():
             partial.replace(target)
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_ici import __version__
-from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, plural, positive
+from nnunet_ici.command import Command, InputError, Problems, check_file, check_folder, missing_inputs, plural, positive
 from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.grids import turned_note
@@ -157,6 +157,8 @@ def _run(args: argparse.Namespace) -> None:
         if args.checkpoint:
             checkpoints, found = find_checkpoints(args.prob, scheme)
             problems += found
+            for path in checkpoints:
+                problems += check_folder("--checkpoint", path.parent, path.stat().st_size)
             if min(args.thresholds) == 0:
                 problems.append("--thresholds does not fit --checkpoint. Expected: above 0. Got: 0")
         file_ending = find_file_ending(args.gt, scheme.file_ending)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from nnunet_ici.drawing import AXIAL, FLAT, PLANES, Plane
 from nnunet_ici.evaluation.matching import Matching
 
-__all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "overlap", "project"]
+__all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "overlap_codes"]
 
 BoolArray = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
@@ -22,7 +22,7 @@ KINDS = ("", "false", "missed", "hit", "false whole", "missed whole")
 FALSE_WHOLE, MISSED_WHOLE = 4, 5
 
 
-def overlap(label: BoolArray, prediction: BoolArray, matching: Matching) -> Codes:
+def overlap_codes(label: BoolArray, prediction: BoolArray, matching: Matching) -> Codes:
     """The kind of each voxel as an index of :data:`KINDS`.
 
     - "hit": in the label and in the prediction.
@@ -38,22 +38,13 @@ def overlap(label: BoolArray, prediction: BoolArray, matching: Matching) -> Code
     Example:
         >>> from nnunet_ici.evaluation.matching import match_instances
         >>> label, prediction = np.array([[1, 1, 0, 0, 1]], bool), np.array([[0, 1, 1, 0, 0]], bool)
-        >>> [KINDS[code] for code in overlap(label, prediction, match_instances(label, prediction))[0]]
+        >>> [KINDS[code] for code in overlap_codes(label, prediction, match_instances(label, prediction))[0]]
         ['missed', 'hit', 'false', '', 'missed whole']
     """
-    codes = np.zeros(label.shape, np.uint8)
-    codes[prediction] = KINDS.index("false")
-    codes[label] = KINDS.index("missed")
-    codes[label & prediction] = KINDS.index("hit")
+    codes = (prediction + 2 * label.astype(np.uint8)).astype(np.uint8)  # both: 3, a hit
     codes[matching.false_mask()] = FALSE_WHOLE
     codes[matching.missed_mask()] = MISSED_WHOLE
     return codes
-
-
-def project(codes: Codes) -> Codes:
-    """Maximum projection of all slices, (D, H, W) to (H, W). Missed lesions and false predictions cover the rest."""
-    projected: Codes = codes.max(axis=0)
-    return projected
 
 
 def choose_slices(label: BoolArray, models: Sequence[Codes]) -> list[tuple[Plane, int | None, str]]:
@@ -71,24 +62,27 @@ def choose_slices(label: BoolArray, models: Sequence[Codes]) -> list[tuple[Plane
     """
     if label.ndim == 2:
         return [(FLAT, None, "")]
+
+    def most(masks: Sequence[BoolArray], plane: Plane) -> int | None:
+        others = tuple(axis for axis in range(3) if axis != plane.axis)
+        voxels = np.sum([np.count_nonzero(mask, axis=others) for mask in masks], axis=0)
+        return int(voxels.argmax()) if voxels.any() else None
+
     chosen: list[tuple[Plane, int | None, str]] = []
     for plane in PLANES:
-        others = tuple(axis for axis in range(3) if axis != plane.axis)
-        lesion = np.count_nonzero(label, axis=others)
-        predicted = sum((np.count_nonzero(codes, axis=others) for codes in models), np.zeros_like(lesion))
-        if lesion.any():
-            chosen.append((plane, int(lesion.argmax()), "with the most lesion voxels"))
-        elif predicted.any():
-            chosen.append((plane, int(predicted.argmax()), "with the most predicted voxels"))
+        for masks, why in (([label], "with the most lesion voxels"), (models, "with the most predicted voxels")):
+            if (index := most([mask > 0 for mask in masks], plane)) is not None:
+                chosen.append((plane, index, why))
+                break
         else:
             chosen.append((plane, label.shape[plane.axis] // 2, "in the middle"))
     for code, why in (
         (MISSED_WHOLE, "with the most voxels of missed lesions"),
         (FALSE_WHOLE, "with the most voxels of false predictions"),
     ):
-        voxels = sum((np.count_nonzero(codes == code, axis=(1, 2)) for codes in models), np.zeros(len(label), int))
-        if voxels.any() and int(voxels.argmax()) not in [index for plane, index, _ in chosen if plane is AXIAL]:
-            chosen.append((AXIAL, int(voxels.argmax()), why))
+        index = most([codes == code for codes in models], AXIAL)
+        if index is not None and index not in [at for plane, at, _ in chosen if plane is AXIAL]:
+            chosen.append((AXIAL, index, why))
     return chosen
 
 

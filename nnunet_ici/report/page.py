@@ -1,34 +1,36 @@
-"""The page: models and data, tables, lesions, cases and training curves in one self-contained HTML file."""
+"""The page: verdict, scores, lesions, cases, training curves and tables in one self-contained HTML file."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePath
+from typing import NamedTuple
 
 from nnunet_ici import __version__
 from nnunet_ici.drawing import palette
 from nnunet_ici.drawing.style import plain_style
 from nnunet_ici.evaluation.families import CONVENTIONS
-from nnunet_ici.evaluation.tables import Cell, Table, format_value
-from nnunet_ici.report.cases import DrawnCase, choose_cases
-from nnunet_ici.report.charts import case_charts, lesion_charts, training_charts
+from nnunet_ici.evaluation.tables import Table, format_value
+from nnunet_ici.report.case_charts import case_charts
 from nnunet_ici.report.definitions import ALL_CASES, definitions_of
+from nnunet_ici.report.drawn_cases import DrawnCase, choose_cases
+from nnunet_ici.report.lesion_charts import lesion_charts
 from nnunet_ici.report.reading import Evaluation
 from nnunet_ici.report.rendering import load_templates
 from nnunet_ici.report.training import Curves
+from nnunet_ici.report.training_charts import training_charts
 
 __all__ = ["group_starts", "make_page"]
 
 SECTIONS = {
-    "compared": "Models and data",
-    "tables": "Tables",
     "volumes": "Scores and volumes",
     "lesions": "Lesions",
     "cases": "Cases",
     "training": "Training",
+    "tables": "All tables",
+    "compared": "Models and data",
 }
 LEGEND = {
     "label": "outline of the label",
@@ -41,23 +43,10 @@ LEGEND = {
 }
 # Maximum number of characters in the title. A longer list of models is replaced by the number of models.
 LONGEST_TITLE = 60
-# Tables with up to this number of rows stay on one page in print. Longer tables are folded.
-SHORT_TABLE = 24
 # A table of all cases with more columns than this is printed in landscape.
 MOST_PORTRAIT = 11
-# Folded tables with more rows than this are printed only if the reader has unfolded them.
-MOST_PRINTED = 100
 # Up to this number of models, the table of all cases has columns for missed lesions and false predictions.
 MOST_WITH_COUNTS = 3
-# Columns of the small table of each case, if they were computed.
-CASE_COLUMNS = {
-    "dice": "Dice",
-    "label_instances": "lesions",
-    "missed_instances": "missed",
-    "false_instances": "false",
-    "lesion_f1": "lesion F1",
-    "lesion_dice": "lesion-wise Dice",
-}
 
 
 def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Sequence[Curves]) -> str:
@@ -76,33 +65,20 @@ def make_page(evaluation: Evaluation, cases: Sequence[DrawnCase], trainings: Seq
         curves = training_charts(trainings)
     templates = load_templates()
     templates.globals.update(
-        CONVENTIONS=CONVENTIONS,
-        LEGEND=LEGEND,
-        MOST_PRINTED=MOST_PRINTED,
-        ALL_CASES=ALL_CASES,
-        SECTIONS=SECTIONS,
-        SHORT_TABLE=SHORT_TABLE,
-        palette=palette,
+        CONVENTIONS=CONVENTIONS, LEGEND=LEGEND, ALL_CASES=ALL_CASES, SECTIONS=SECTIONS, palette=palette
     )
     return templates.get_template("page.html").render(
         title=f"Lesion report: {title if len(models) == 1 or len(title) <= LONGEST_TITLE else f'{len(models)} models'}",
         evaluation=evaluation,
+        verdict=evaluation.verdict,
         facts=_facts(evaluation),
         arguments=[(name, _as_text(value)) for name, value in evaluation.arguments.items() if value not in (None, [])],
-        tables=[
-            (
-                table,
-                table.over,
-                group_starts(table),
-                definitions_of(table.name, table.head),
-            )
-            for table in evaluation.tables()
-        ],
+        tables=[(table, group_starts(table), definitions_of(table.name, table.head)) for table in evaluation.tables()],
         volumes=volumes,
         lesions=lesions,
         all_cases=_all_cases(evaluation),
         anchors={case.name: f"case{number}" for number, case in enumerate(cases, start=1)},
-        cases=[(case, _case_table(evaluation, case.name)) for case in cases],
+        cases=[(case, _scores_of(evaluation, case.name)) for case in cases],
         brief=sum(case.brief for case in cases),
         trainings=curves,
         version=__version__,
@@ -148,15 +124,14 @@ def group_starts(table: Table) -> list[int]:
     return least if len(least) < len(table.rows) - 1 else []
 
 
-@dataclass(frozen=True)
-class AllCases:
+class AllCases(NamedTuple):
     """The table of all cases.
 
     Attributes:
         names: titles of the name columns: case and, if there are several classes, class.
         totals: titles of the columns that describe the label.
         models: titles of the columns of each model.
-        rows: names of each row (case and, if there are several classes, class), and its formatted values.
+        rows: names of each row, and its formatted values.
     """
 
     names: list[str]
@@ -165,9 +140,18 @@ class AllCases:
     rows: list[tuple[list[str], list[str]]]
 
     @property
+    def titles(self) -> list[str]:
+        """The title of each value in a row, with the name of its model if there are several."""
+        several = len(self.models) > 1
+        of_models = [
+            f"{model}: {title}" if several else title for model, titles in self.models.items() for title in titles
+        ]
+        return self.totals + of_models
+
+    @property
     def wide(self) -> bool:
         """Whether the table needs a landscape page."""
-        return len(self.names) + len(self.totals) + sum(map(len, self.models.values())) > MOST_PORTRAIT
+        return len(self.names) + len(self.titles) > MOST_PORTRAIT
 
 
 def _all_cases(evaluation: Evaluation) -> AllCases:
@@ -193,12 +177,16 @@ def _all_cases(evaluation: Evaluation) -> AllCases:
     return AllCases(names, ["lesions", noun], dict.fromkeys(evaluation.models, titles), rows)
 
 
-def _case_table(evaluation: Evaluation, case: str) -> Table:
-    rows = [row for row in evaluation.rows if row["case"] == case]
-    titles = {metric: title for metric, title in CASE_COLUMNS.items() if metric in rows[0]}
-    names = ["model", "class"][: 1 + (len(evaluation.classes) > 1)]
-    lines = [
-        [*(Cell(str(row[name])) for name in names), *(Cell(format_value(row[metric])) for metric in titles)]  # type: ignore[arg-type]
-        for row in rows
-    ]
-    return Table("case", case, len(names), [*names, *titles.values()], lines)
+def _scores_of(evaluation: Evaluation, case: str) -> list[tuple[str, str]]:
+    """The scores of each model in a case, and its numbers of missed lesions and false predictions."""
+    several = len(evaluation.classes) > 1
+    lesions = evaluation.lesions
+    texts = []
+    for row in evaluation.rows:
+        if row["case"] == case:
+            model, name = str(row["model"]), str(row["class"])
+            counted = lesions[model, case, name]
+            scores = [f"{title} {format_value(row[metric])}" for title, metric in evaluation.scores.items()]  # type: ignore[arg-type]
+            scores.append(f"missed {counted.missed} of {counted.label}, false {counted.false}")
+            texts.append((f"{model}, {name}" if several else model, ", ".join(scores)))
+    return texts

@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Settings
-from nnunet_ici.evaluation.detection import by_size
+from nnunet_ici.evaluation.detection import by_size, flood_warnings
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES, Metric, metrics_of
 from nnunet_ici.evaluation.folders import Case
@@ -24,7 +24,7 @@ __all__ = ["Evaluation", "Lesions", "read_evaluation"]
 
 FILES = ("cases.csv", "instances.csv", "summary.json")
 KEYS = ("model", "case", "class")
-NEEDED = {"cases.csv": KEYS, "instances.csv": (*KEYS, "kind", "size", "touched")}
+NEEDED = {"cases.csv": KEYS, "instances.csv": (*KEYS, "kind", "size", "found")}
 
 # Scores of whole cases, if they were computed.
 SCORES = ("dice", "lesion_dice")
@@ -128,7 +128,7 @@ class Evaluation:
         }
         for row in self.instances:
             lesions = counted[str(row["model"]), str(row["case"]), str(row["class"])]
-            unmatched = not row["touched"]
+            unmatched = not row["found"]
             if row["kind"] == "label":
                 lesions.label += 1
                 lesions.missed += unmatched
@@ -137,6 +137,11 @@ class Evaluation:
                 lesions.false += unmatched
                 lesions.predicted_size += float(row["size"])
         return counted
+
+    @property
+    def warnings(self) -> list[str]:
+        """Predictions that cover far more than the lesions, one sentence each."""
+        return flood_warnings(self.instances, self.unit_title)
 
     def sizes(self) -> dict[tuple[str, str], SizeGroups]:
         """Recall and false predictions in each size range, by model and class."""
@@ -180,7 +185,7 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     tables: dict[str, list[Row]] = {}
     for name, needed in NEEDED.items():
         try:
-            rows = read_rows(folder / name, text=(*KEYS, "kind"))
+            rows = read_rows(folder / name, text=(*KEYS, "kind", "overlaps"))
             tables[name] = [{OLD_NAMES.get(column, column): value for column, value in row.items()} for row in rows]
             lacking = [column for column in needed if tables[name] and column not in tables[name][0]]
             if lacking:
@@ -226,6 +231,7 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
             str(summary["file_ending"]),
             with_probabilities=models if probabilities else (),
             brats_rule=rule,
+            overlap=float(summary.get("overlap", 0)),
         ),
         unit=str(summary["size_unit"]),
         edges=tuple(map(float, arguments["sizes"])),
@@ -241,10 +247,9 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
         },
         froc={
             (str(model), str(name)): {
-                key: [math.nan if value is None else float(value) for value in curve[key]]
-                for key in ("false_per_case", "sensitivity", "at")
+                key: [math.nan if value is None else float(value) for value in values] for key, values in curve.items()
             }
-            for model, curves in summary["froc"].items()
+            for model, curves in summary.get("curves", summary.get("froc", {})).items()
             for name, curve in curves.items()
         },
     )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_ici.command import Command, InputError, Problems, check_file, missing_inputs, plural, positive
+from nnunet_ici.command import Command, Problems, check_file, missing_inputs, plural, positive
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.output import write_file
 from nnunet_ici.report.reading import read_evaluation
@@ -73,16 +73,13 @@ def _run(args: argparse.Namespace) -> None:
     assert evaluation is not None  # otherwise raise_any has raised
 
     # import matplotlib only if there are no problems so far
-    from nnunet_ici.report.cases import draw_cases
+    from nnunet_ici.report.drawn_cases import draw_cases
     from nnunet_ici.report.page import make_page
 
     cases, found = draw_cases(evaluation, args.images, args.cases, args.full, args.np)
     Problems(found).raise_any()
     page = make_page(evaluation, cases, trainings)
-    try:
-        write_file(path, page)
-    except OSError as error:
-        raise InputError([f"{path} cannot be written. Expected: a writable folder. Got: {error}"]) from error
+    write_file(path, page)
     if turned := [path for case in cases for path in case.turned]:
         print(turned_note(turned), file=sys.stderr)
     for case in [case for case in cases if case.missing][:MOST_NAMED]:

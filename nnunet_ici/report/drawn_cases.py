@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from nnunet_ici.command import plural
-from nnunet_ici.evaluation.folders import Case
-from nnunet_ici.evaluation.labels import LabelScheme
+from nnunet_ici.command import Problems, plural
+from nnunet_ici.drawing import make_scene
+from nnunet_ici.evaluation.cases import Settings
+from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case
+from nnunet_ici.evaluation.grids import read_background, read_prediction
+from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.parallel import in_parallel
 from nnunet_ici.report.reading import Evaluation
-from nnunet_ici.report.scenes import find_image, read_scene
 from nnunet_ici.report.slices import DrawnSlice, draw_scene
 
 __all__ = ["DrawnCase", "choose_cases", "draw_cases"]
@@ -86,8 +88,7 @@ def _evenly(items: Sequence[Item], count: int) -> list[Item]:
     ]
 
 
-@dataclass(frozen=True)
-class _Task:
+class _Task(NamedTuple):
     """A case to draw, with its files. ``image`` is None if there is no image."""
 
     role: str
@@ -95,6 +96,16 @@ class _Task:
     image: Path | None
     without_image: bool
     brief: bool
+
+
+def _find_image(folder: Path, case: str, file_ending: str | None) -> Path:
+    """The image of a case, named as in nnU-Net (first channel) or like the case; a ValueError if there is none."""
+    endings = dict.fromkeys((*((file_ending,) if file_ending else ()), *FILE_ENDINGS))
+    candidates = [folder / f"{case}{channel}{ending}" for ending in endings for channel in ("_0000", "")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ValueError(f"no image for case {case}. Expected: {candidates[0]}, or with another ending. Got: no such file")
 
 
 def draw_cases(
@@ -116,42 +127,43 @@ def draw_cases(
     in_full = set(_evenly(chosen, full))
     scheme = evaluation.settings.scheme
     images: dict[str, Path] = {}
-    problems = []
+    problems = Problems()
     for _, name in chosen if image_folder is not None else ():
-        try:
-            images[name] = find_image(image_folder, name, scheme.file_ending)  # type: ignore[arg-type]
-        except ValueError as error:
-            problems.append(str(error))
+        with problems.collecting():
+            images[name] = _find_image(image_folder, name, scheme.file_ending)  # type: ignore[arg-type]
     if problems and not images:
         others = f" (the same for {plural(len(problems) - 1, 'other case')})" if len(problems) > 1 else ""
         return [], [problems[0] + others]
     tasks = [
-        _Task(
-            role,
-            evaluation.cases[name],
-            images.get(name),
-            bool(images) and name not in images,
-            (role, name) not in in_full,
-        )
+        _Task(role, evaluation.cases[name], images.get(name), bool(images) and name not in images, not full_case)
         for role, name in chosen
+        for full_case in [(role, name) in in_full]
     ]
     if len(tasks) <= FEW_CASES:
         processes = 1
-    results = in_parallel(partial(_draw, scheme=scheme), tasks, processes, "slices")
+    results = in_parallel(partial(_draw, settings=evaluation.settings), tasks, processes, "slices")
     drawn = [result for result in results if isinstance(result, DrawnCase)]
     return drawn, [result for result in results if isinstance(result, str)]
 
 
-def _draw(task: _Task, scheme: LabelScheme) -> DrawnCase | str:
+def _draw(task: _Task, settings: Settings) -> DrawnCase | str:
     """The case with its slices, or the problem with its files."""
     case = task.case
     paths = {"label": case.label, **{model: path for model, path in case.predictions.items() if path is not None}}
     gone = [(owner, path) for owner, path in paths.items() if not path.is_file()]
     if gone:
         return DrawnCase(task.role, case.name, task.brief, missing=gone)
+    maps, turned = {}, []
     try:
-        scene = read_scene(case, task.image)
+        label = read_label_map(case.label)
+        for model, path in case.predictions.items():
+            maps[model] = np.zeros_like(label.array)
+            if path is not None:
+                prediction = read_prediction(path, label)
+                maps[model] = prediction.array
+                turned += [path] if prediction.turned else []
+        image = None if task.image is None else read_background(task.image, label.grid)
     except ValueError as error:
         return str(error)
-    slices = draw_scene(scene, scheme, task.brief)
-    return DrawnCase(task.role, case.name, task.brief, task.without_image, slices, turned=scene.turned)
+    slices = draw_scene(make_scene(label.grid, label.array, maps, image), settings.scheme, task.brief, settings.overlap)
+    return DrawnCase(task.role, case.name, task.brief, task.without_image, slices, turned=turned)

@@ -1,4 +1,4 @@
-"""What a report is made of: training curves and figures."""
+"""What the charts of a report show, and where its training curves come from."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from nnunet_ici.drawing import model_style
 from nnunet_ici.drawing.style import in_figure, plain_style, svg_of
 from nnunet_ici.evaluation.folders import Case
-from nnunet_ici.report.agreement import draw_scores, draw_volumes, limits_of_agreement
-from nnunet_ici.report.curves import draw_dice, draw_training
-from nnunet_ici.report.figures import draw_froc, draw_recall, draw_sizes, wilson
+from nnunet_ici.report.case_charts import draw_agreement, draw_scores, draw_volumes, limits_of_agreement
+from nnunet_ici.report.lesion_charts import draw_froc, draw_recall, draw_sizes, wilson
 from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
+from nnunet_ici.report.training_charts import draw_dice, draw_loss, draw_terms, draw_validation, training_charts
 
 EVIL = "<script>alert('1')</script> & \"$x$\""
 
@@ -98,8 +98,8 @@ def test_where_trainings_are_found(tmp_path):
     assert find_fold_folders([case, case]) == [("A", folds[0])]
 
 
-def instance(kind, size, touched):
-    return {"kind": kind, "size": size, "touched": touched}
+def instance(kind, size, found):
+    return {"kind": kind, "size": size, "found": found}
 
 
 def test_the_figure_of_sizes():
@@ -124,7 +124,10 @@ def test_the_figure_of_recall():
     groups = [size_group(0, 10, 10, 8, 3), size_group(10, math.inf, 0, 0, 1)]
     figure = draw_recall({"A": groups, "B": groups}, "mm²")
     upper, lower = figure.axes
-    assert [label.get_text() for label in upper.get_xticklabels()] == ["below 10\n10 lesions", "10 and more\n0 lesions"]
+    assert [label.get_text() for label in upper.get_xticklabels()] == [
+        "below 10\n10 lesions",
+        "10 and\nmore\n0 lesions",
+    ]
     points = upper.containers[0].lines[0].get_ydata()
     assert points[0] == 0.8 and math.isnan(points[1])
     low, high = wilson(8, 10)
@@ -143,47 +146,59 @@ def test_the_figure_of_froc():
 
 
 def test_the_figure_of_scores():
-    scores = {"Dice": {"A": [0.0, 0.5, 1.0, math.nan], EVIL: []}, "lesion F1": {"A": [1.0], EVIL: [math.nan]}}
-    dice, f1 = draw_scores(scores).axes
-    assert [axis.get_xlabel() for axis in (dice, f1)] == ["Dice", "lesion F1"]
-    assert sorted(dice.collections[0].get_offsets()[:, 0]) == [0, 0.5, 1]
-    assert len(dice.collections[1].get_offsets()) == 0
-    (box,) = dice.patches  # from the lower to the upper quartile
-    assert box.get_x() == 0.25 and box.get_width() == 0.5
-    assert list(dice.lines[0].get_xdata()) == [0.5, 0.5]
-    assert [label.get_text() for label in dice.get_yticklabels()] == ["A", in_figure(EVIL, 32)]
+    (axis,) = draw_scores({"A": [0.0, 0.5, 1.0, math.nan], EVIL: [math.nan]}, "Dice").axes
+    assert axis.get_xlabel() == "Dice" and [len(points.get_offsets()) for points in axis.collections] == [3, 0]
+    assert sorted(axis.collections[0].get_offsets()[:, 0]) == [0, 0.5, 1]
+    lines = [line.get_xdata() for line in axis.lines]
+    assert sorted({*lines[0]}) == [0.25, 0.75]  # the box, from the lower to the upper quartile
+    assert any(list(line) == [0.5, 0.5] for line in lines)  # the median
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["A", in_figure(EVIL, 26)]
 
 
-def test_the_figure_of_volumes():
-    figure = draw_volumes({"A": ([1.0, 0.0, 100.0], [2.0, 3.0, 90.0]), EVIL: ([0.0], [0.0])}, "ml", first=2)
-    left, right, *others = figure.axes
-    equal, points = left.lines[0], left.collections[0].get_offsets()
-    assert list(equal.get_xdata()) == list(equal.get_ydata()) == pytest.approx(list(left.get_xlim()))
+VOLUMES = {"A": ([1.0, 0.0, 100.0], [2.0, 3.0, 90.0]), EVIL: ([0.0], [0.0]), "C": ([5.0], [9.0])}
+
+
+def test_volumes_of_all_models_lie_on_the_same_axes():
+    for draw in (draw_volumes, draw_agreement):
+        axes = draw(VOLUMES, "ml").axes
+        assert [axis.get_title(loc="left") for axis in axes] == ["A", in_figure(EVIL, 32), "C"]
+        assert len({(axis.get_xlim(), axis.get_ylim()) for axis in axes}) == 1
+        assert all(axis.get_xscale() == "log" for axis in axes)
+        assert axes[0].xaxis.get_major_formatter()(axes[0].get_xticks()[0]) == "0"
+        assert len({axis.collections[0].get_facecolor().tobytes() for axis in axes}) == 3
+        assert len(draw({"A": VOLUMES["A"]}, "ml").axes) == 1
+
+
+def test_the_figures_of_volumes():
+    axis = draw_volumes(VOLUMES, "ml").axes[0]
+    points = axis.collections[0].get_offsets()
+    assert list(axis.lines[0].get_xdata()) == list(axis.lines[0].get_ydata()) == pytest.approx(list(axis.get_xlim()))
     assert points[0].tolist() == [1, 2] and points[1, 0] < 1 and points[1, 1] == 3  # 0 lies below the smallest volume
-    assert left.get_xscale() == left.get_yscale() == right.get_xscale() == "log" and right.get_yscale() == "linear"
-    assert left.xaxis.get_major_formatter()(left.get_xticks()[0]) == "0"
-    assert right.collections[0].get_offsets()[:, 1].tolist() == [1, 3, -10]
-    mean, low, high = limits_of_agreement([1.0, 0.0, 100.0], [2.0, 3.0, 90.0])
-    levels = [line.get_ydata()[0] for line in right.lines]
+    axis, single, _ = draw_agreement(VOLUMES, "ml").axes
+    assert axis.get_yscale() == "linear" and axis.collections[0].get_offsets()[:, 1].tolist() == [1, 3, -10]
+    mean, low, high = limits_of_agreement(*VOLUMES["A"])
     assert mean == -2 and high - mean == pytest.approx(mean - low) == pytest.approx(1.96 * 7)
-    assert sorted(levels) == sorted([0, mean, low, high])
-    assert [text.get_text() for text in right.texts] == [" +1.96 SD: 11.7", " mean: -2", " -1.96 SD: -15.7"]
-    assert [text.get_text() for text in others[1].texts] == [" mean: 0"]  # no limits of a single case
+    assert [line.get_ydata()[0] for line in axis.lines] == [0, low, mean, high]
+    assert [line.get_ydata()[0] for line in single.lines] == [0, 0]  # no limits of a single case
     assert math.isnan(limits_of_agreement([], [])[0]) and math.isnan(limits_of_agreement([1.0], [2.0])[1])
 
 
 def test_the_figures_of_training(tmp_path):
     curves = read_curves("A", make_fold(tmp_path / "fold_0"))
-    terms, loss, validation = draw_training(curves).axes
+    terms, loss, validation = (draw(curves).axes[0] for draw in (draw_terms, draw_loss, draw_validation))
     assert [len(axis.lines) for axis in (terms, loss, validation)] == [4, 2, 4]
     assert terms.lines[0].get_ydata().tolist() == [-0.5, -0.625] and terms.lines[1].get_linestyle() == "--"
     assert len({line.get_marker() for line in validation.lines}) == 4
-    curves.loss, curves.dice = ({}, {}), []  # the logs are gone, the table is there
-    assert len(draw_training(curves).axes) == 2
-    curves = read_curves("A", tmp_path / "fold_0")
     comparison = draw_dice([curves, curves], ["A", "_B"])
     assert comparison.axes[0].lines[0].get_ydata()[1:].tolist() == [0.4375, 0.625]
     assert len(comparison.legends[0].get_texts()) == 2
+    charts = training_charts([curves, curves])
+    assert {title: len(of_title) for title, of_title in charts.items()} == {"All trainings": 1, "A, fold_0": 3}
+    curves.loss, curves.dice = ({}, {}), []  # the logs are gone, the table is there
+    assert [chart.caption.split(",")[0] for chart in training_charts([curves])["A, fold_0"]] == [
+        "Loss terms",
+        "Mistakes",
+    ]
 
 
 def test_names_in_figures():
