@@ -92,7 +92,7 @@ class BoundaryLoss(OverClassesLoss):
     LOWEST = 0.01
     name, function = "boundary", staticmethod(boundary_loss)
 
-    def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
+    def __init__(self, global_loss: GlobalLoss | None = None, **options: Any) -> None:
         super().__init__(global_loss, 1.0, 0.0, **options)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:

@@ -161,7 +161,7 @@ class CATMILLoss(CompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = WEIGHTS["global_weight"],
         cat_weight: float = WEIGHTS["cat_weight"],
         mil_weight: float = WEIGHTS["mil_weight"],

@@ -113,7 +113,7 @@ class CCDiceCELoss(CompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = WEIGHTS["global_weight"],
         term_weight: float = WEIGHTS["term_weight"],
         **options: Any,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nnunet_ici.instances import Source, find_instances
+from nnunet_ici.losses.dice_ce import default_global_loss
 from nnunet_ici.losses.record import TermRecord
+from nnunet_ici.losses.targets import TargetReader, plain
 from nnunet_ici.losses.terms import count_instances
 from nnunet_ici.settings import FIXED_THRESHOLD, check_weights
 
@@ -25,7 +29,7 @@ class CompoundLoss(nn.Module):
 
     Args:
         global_loss: called as ``global_loss(net_output, target)``, such as the loss from
-            ``nnUNetTrainer._build_loss()``; None if its weight is 0.
+            ``nnUNetTrainer._build_loss()``; None for :func:`~nnunet_ici.losses.dice_ce.default_global_loss`.
         global_weight: weight of the global loss.
         weights: weights of the terms, by name; a term of weight 0 is not computed.
         ignore_label: label of ignored voxels in label maps, or None. Region targets mark them in an additional channel.
@@ -35,14 +39,20 @@ class CompoundLoss(nn.Module):
             always computed.
         over_ranks: whether instances are counted over all ranks of a distributed training. Every rank must then call
             the loss.
+        batch: whether the terms run over the mini-batch; otherwise over each image, with a threshold of its own.
+        reduction: "mean"; with ``batch=False`` also "sum", or "none" for one value per image.
+        ds_weights: weights of the outputs of deep supervision, if the loss is called with lists, the finest first; None
+            for 1, 1/2, 1/4, ... divided by their sum.
+        regions, to_onehot_y, softmax, sigmoid, include_background: how the target is read, as in MONAI's losses, see
+            :class:`~nnunet_ici.losses.targets.TargetReader`.
 
     Attributes:
         record: record of the terms and instance counts at the finest scale.
         term_factor: factor of the weights of the terms.
 
     Raises:
-        ValueError: if a weight is negative or not finite, all weights are 0, ``global_weight`` is not 0 without a
-            global loss, or ``finest_only`` is set without a ``reference_shape``.
+        ValueError: if a weight is negative or not finite, all weights are 0, ``finest_only`` is set without a
+            ``reference_shape``, or the options on reduction or target contradict each other.
     """
 
     def __init__(
@@ -55,6 +65,10 @@ class CompoundLoss(nn.Module):
         reference_shape: Sequence[int] | None = None,
         finest_only: bool = False,
         over_ranks: bool = False,
+        batch: bool = True,
+        reduction: str = "mean",
+        ds_weights: Sequence[float] | None = None,
+        **reading: Any,
     ) -> None:
         super().__init__()
         if finest_only and reference_shape is None:
@@ -63,38 +77,85 @@ class CompoundLoss(nn.Module):
         check_weights(weights)
         if not any(weights.values()):
             raise ValueError(f"weights must be finite and not negative, with at least one above 0. Got: {weights}")
-        if global_loss is None and global_weight:
-            raise ValueError(f"global_weight must be 0 without a global_loss. Got: {global_weight}")
-        self.global_loss = global_loss
+        if reduction not in ("mean", "sum", "none") or (batch and reduction != "mean"):
+            raise ValueError(
+                "reduction must be 'mean', or with batch=False also 'sum' or 'none': a mini-batch has a single value. "
+                f"Got: {reduction!r}"
+            )
+        self.read = TargetReader(ignore_label, **reading)
+        self.batch, self.reduction, self.ds_weights = batch, reduction, ds_weights
+        self.global_loss = global_loss or default_global_loss(ignore_label)
+        self._own_global = global_loss is None
         self.weights = weights
         self.ignore_label = ignore_label
         self.reference_shape = None if reference_shape is None else tuple(reference_shape)
+        self.finest_shape = self.reference_shape  # of the present call
         self.finest_only = finest_only
         self.over_ranks = over_ranks
         self.record = TermRecord()
         self.term_factor = 1.0
 
-    def forward(self, net_output: Tensor, target: Tensor) -> Tensor:
+    def forward(self, net_output: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
         """The weighted sum, a scalar.
 
         Args:
-            net_output: logits (B, C, *spatial), 2D or 3D, of any floating-point dtype. The terms are computed in
-                float32, even under autocast, or in float64 for float64 logits.
+            net_output: logits (B, C, *spatial), 2D or 3D, of any floating-point dtype, or a list of them, the finest
+                first. The terms are computed in float32, even under autocast, or in float64 for float64 logits.
             target: label map (B, 1, *spatial) with integer values, of any integer or floating-point dtype, for a
                 softmax over C > 1 classes including background; or regions (B, C, *spatial), bool or 0/1, for
-                sigmoids, with an additional last channel if there are ignored voxels.
+                sigmoids, with an additional last channel if there are ignored voxels. For a list of logits a list, or
+                the finest target alone, from which the others are sampled (nearest neighbor).
+
+        Returns:
+            A scalar, or (B,) with ``reduction="none"``. A mini-batch of 0 images gives 0.
 
         Raises:
             TypeError: if ``net_output`` is not floating-point.
-            ValueError: if ``net_output`` is neither 2D nor 3D, or the target has neither form.
+            ValueError: if ``net_output`` is neither 2D nor 3D, or the target has neither form, or holds other values.
         """
-        finest = self.reference_shape is None or tuple(net_output.shape[2:]) == self.reference_shape
+        if not isinstance(net_output, Tensor):
+            return self._over_scales([plain(z) for z in net_output], target)
+        if not isinstance(target, Tensor):
+            raise TypeError(f"target must be a tensor for a single network output. Got: {type(target).__name__}")
+        self.finest_shape = self.reference_shape
+        return self._one_scale(plain(net_output), plain(target))
+
+    def _over_scales(self, outputs: list[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
+        weights = self.ds_weights or [0.5**i / (2 - 2 * 0.5 ** len(outputs)) for i in range(len(outputs))]
+        if isinstance(target, Tensor):
+            finest = plain(target)
+            targets = [F.interpolate(finest.float(), z.shape[2:]).to(finest.dtype) for z in outputs]
+        else:
+            targets = [plain(y) for y in target]
+        if not len(outputs) == len(targets) == len(weights):
+            raise ValueError(
+                "net_output, target and ds_weights must have the same length. Got: "
+                f"{len(outputs)}, {len(targets)}, {len(weights)}"
+            )
+        self.finest_shape = self.reference_shape or tuple(outputs[0].shape[2:])
+        scales = [w * self._one_scale(z, y) for w, z, y in zip(weights, outputs, targets, strict=True) if w]
+        return sum(scales[1:], scales[0])
+
+    def _one_scale(self, net_output: Tensor, target: Tensor) -> Tensor:
+        x, y = self.read(net_output, target)
+        if not len(x) and not self.over_ranks:
+            empty = 0 * net_output.float().sum()
+            return empty if self.reduction != "none" else empty.expand(0)
+        if self.batch:
+            return self._weighted(net_output, target, x, y)
+        images = [self._weighted(*(part[b : b + 1] for part in (net_output, target, x, y))) for b in range(len(x))]
+        values = torch.stack(images)
+        return values if self.reduction == "none" else values.sum() if self.reduction == "sum" else values.mean()
+
+    def _weighted(self, net_output: Tensor, target: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The weighted sum; the global loss that the user passed gets the tensors as they are."""
+        finest = self.finest_shape is None or tuple(x.shape[2:]) == self.finest_shape
         values: dict[str, Tensor] = {}
         counts = None
-        if self.global_loss is not None and self.weights["global"]:
-            values["global"] = self.global_loss(net_output, target)
+        if self.weights["global"]:
+            values["global"] = self.global_loss(x, y) if self._own_global else self.global_loss(net_output, target)
         if self.has_terms and (finest or not self.finest_only):
-            terms, counts = self._terms(Source.of_network(net_output, target, self.ignore_label), finest)
+            terms, counts = self._terms(Source.of_network(x, y, self.ignore_label), finest)
             values |= terms
         if finest:
             self.record.add(values, counts)

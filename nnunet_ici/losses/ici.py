@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from nnunet_ici.instances import Source
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.compute import NO_PREDICTIONS, compute_terms
+from nnunet_ici.losses.targets import TargetReader
 from nnunet_ici.losses.threshold import Threshold
 from nnunet_ici.settings import LOSSES, RANDOM_THRESHOLD, term_settings
 
@@ -26,12 +29,11 @@ class InstanceCompoundLoss(CompoundLoss):
         threshold: threshold of the predicted instances: a number in (0, 1], or a (low, high) range from which each call
             in training mode draws. In evaluation mode a range is replaced by 0.5.
         seed: seed of the random thresholds.
-        ignore_label, reference_shape, finest_only, over_ranks: as for
-            :class:`~nnunet_ici.losses.compound.CompoundLoss`.
-        **settings: settings of :class:`~nnunet_ici.settings.TermSettings` that the terms use.
+        **options: further arguments of :class:`~nnunet_ici.losses.compound.CompoundLoss`, and settings of
+            :class:`~nnunet_ici.settings.TermSettings` that the terms use.
 
     Raises:
-        TypeError: if a setting is unknown.
+        TypeError: if an option is unknown.
         ValueError: if a weight, the threshold or a setting is invalid.
         NotImplementedError: if Eq. 3 is combined with an inner loss other than Dice.
     """
@@ -44,29 +46,18 @@ class InstanceCompoundLoss(CompoundLoss):
         *,
         threshold: float | Sequence[float] = RANDOM_THRESHOLD,
         seed: int = 0,
-        ignore_label: int | None = None,
-        reference_shape: Sequence[int] | None = None,
-        finest_only: bool = False,
-        over_ranks: bool = False,
-        **settings: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            global_loss,
-            global_weight,
-            weights,
-            ignore_label=ignore_label,
-            reference_shape=reference_shape,
-            finest_only=finest_only,
-            over_ranks=over_ranks,
-        )
-        if "center" in weights:
-            settings["reference_shape"] = self.reference_shape
+        shared = inspect.signature(CompoundLoss.__init__).parameters.keys() | TargetReader.__dataclass_fields__.keys()
+        settings = {name: options.pop(name) for name in list(options) if name not in shared}
+        super().__init__(global_loss, global_weight, weights, **options)
         self.settings = term_settings(list(weights), settings)
         self.threshold = Threshold(threshold, seed)
 
     def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
         names = [name for name, weight in self.weights.items() if weight and name != "global"]
-        return compute_terms(source, names, self.settings, self.threshold(self.training), self.over_ranks)
+        settings = replace(self.settings, reference_shape=self.finest_shape)
+        return compute_terms(source, names, settings, self.threshold(self.training), self.over_ranks)
 
     @property
     def draws(self) -> int:
@@ -121,7 +112,7 @@ class DICILoss(InstanceCompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = DICI["global_weight"],
         instance_weight: float = DICI["instance_weight"],
         predicted_weight: float = DICI["predicted_weight"],
@@ -149,7 +140,7 @@ class ICILoss(InstanceCompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = DICI["global_weight"],
         instance_weight: float = DICI["instance_weight"],
         center_weight: float = DICI["center_weight"],
@@ -187,7 +178,7 @@ class LesionWiseLoss(InstanceCompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = ONE["global_weight"],
         term_weight: float = ONE["term_weight"],
         **options: Any,
@@ -223,7 +214,7 @@ class BlobLoss(InstanceCompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = LOSSES["nnUNetTrainerBlob"].weights["global_weight"],
         term_weight: float = ONE["term_weight"],
         **options: Any,

@@ -90,6 +90,7 @@ class CompoundLossMixin(_Host):
         return self.build_compound(
             global_loss,
             ignore_label=None if labels.has_regions else labels.ignore_label,
+            regions=labels.has_regions,
             reference_shape=self.configuration_manager.patch_size,
             finest_only=self.finest_scale_only,
             over_ranks=self.is_ddp,
