@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+
 import torch
 from torch import Tensor
 
 __all__ = [
-    "FirstTime",
+    "Once",
     "check_binary",
     "check_case",
     "check_labels",
@@ -100,17 +102,17 @@ def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...
         raise ValueError(f"{name} has the wrong shape. Expected: {tuple(expected)}. Got: {tuple(shape)}")
 
 
-class FirstTime:
-    """Whether tensors have shapes, dtypes or devices that were not seen before."""
+class Once:
+    """Run a check for tensors whose shapes, dtypes or devices have not passed it before."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[object, ...]] = set()
+        self._passed: set[Hashable] = set()
 
-    def __call__(self, *tensors: Tensor) -> bool:
-        key = tuple((tuple(x.shape), x.dtype, x.device) for x in tensors)
-        new = key not in self._seen
-        self._seen.add(key)
-        return new
+    def __call__(self, check: Callable[[], None], *tensors: Tensor, caller: Hashable = None) -> None:
+        key = (caller, *((tuple(x.shape), x.dtype, x.device) for x in tensors))
+        if key not in self._passed:
+            check()
+            self._passed.add(key)
 
 
 def check_labels(target: Tensor, classes: int, ignore_label: int | None) -> None:

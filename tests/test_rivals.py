@@ -357,8 +357,6 @@ def test_errors_name_what_was_got():
         instance_loss(prob, target, inner="ce")
     with pytest.raises(NotImplementedError, match=r"Eq\. 3 .* Dice only.* Got: inner='bce'"):
         DICILoss(None, 0, inner="bce", exclude_other_instances=False)
-    with pytest.raises(ValueError, match=r"global_weight must be 0 without a global_loss\. Got: 2\.0"):
-        BlobLoss(None)
     with pytest.raises(ValueError, match=r"radius must be an integer, 0 or more\. Got: -1"):
         DilatedBalancedCELoss(radius=-1)
     with pytest.raises(TypeError, match=r"label must have dtype torch\.int64\. Got: torch\.int32"):

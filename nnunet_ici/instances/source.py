@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nnunet_ici.checks import check_case, check_network_output
+from nnunet_ici.checks import Once, check_case, check_network_output, check_range
 
-__all__ = ["Source", "activate"]
+__all__ = ["Source", "activate", "plain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +58,22 @@ class Source:
         return cls(net_output, target, "sigmoid", by_class=True)
 
     @classmethod
-    def of_prob(cls, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Source:
+    def of_prob(cls, prob: Tensor, target: Tensor, mask: Tensor | None = None, caller: Hashable = None) -> Source:
         """A source from probabilities.
 
         Args:
             prob: floating point (B, F, *spatial), 2D or 3D, in [0, 1].
             target: bool, same shape as ``prob``.
             mask: bool (B, 1, *spatial), False for ignored voxels.
+            caller: the values of ``prob`` are checked once for each caller, shape, dtype and device.
 
         Raises:
             TypeError: if a dtype is wrong.
-            ValueError: if a shape is wrong.
+            ValueError: if a shape is wrong, or a probability lies outside [0, 1].
         """
         check_case(prob, target, mask)
+        prob, target = plain(prob), plain(target)
+        _once(lambda: check_range(prob.detach()), prob, caller=caller)
         return cls(prob, target, "none", by_class=True, mask=mask)
 
     @property
@@ -109,6 +113,14 @@ class Source:
                 -1, *[1] * (self.target.ndim - 2)
             )
         return label if self.counted is None else label & self.counted
+
+
+_once = Once()
+
+
+def plain(x: Tensor) -> Tensor:
+    """The tensor without its subclass, such as MONAI's MetaTensor; differentiable."""
+    return x if type(x) is Tensor else x.as_subclass(Tensor)
 
 
 def activate(x: Tensor, activation: str) -> Tensor:

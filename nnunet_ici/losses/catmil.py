@@ -106,7 +106,7 @@ def cat_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
         TypeError: if a dtype is wrong.
         ValueError: if a shape is wrong.
     """
-    source = Source.of_prob(prob, target, mask)
+    source = Source.of_prob(prob, target, mask, "cat_loss")
     return _cat_term(source, _Lesions(source))
 
 
@@ -136,7 +136,7 @@ def mil_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor
         >>> round(mil_loss(prob, target).item(), 3)  # (log 2 + 0) / 2
         0.347
     """
-    source = Source.of_prob(prob, target, mask)
+    source = Source.of_prob(prob, target, mask, "mil_loss")
     return _mil_term(source, _Lesions(source))
 
 

@@ -96,7 +96,7 @@ def cc_dice_ce_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None) ->
         >>> bool(prob.grad[0, 0, 0, 0] < 0), bool(prob.grad[0, 0, 2, 2] > 0)
         (True, True)
     """
-    return _cc_dice_ce_term(Source.of_prob(prob, target, mask))
+    return _cc_dice_ce_term(Source.of_prob(prob, target, mask, "cc_dice_ce_loss"))
 
 
 class CCDiceCELoss(CompoundLoss):

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_ici.instances import Source, find_instances
+from nnunet_ici.instances.source import plain
 from nnunet_ici.losses.dice_ce import default_global_loss
 from nnunet_ici.losses.record import TermRecord
-from nnunet_ici.losses.targets import TargetReader, plain
+from nnunet_ici.losses.targets import TargetReader
 from nnunet_ici.losses.terms import count_instances
 from nnunet_ici.settings import FIXED_THRESHOLD, check_weights
 

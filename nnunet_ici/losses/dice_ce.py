@@ -36,7 +36,9 @@ class DiceCELoss(nn.Module):
         dice = (2 * inside + SMOOTH) / (total + label.flatten(2).sum(2) + SMOOTH).clamp(min=1e-8)
         if source.by_class:
             entropy = F.binary_cross_entropy_with_logits(x, label, reduction="none") * counted
-            mean = entropy.sum() / (counted.sum() * source.classes).clamp(min=1e-8)
+            # As in nnU-Net: with ignored voxels the sum over the regions, otherwise their mean.
+            of_regions = source.classes if source.counted is None else 1
+            mean = entropy.sum() / (counted.sum() * of_regions).clamp(min=1e-8)
         else:
             labels = torch.where(counted[:, 0] > 0, target[:, 0], 0).long()
             mean = (F.cross_entropy(x, labels, reduction="none") * counted[:, 0]).sum() / counted.sum().clamp(min=1)

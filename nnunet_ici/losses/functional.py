@@ -8,12 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nnunet_ici.checks import FirstTime, check_range
 from nnunet_ici.instances import Source
 from nnunet_ici.losses.compute import NO_PREDICTIONS, compute_terms
-from nnunet_ici.losses.targets import plain
 from nnunet_ici.losses.threshold import Threshold
-from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings, term_settings
+from nnunet_ici.settings import FIXED_THRESHOLD, term_settings
 
 __all__ = [
     "CenterLoss",
@@ -304,28 +302,11 @@ def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settin
     return _value("blob", prob, target, mask, NO_PREDICTIONS, settings)
 
 
-_first_time = FirstTime()
-
-
 def _value(
     name: str, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float, settings: dict[str, Any]
 ) -> Tensor:
-    return _term(name, prob, target, mask, threshold, term_settings([name], settings), _first_time)
-
-
-def _term(
-    name: str,
-    prob: Tensor,
-    target: Tensor,
-    mask: Tensor | None,
-    threshold: float,
-    settings: TermSettings,
-    first_time: FirstTime,
-) -> Tensor:
-    source = Source.of_prob(plain(prob), plain(target), None if mask is None else plain(mask))
-    if first_time(source.x):
-        check_range(source.x.detach())
-    return compute_terms(source, [name], settings, threshold)[0][name]
+    source = Source.of_prob(prob, target, mask, name)
+    return compute_terms(source, [name], term_settings([name], settings), threshold)[0][name]
 
 
 class _Term(nn.Module):
@@ -347,13 +328,13 @@ class _Term(nn.Module):
         super().__init__()
         self.settings = term_settings([self.name], settings)
         self.threshold = Threshold(threshold, seed)
-        self._first_time = FirstTime()
+        self._caller = object()
 
     @torch.compiler.disable
     def forward(self, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The value of the term, a scalar: float32, or float64 for float64 probabilities."""
-        threshold = self.threshold(self.training)
-        return _term(self.name, prob, target, mask, threshold, self.settings, self._first_time)
+        source = Source.of_prob(prob, target, mask, self._caller)
+        return compute_terms(source, [self.name], self.settings, self.threshold(self.training))[0][self.name]
 
     def get_extra_state(self) -> dict[str, int]:
         return self.threshold.state_dict()

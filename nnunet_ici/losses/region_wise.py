@@ -24,7 +24,7 @@ def map_loss(logits: Tensor, maps: Tensor, mask: Tensor | None) -> Tensor:
     """
     product = torch.softmax(logits, 1) * maps
     if mask is None:
-        return product.mean()
+        return product.sum() / max(product.numel(), 1)
     # A NaN at an ignored voxel must also propagate.
     return torch.where(mask[:, None], product, 0 * product).sum() / (mask.sum() * logits.shape[1]).clamp(min=1)
 

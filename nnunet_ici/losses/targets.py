@@ -7,14 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nnunet_ici.checks import FirstTime, check_binary, check_labels, check_network_output
+from nnunet_ici.checks import Once, check_binary, check_labels, check_network_output
 
-__all__ = ["TargetReader", "plain"]
-
-
-def plain(x: Tensor) -> Tensor:
-    """The tensor without its subclass, such as MONAI's MetaTensor; differentiable."""
-    return x if type(x) is Tensor else x.as_subclass(Tensor)
+__all__ = ["TargetReader"]
 
 
 @dataclass(eq=False)
@@ -43,7 +38,7 @@ class TargetReader:
     softmax: bool = False
     sigmoid: bool = False
     include_background: bool | None = None
-    _first_time: FirstTime = field(default_factory=FirstTime, repr=False)
+    _once: Once = field(default_factory=Once, repr=False)
 
     def __post_init__(self) -> None:
         if self.softmax and (self.sigmoid or self.regions):
@@ -74,30 +69,32 @@ class TargetReader:
         """
         is_map = check_network_output(net_output, target)
         classes = net_output.shape[1]
-        first = self._first_time(net_output, target)
         if (self.to_onehot_y or self.regions is False) and not is_map:
             raise ValueError(
                 f"target must be a label map (B, 1, *spatial) for {classes} > 1 classes. Got: {tuple(target.shape)}"
             )
         if is_map and self.regions:
             raise ValueError(f"target must have a channel for each of {classes} regions. Got: {tuple(target.shape)}")
+        self._once(lambda: self._check_values(target, classes, is_map), net_output, target)
         if is_map:
-            if first:
-                check_labels(target, classes, self.ignore_label)
             if not self.sigmoid:
                 return net_output, target
             numbers = torch.arange(classes, device=target.device).reshape(-1, *[1] * (target.ndim - 2))
             ignored = [] if self.ignore_label is None else [target == self.ignore_label]
             target = torch.cat([target == numbers, *ignored], 1)
-        elif first:
-            check_binary("target", target)
-        if not is_map and not self.regions and first and classes > 1:
-            self._check_one_hot(target[:, :classes])
         if self.softmax:  # the target is one-hot
             return net_output, target.to(torch.uint8).argmax(1, keepdim=True)
         if self.include_background is False:
             return net_output[:, 1:], target[:, 1:]
         return net_output, target
+
+    def _check_values(self, target: Tensor, classes: int, is_map: bool) -> None:
+        if is_map:
+            check_labels(target, classes, self.ignore_label)
+            return
+        check_binary("target", target)
+        if not self.regions and classes > 1:
+            self._check_one_hot(target[:, :classes])
 
     def _check_one_hot(self, target: Tensor) -> None:
         """Whether exactly one channel is set at every voxel must agree with the options."""
