@@ -165,8 +165,16 @@ def test_a_case_without_ground_truth_is_named(root, capsys):
     assert "no ground truth for case c1. Expected: " in capsys.readouterr().err
 
 
-def test_a_case_in_two_folds(root, capsys):
+def test_a_case_of_another_fold(root, capsys, monkeypatch):
+    """An old file, of which nnU-Net's own evaluation takes no notice."""
     shutil.copyfile(validation(root) / "c1.png", validation(root, fold=1) / "c1.png")
+    evaluate(root, "-tr", A, expected=1)
+    splits = root / "nnUNet_preprocessed" / DATASET / "splits_final.json"
+    assert (
+        f"1 problem, nothing was written:\n- {validation(root, fold=1)} holds cases of other folds, perhaps files of "
+        f"an earlier training. Expected: the validation cases of fold_1 in {splits}. Got also: c1; delete them"
+    ) in capsys.readouterr().err
+    monkeypatch.delenv("nnUNet_preprocessed")
     evaluate(root, "-tr", A, expected=1)
     assert f"{A}__nnUNetPlans__2d: cases in two folds. Expected: each in one. Got: c1" in capsys.readouterr().err
 

@@ -13,10 +13,10 @@ PACKAGE = ROOT / "nnunet_ici"
 # A part may import from itself and from the parts in its row.
 ALLOWED = {
     "cli": {"command"},
-    "doctor": {"environment", "_autoregister", "command", "trainers", "instances"},
+    "doctor": {"environment", "_autoregister", "command", "trainers", "instances", "postprocessing"},
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
-    "trainers": {"losses", "settings", "instances", "command", "drawing"},
+    "trainers": {"losses", "settings", "instances", "command", "drawing", "evaluation", "postprocessing"},
     "explain": {"losses", "settings", "instances", "evaluation", "drawing", "geometry", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
     "report": {"evaluation", "drawing", "command", "output", "parallel"},

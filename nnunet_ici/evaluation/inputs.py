@@ -15,6 +15,7 @@ from nnunet_ici.evaluation.cross_validation import (
     dataset_folder,
     fold_predictions,
     folds_with_predictions,
+    held_out_problems,
     validation_cases,
 )
 from nnunet_ici.evaluation.ensemble import ENSEMBLE
@@ -159,6 +160,12 @@ def _gather_folds(args: argparse.Namespace, folders: dict[str, Path], gathered: 
         {fold for trainer in trainers.values() for fold in folds_with_predictions(results, trainer, args.p, args.c)},
         key=int,
     )
+    for trainer in trainers.values():
+        for fold in folds if "all" not in folds else []:
+            validation = results / f"{trainer}__{args.p}__{args.c}" / f"fold_{fold}" / "validation"
+            gathered.problems += held_out_problems(validation, gathered.file_ending)
+    if gathered.problems:
+        return
     for model, trainer in trainers.items():
         models[model] = fold_predictions(results, trainer, args.p, args.c, gathered.file_ending, folds)
     for model, folder in folders.items():
