@@ -19,6 +19,7 @@ ALLOWED = {
     "trainers": {"losses", "settings", "instances", "command", "drawing", "evaluation", "postprocessing"},
     "explain": {"losses", "settings", "instances", "evaluation", "drawing", "geometry", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
+    "compare": {"environment", "evaluation", "postprocessing", "report", "command", "output", "parallel"},
     "report": {"evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "datasets": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
@@ -98,6 +99,7 @@ def test_public_names_are_listed_and_exist():
 
 def test_commands_that_need_no_network_do_not_load_torch():
     modules = [
+        "nnunet_ici.compare.compare",
         "nnunet_ici.evaluation.evaluate",
         "nnunet_ici.datasets.convert_atlas",
         "nnunet_ici.postprocessing.tune",
