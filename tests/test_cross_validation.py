@@ -199,7 +199,7 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
         (["-tr", A, B, A], f"-tr has two models with the same name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", f"{A}={{root}}/x"], f"models with the same name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", "x={root}/x"], "x cannot be read. Expected: a folder. Got: no such folder"),
-        (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: none"),
+        (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: 3 other files"),
         (["-tr", A, "-d", "8"], f"Expected: one with the number or name 8. Got: {DATASET}"),
     ],
 )
