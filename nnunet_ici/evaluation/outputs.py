@@ -62,9 +62,7 @@ def write_outputs(folder: Path, inputs: Inputs, evaluated: Evaluated) -> tuple[V
     report = {
         "nnunet_ici": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "arguments": {
-            name: str(value) if isinstance(value, Path) else value for name, value in inputs.arguments.items()
-        },
+        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
         "classes": settings.scheme.classes,
         "ignore": settings.scheme.ignore,
         "file_ending": settings.file_ending,
