@@ -196,7 +196,7 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
         (["-tr", "nnUNetTrainerNone"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-p", "OtherPlans"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-f", "0", "4"], "validation holds no predictions. Expected: *.png, which nnUNetv2_train writes"),
-        (["-tr", A, B, A], f"-tr has two models with the same name. Expected: each name once. Got: {A}"),
+        (["-tr", A, B, A], f"-tr has two models with the same name. Expected: each name once. Got: {A}={A} and {A}"),
         (["-tr", A, "-pred", f"{A}={{root}}/x"], f"models with the same name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", "x={root}/x"], "x cannot be read. Expected: a folder. Got: no such folder"),
         (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: 3 other files"),
