@@ -18,6 +18,7 @@ COMMANDS = {
     "trainers": ("nnunet_ici.trainers.listing", "list the trainers and their options, or explain and check names"),
     "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data"),
     "synth-atlas": ("nnunet_ici.datasets.synth_atlas", "make a synthetic dataset in the layout of ATLAS R2.0 or R3.0"),
+    "compare": ("nnunet_ici.compare.compare", "from trained models to a verdict: which of them to use"),
     "evaluate": ("nnunet_ici.evaluation.evaluate", "count found, missed and false lesions in predictions"),
     "report": (
         "nnunet_ici.report.report",

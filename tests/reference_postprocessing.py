@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import match_instances
-from nnunet_ici.evaluation.metrics import dice, lesion_f1
-from nnunet_ici.postprocessing.sweep import Grid
+from nnunet_ici.evaluation.metrics import dice, lesion_dice, lesion_f1
+from nnunet_ici.postprocessing.rule import Setting
 
-GRID = Grid((0.3, 0.5, 0.7), (0.0, 3.0, 8.0), (None, 0.6, 0.9))
+SETTINGS = [Setting(t, v, p) for t in (0.5, 0.3, 0.7) for v in (0.0, 3.0, 8.0) for p in (None, 0.9) if v or not p]
 LABELS = LabelScheme({"edema": (1,), "core": (2,)})
 REGIONS = LabelScheme({"whole": (1, 2), "core": (2,)})
 
@@ -35,9 +35,21 @@ def naive_mask(prob, setting, voxel_mm3):
     return mask
 
 
+def naive_label_map(prob, settings, scheme, order, voxel_mm3):
+    """What a rule writes, voxel by voxel: the last region, or the label of the highest probability."""
+    masks = [naive_mask(prob[i + (order is None)], one, voxel_mm3) for i, one in enumerate(settings)]
+    label_map = np.zeros(prob.shape[1:], int)
+    for voxel in np.ndindex(label_map.shape):
+        inside = [i for i, mask in enumerate(masks) if mask[voxel]]
+        if inside and order is not None:
+            label_map[voxel] = order[inside[-1]]
+        elif inside:
+            label_map[voxel] = 1 + max(inside, key=lambda i: (prob[i + 1][voxel], -i))
+    return label_map
+
+
 def naive_scores(label, mask):
+    """The columns STATISTICS."""
     matching = match_instances(label, mask)
-    return [dice(label, mask), lesion_f1(matching), matching.missed_instances, matching.false_instances]
-
-
-# The rule
+    counts = [matching.missed_instances, matching.false_instances, matching.label_instances]
+    return [dice(label, mask), lesion_dice(matching), lesion_f1(matching), *counts]

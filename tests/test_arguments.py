@@ -44,7 +44,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
     [
         ([*EVALUATE, "X=none", "-o", "out"], ["none cannot be read. Expected: a folder. Got: no such folder"]),
         ([*EVALUATE, "A=B", "-o", "out"],
-         ["-pred has two folders with the same name. Expected: each name once. Got: A=A and A=B"]),
+         ["-pred has two models with the same name. Expected: each name once. Got: A=A and A=B"]),
         ([*EVALUATE, "--ensemble", "-o", "out"], ["--ensemble needs several models. Expected: two or more. Got: A"]),
         ([*EVALUATE, "ensemble=B", "--ensemble", "-o", "out"],
          ["--ensemble adds a model with this name. Expected: no other model with it. Got: ensemble"]),
@@ -60,7 +60,7 @@ EVALUATE = ["evaluate", "-gt", "gt", "-pred", "A"]
           "--sizes cannot be used. Expected: ascending numbers above 0. Got: [0.0]",
           "none cannot be read. Expected: a folder. Got: no such folder"]),
         (["evaluate", "-tr", "T", "T", "-o", "out"],
-         ["-tr has two models with the same name. Expected: each name once. Got: T",
+         ["-tr has two models with the same name. Expected: each name once. Got: T=T and T",
           "-tr needs a dataset. Expected: -d ID. Got: none"]),
         (["tune", "--gt", "none", "--prob", "A", "no", "-o", "A", "--folds", "f.json"],
          ["-o is not usable. Expected: a file. Got: the folder A",

@@ -16,8 +16,10 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, brats_scores, lesion_wise_dice
+from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, brats_scores
 from nnunet_ici.evaluation.families import evaluate_case
+from nnunet_ici.evaluation.matching import match_instances
+from nnunet_ici.evaluation.metrics import lesion_dice
 from nnunet_ici.evaluation.surface import _element_areas, hausdorff95_mm
 from nnunet_ici.losses import instance_loss
 from tests import reference_metrics
@@ -165,7 +167,7 @@ def test_lesion_wise_dice_in_both_readings(axes, rng):
     differing = 0
     for _ in range(60):
         label, prediction = (rng.random((12, 13, 5)[:axes]) < rng.choice([0, 0.02, 0.1, 0.3]) for _ in range(2))
-        whole, excluding = (lesion_wise_dice(label, prediction, exclude) for exclude in (False, True))
+        whole, excluding = (lesion_dice(match_instances(label, prediction), exclude) for exclude in (False, True))
         assert whole == pytest.approx(reference_metrics.lesion_dice(label, prediction), abs=1e-12)
         assert whole == pytest.approx(brats_scores(label, prediction, (1.0,) * axes, PLAIN).lesion_dice, abs=1e-12)
         assert excluding >= whole - 1e-12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 
 import numpy as np
@@ -15,7 +16,17 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.postprocessing.checkpoints import FINAL, TUNED, bias_shifts, find_checkpoints, write_tuned
+from nnunet_ici.postprocessing.checkpoints import (
+    BEST,
+    FINAL,
+    THRESHOLD_FILE,
+    TUNED,
+    bias_shifts,
+    find_checkpoints,
+    fingerprint,
+    outdated,
+    write_tuned,
+)
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from tests.reference_postprocessing import LABELS
 from tests.tune_command import make
@@ -47,6 +58,7 @@ def save(path, weights, **more):
     path.parent.mkdir(parents=True, exist_ok=True)
     init_args = {"configuration": "2d"}
     torch.save({"network_weights": weights, "init_args": init_args, "trainer_name": "nnUNetTrainer"} | more, path)
+    os.utime(path, (1, 1))  # before its probabilities
 
 
 def make_trainer(root, kind="lesion", channels=2):
@@ -63,7 +75,7 @@ def make_trainer(root, kind="lesion", channels=2):
 def tune(root, *extra, folds=(0, 1), expected=0):
     folders = [str(root / "trainer" / f"fold_{fold}" / "validation") for fold in folds]
     arguments = ["-gt", str(root / "gt"), "-prob", *folders, "-o", str(root / "rule.json"), "--k", "3", "-np", "1"]
-    assert main(["tune", *arguments, "--checkpoint", *extra]) == expected
+    assert main(["tune", *arguments, *extra, "--checkpoint"]) == expected
     if expected:
         assert not (root / "rule.json").exists() and not list(root.rglob(f"*{TUNED}*"))
 
@@ -150,7 +162,7 @@ def test_several_classes_of_one_softmax_are_refused(tmp_path, capsys):
     make_trainer(tmp_path, "labels", channels=3)
     tune(tmp_path, expected=1)
     complaint = capsys.readouterr().err
-    assert "--checkpoint does not fit the classes. Expected: one class, or regions." in complaint
+    assert "no checkpoint can carry these thresholds. Expected: one class, or regions." in complaint
     assert f"Got: {LABELS}" in complaint
 
 
@@ -212,6 +224,106 @@ def test_a_second_fold_that_fails_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match=r"Expected: 2 channels\. Got: \(3,\)"):
         write_tuned([tmp_path / f"fold_{fold}" / FINAL for fold in (0, 1)], [0.0, 1.0], {})
     assert [path.name for path in sorted(tmp_path.rglob("*.p*t*"))] == [FINAL, FINAL]
+
+
+# A threshold belongs to a network.
+
+
+def test_probabilities_of_another_network_are_refused(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    fold, npz = trainer / "fold_1", ("case1.npz", "case3.npz", "case5.npz")
+    os.utime(fold / FINAL)  # trained again after the probabilities were written
+    tune(tmp_path, expected=1)
+    assert (
+        f"{fold}/validation: probabilities of another network. Expected: files newer than {fold / FINAL}. "
+        f"Got: {', '.join(npz)}, which are older (nnUNetv2_train ... --val --npz writes new ones; --force takes them)"
+    ) in capsys.readouterr().err
+    tune(tmp_path, "--force")
+    assert (fold / TUNED).is_file()
+
+
+def test_the_checkpoint_that_made_the_probabilities_is_tuned(tmp_path, capsys):
+    """As threshold.json says after --val_best, or as the user says."""
+    trainer = make_trainer(tmp_path)
+    for fold in (0, 1):
+        save(trainer / f"fold_{fold}" / BEST, network(seed=7 + fold).state_dict())
+        network_of = {f"fold_{fold}": {"checkpoint": BEST, "fingerprint": "?"}}
+        (trainer / f"fold_{fold}" / THRESHOLD_FILE).write_text(json.dumps({"network": network_of}))
+    tune(tmp_path)
+    weight = "decoder.seg_layers.1.weight"
+
+    def tuned_from(name):
+        pair = (torch.load(trainer / "fold_1" / one, weights_only=False) for one in (name, TUNED))
+        return torch.equal(*(one["network_weights"][weight] for one in pair))
+
+    assert tuned_from(BEST) and not tuned_from(FINAL)
+    written = json.loads((trainer / "fold_1" / THRESHOLD_FILE).read_text())
+    assert written["network"]["fold_1"] == {
+        "checkpoint": BEST, "fingerprint": fingerprint(trainer / "fold_1" / BEST)
+    }  # fmt: skip
+    assert written["thresholds"]["lesion"] == written["rule"]["lesion"]["threshold"] != 0.5
+    assert len(written["scores"]["lesion"]["sweep"]) > 25
+
+    folders = [str(trainer / f"fold_{fold}" / "validation") for fold in (0, 1)]
+    arguments = ["-gt", str(tmp_path / "gt"), "-prob", *folders, "-o", str(tmp_path / "rule.json"), "-np", "1"]
+    assert main(["tune", *arguments, "--checkpoint", FINAL]) == 0 and tuned_from(FINAL)
+
+
+def test_a_checkpoint_that_changed_after_tuning_is_refused(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    tune(tmp_path)
+    before = fingerprint(trainer / "fold_0" / FINAL)
+    shutil.copytree(trainer, tmp_path / "copy")
+    assert not outdated(trainer / "fold_0") and not outdated(tmp_path / "copy" / "fold_1")
+    save(trainer / "fold_0" / FINAL, network(seed=0).state_dict(), logging={"more": 1})
+    assert not outdated(trainer / "fold_0")  # the same tensors
+    save(trainer / "fold_0" / FINAL, network(seed=5).state_dict())
+    assert outdated(trainer / "fold_0").startswith(
+        f"{trainer / 'fold_0' / TUNED} belongs to an earlier network. Expected: that of {FINAL}, fingerprint {before}."
+    )
+    for path in (trainer, trainer / "fold_0" / TUNED):
+        with pytest.raises(SystemExit) as end:
+            main(["tune", "--show", str(path)])
+        assert end.value.code == 1 and "belongs to an earlier network" in capsys.readouterr().err
+    (trainer / "fold_0" / FINAL).unlink()
+    assert not outdated(trainer / "fold_0")  # as after an export of the tuned checkpoint
+
+
+def test_without_a_gain_no_checkpoint_is_written(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    for number in range(6):  # the prediction is the ground truth
+        shutil.copy(trainer / f"fold_{number % 2}" / "validation" / f"case{number}.nii.gz", tmp_path / "gt")
+    tune(tmp_path)
+    assert "no gain out of fold: 0.5 stays, and no checkpoint is written" in capsys.readouterr().out
+    assert not list(tmp_path.rglob(f"*{TUNED}")) and not list(tmp_path.rglob(THRESHOLD_FILE))
+    tune(tmp_path, "--thresholds", "0.3", "--force")
+    assert len(list(tmp_path.rglob(TUNED))) == 2
+
+
+def test_cases_that_were_not_held_out_are_refused(tmp_path, capsys, monkeypatch):
+    trainer = make_trainer(tmp_path)
+    results = tmp_path / "Dataset100_A"
+    results.mkdir()
+    trainer = trainer.rename(results / "trainer")
+    (trainer / "dataset.json").rename(tmp_path / "dataset.json")
+    splits = [{"train": [], "val": ["case0", "case2", "case4"]}, {"train": [], "val": ["case1"]}]
+    preprocessed = tmp_path / "preprocessed" / "Dataset100_A"
+    preprocessed.mkdir(parents=True)
+    (preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    monkeypatch.setenv("nnUNet_preprocessed", str(preprocessed.parent))
+    folders = [str(trainer / f"fold_{fold}" / "validation") for fold in (0, 1)]
+    arguments = ["-gt", str(tmp_path / "gt"), "-prob", *folders, "-o", str(tmp_path / "rule.json"), "-np", "1"]
+    assert main(["tune", *arguments]) == 1
+    assert (
+        f"{folders[1]} holds cases of other folds, perhaps files of an earlier training. Expected: the validation "
+        f"cases of fold_1 in {preprocessed / 'splits_final.json'}. Got also: case3, case5; delete them"
+    ) in capsys.readouterr().err
+    (trainer / "fold_1").rename(trainer / "fold_all")
+    arguments[3:5] = [folders[0], str(trainer / "fold_all" / "validation")]
+    assert main(["tune", *arguments]) == 1
+    assert "fold_all was trained on all cases, so none was held out. Expected: fold_0, fold_1, ... Got: fold_all" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", [FINAL, "."])

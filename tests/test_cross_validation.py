@@ -165,8 +165,16 @@ def test_a_case_without_ground_truth_is_named(root, capsys):
     assert "no ground truth for case c1. Expected: " in capsys.readouterr().err
 
 
-def test_a_case_in_two_folds(root, capsys):
+def test_a_case_of_another_fold(root, capsys, monkeypatch):
+    """An old file, of which nnU-Net's own evaluation takes no notice."""
     shutil.copyfile(validation(root) / "c1.png", validation(root, fold=1) / "c1.png")
+    evaluate(root, "-tr", A, expected=1)
+    splits = root / "nnUNet_preprocessed" / DATASET / "splits_final.json"
+    assert (
+        f"1 problem, nothing was written:\n- {validation(root, fold=1)} holds cases of other folds, perhaps files of "
+        f"an earlier training. Expected: the validation cases of fold_1 in {splits}. Got also: c1; delete them"
+    ) in capsys.readouterr().err
+    monkeypatch.delenv("nnUNet_preprocessed")
     evaluate(root, "-tr", A, expected=1)
     assert f"{A}__nnUNetPlans__2d: cases in two folds. Expected: each in one. Got: c1" in capsys.readouterr().err
 
@@ -188,10 +196,10 @@ def test_missing_environment_variables(root, monkeypatch, capsys, variable):
         (["-tr", "nnUNetTrainerNone"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-p", "OtherPlans"], f"Got: {B}__nnUNetPlans__2d, {A}__nnUNetPlans__2d"),
         (["-tr", A, "-f", "0", "4"], "validation holds no predictions. Expected: *.png, which nnUNetv2_train writes"),
-        (["-tr", A, B, A], f"-tr has two models with the same name. Expected: each name once. Got: {A}"),
+        (["-tr", A, B, A], f"-tr has two models with the same name. Expected: each name once. Got: {A}={A} and {A}"),
         (["-tr", A, "-pred", f"{A}={{root}}/x"], f"models with the same name. Expected: each name once. Got: {A}"),
         (["-tr", A, "-pred", "x={root}/x"], "x cannot be read. Expected: a folder. Got: no such folder"),
-        (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: none"),
+        (["-tr", A, "-pred", "x={root}"], "holds no label map. Expected: *.png. Got: 3 other files"),
         (["-tr", A, "-d", "8"], f"Expected: one with the number or name 8. Got: {DATASET}"),
     ],
 )

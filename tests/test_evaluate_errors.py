@@ -52,8 +52,8 @@ def test_values_without_a_class(folders, capsys):
         (["A"], "A cannot be read. Expected: a folder. Got: no such folder"),  # the folder A, of that name
         (["=x"], "-pred is malformed. Expected: NAME=DIR or DIR. Got: =x"),
         (["x="], "-pred is malformed. Expected: NAME=DIR or DIR. Got: x="),
-        (["{root}/A", "A={root}/B"], "-pred has two folders with the same name. Expected: each name once."),
-        (["A={root}/A", "A={root}/B"], "-pred has two folders with the same name. Expected: each name once."),
+        (["{root}/A", "A={root}/B"], "-pred has two models with the same name. Expected: each name once."),
+        (["A={root}/A", "A={root}/B"], "-pred has two models with the same name. Expected: each name once."),
         (["A={root}/none"], "none cannot be read. Expected: a folder. Got: no such folder"),
         (["A={root}/empty"], "empty holds no label map. Expected: *.nii.gz. Got: 0 other files"),
     ],

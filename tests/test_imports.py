@@ -13,12 +13,13 @@ PACKAGE = ROOT / "nnunet_ici"
 # A part may import from itself and from the parts in its row.
 ALLOWED = {
     "cli": {"command"},
-    "doctor": {"environment", "_autoregister", "command", "trainers", "instances"},
+    "doctor": {"environment", "_autoregister", "command", "trainers", "instances", "postprocessing"},
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},
-    "trainers": {"losses", "settings", "instances", "command", "drawing"},
+    "trainers": {"losses", "settings", "instances", "command", "drawing", "evaluation", "postprocessing"},
     "explain": {"losses", "settings", "instances", "evaluation", "drawing", "geometry", "command", "output"},
     "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
+    "compare": {"environment", "evaluation", "postprocessing", "report", "command", "output", "parallel"},
     "report": {"evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
     "datasets": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
@@ -98,6 +99,7 @@ def test_public_names_are_listed_and_exist():
 
 def test_commands_that_need_no_network_do_not_load_torch():
     modules = [
+        "nnunet_ici.compare.compare",
         "nnunet_ici.evaluation.evaluate",
         "nnunet_ici.datasets.convert_atlas",
         "nnunet_ici.postprocessing.tune",

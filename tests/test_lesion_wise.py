@@ -7,7 +7,8 @@ import pytest
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
-from nnunet_ici.evaluation.brats import lesion_wise_dice
+from nnunet_ici.evaluation.matching import match_instances
+from nnunet_ici.evaluation.metrics import lesion_dice
 from nnunet_ici.losses import LesionWiseLoss, PQLoss, lesionwise_loss, pq_loss
 from tests import reference
 from tests import reference_rivals as rivals
@@ -58,7 +59,7 @@ def test_on_binary_predictions_it_is_the_lesion_wise_dice_of_the_evaluation(axes
         if not label.any() and not prediction.any():
             continue  # nothing to count: the metric is 1, and the loss is 0
         given = tensors(prediction[None, None].astype(np.float64), label[None, None])
-        expected = lesion_wise_dice(label, prediction, exclude_other_instances=exclude)
+        expected = lesion_dice(match_instances(label, prediction), exclude)
         # Without eps: with it a missed lesion of one voxel has a Dice of 1e-5.
         actual = 1 - lesionwise_loss(*given, exclude_other_instances=exclude, smooth=0).item()
         assert actual == pytest.approx(expected, abs=1e-6)

@@ -12,63 +12,91 @@ import SimpleITK as sitk
 
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.evaluation.probabilities import plain_masks, probability_of
+from nnunet_ici.postprocessing.cases import Case
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
-from nnunet_ici.postprocessing.sweep import STATISTICS, Grid, sweep_case
-from tests.reference_postprocessing import GRID, LABELS, REGIONS, naive_mask, naive_scores
+from nnunet_ici.postprocessing.sweep import STATISTICS, score_case
+from tests.reference_postprocessing import LABELS, REGIONS, SETTINGS, naive_label_map, naive_mask, naive_scores
 from tests.tune_command import DECLARED, gather, make, postprocess, read, tune, write
+
+
+def naive_choice(cases, scheme, order, subset):
+    """The stages of tune in plain loops, on the cases (label, probabilities) of a subset; and the scores of a rule."""
+    settings = dict.fromkeys(scheme.classes, Setting())
+
+    def scores(chosen, name, case):
+        written = naive_label_map(case[1], chosen.values(), scheme, order, 1.0)
+        return naive_scores(*(np.isin(one, scheme.classes[name]) for one in (case[0], written)))
+
+    for name in reversed(scheme.classes):
+        for stage in range(3):
+            t, v, _ = vars(settings[name]).values()
+            peaks = [0.9, None] if t < 0.9 and v else [None]
+            options = [[Setting(t) for t in (0.5, 0.3, 0.7)], [Setting(t, v) for v in (0, 3, 8)], peaks][stage]
+            options = [one if isinstance(one, Setting) else Setting(t, v, one) for one in options]
+            means = [np.mean([scores(settings | {name: one}, name, cases[i])[:2] for i in subset]) for one in options]
+            settings[name] = options[int(np.flatnonzero(np.array(means) >= max(means) - 1e-12)[0])]
+    return settings, scores
 
 
 @pytest.mark.parametrize("kind", ["lesion", "labels", "regions"])
 def test_tune_equals_plain_loops(tmp_path, kind):
     make(tmp_path, kind)
-    report = tune(tmp_path)
+    report = tune(tmp_path, "--force")
     scheme = {"labels": LABELS, "regions": REGIONS, "lesion": LabelScheme({"lesion": (1,)})}[kind]
-    settings = Grid((0.3, 0.5, 0.7), (0.0, 3.0, 8.0), (None, 0.9)).settings()
-    for name, values in scheme.classes.items():
-        scores, plain = [], []
-        for index in range(6):
-            label = np.isin(read(tmp_path / "gt" / f"case{index}.nii.gz"), values)
-            prob = np.load(tmp_path / f"fold_{index % 2}" / f"case{index}.npz")["probabilities"]
-            masks = [naive_mask(probability_of(prob, scheme, name), setting, 1.0) for setting in settings]
-            scores.append([naive_scores(label, mask) for mask in masks])
-            plain.append(naive_scores(label, plain_masks(prob, scheme)[name]))
-        scores, plain = np.array(scores), np.array(plain)
-        best = int(scores[..., :2].mean(axis=(0, 2)).argmax())
-        assert read_rule(tmp_path / "rule.json").settings[name] == settings[best]
+    cases = []
+    for index in range(6):
+        prob = np.load(tmp_path / f"fold_{index % 2}" / f"case{index}.npz")["probabilities"]
+        cases.append((read(tmp_path / "gt" / f"case{index}.nii.gz"), prob))
+    order = (1, 2) if kind == "regions" else None
+    best, scores = naive_choice(cases, scheme, order, range(6))
+    assert read_rule(tmp_path / "rule.json").settings == best
+    for name in scheme.classes:
         written = report["scores"][name]
-        for column, statistic in enumerate(STATISTICS):
+        expected = np.array([scores(best, name, case) for case in cases])
+        for statistic, values in zip(STATISTICS, expected.T, strict=True):
             total = np.sum if statistic.endswith("instances") else np.mean
-            assert written["in_sample"][statistic] == pytest.approx(total(scores[:, best, column]))
-            assert written["plain"][statistic] == pytest.approx(total(plain[:, column]))
+            assert written["in_sample"][statistic] == pytest.approx(total(values))
+        assert written["lesions"] == expected[:, 5].sum()
         held_out = np.zeros(6)
         for fold in written["folds"]:
-            inside = np.array([f"case{index}" in fold["cases"] for index in range(6)])
-            chosen = int(scores[~inside][..., :2].mean(axis=(0, 2)).argmax())
-            assert fold["setting"]["threshold"] == settings[chosen].threshold
-            held_out[inside] = scores[inside, chosen, :2].mean(axis=1)
+            inside = [index for index in range(6) if f"case{index}" in fold["cases"]]
+            chosen, _ = naive_choice(cases, scheme, order, [index for index in range(6) if index not in inside])
+            assert fold["setting"] == vars(chosen[name])
+            held_out[inside] = [np.mean(scores(chosen, name, cases[index])[:2]) for index in inside]
         assert written["out_of_fold"]["mean"] == pytest.approx(held_out.mean())
+        assert written["gain"]["mean"] == pytest.approx(held_out.mean() - written["plain"]["mean"])
 
 
 @pytest.mark.parametrize("kind", ["lesion", "regions"])
 def test_what_is_applied_is_what_was_scored(tmp_path, kind):
-    """For every setting of the grid: the label maps written have the scores that the search saw."""
+    """The label maps that postprocess writes have the scores that the search saw."""
     make(tmp_path, kind, cases=2)
     gather(tmp_path)
     names = [name for name in DECLARED[kind]["labels"] if name != "background"]
     scheme = LabelScheme({name: tuple(np.ravel(DECLARED[kind]["labels"][name]).tolist()) for name in names})
     order = (1, 2) if kind == "regions" else None
-    for number, setting in enumerate(GRID.settings()):
+    for number, setting in enumerate(SETTINGS):
         rule = Rule(scheme, dict.fromkeys(names, setting), order)
         (tmp_path / "rule.json").write_text(json.dumps(rule.to_json()))
         postprocess(tmp_path, "all", out=f"out{number}")
         for case in ("case0", "case1"):
             label, got = read(tmp_path / "gt" / f"{case}.nii.gz"), read(tmp_path / f"out{number}" / f"{case}.nii.gz")
             prob = np.load(tmp_path / "all" / f"{case}.npz")["probabilities"]
-            for name in names:
-                lesions, mask = scheme.masks(name, label, got)
-                (scored,) = sweep_case(probability_of(prob, scheme, name), lesions, [setting], 1.0)
-                assert naive_scores(lesions, mask) == pytest.approx(scored.tolist()), (setting, case, name)
+            jobs = [(name, rule) for name in names]
+            scored = score_case(Case.of(case, label, prob, (2, 1, 0.5), rule, 0.3), jobs, STATISTICS, rule)
+            expected = [naive_scores(*scheme.masks(name, label, got)) for name in names]
+            assert scored == pytest.approx(np.array(expected)), (setting, case)
+
+
+def test_without_a_gain_nothing_but_a_plain_rule_is_written(tmp_path, capsys):
+    make(tmp_path, "lesion", cases=4)
+    for index in range(4):  # the prediction is the ground truth
+        shutil.copy(tmp_path / f"fold_{index % 2}" / f"case{index}.nii.gz", tmp_path / "gt")
+    report = tune(tmp_path)
+    out = capsys.readouterr().out
+    assert "no gain out of fold: 0.5 stays, and no checkpoint is written (--force writes the choice)" in out
+    assert "lesions in 4 cases are few; the gain out of fold is +0.000 (95 % interval +0.000 to +0.000)" in out
+    assert report["rule"]["lesion"] == vars(Setting())
 
 
 def test_report_and_output(tmp_path, capsys):

@@ -9,11 +9,31 @@ import pytest
 
 from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.postprocessing.choice import Choice, choose, draw_folds, match_folds, metric_values
+from nnunet_ici.postprocessing.cases import Case
+from nnunet_ici.postprocessing.choice import Gain, Grid, choose, draw_folds, match_folds
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
-from nnunet_ici.postprocessing.sweep import STATISTICS, Grid, sweep_case
-from nnunet_ici.postprocessing.tune_report import Tuned, notes
-from tests.reference_postprocessing import GRID, LABELS, REGIONS, naive_mask, naive_scores, smooth
+from nnunet_ici.postprocessing.sweep import (
+    CHOICES,
+    STATISTICS,
+    THRESHOLDS,
+    Sweep,
+    column,
+    logit,
+    refined,
+    score_case,
+)
+from nnunet_ici.postprocessing.tune_report import notes
+from tests.reference_postprocessing import (
+    LABELS,
+    REGIONS,
+    SETTINGS,
+    naive_label_map,
+    naive_mask,
+    naive_scores,
+    smooth,
+)
+
+LESION = LabelScheme({"lesion": (1,)})
 
 
 def test_a_small_component_stays_for_its_peak():
@@ -139,92 +159,226 @@ def test_bad_values_in_one_message(tmp_path):
 # The search
 
 
+def lesion_rule(*setting):
+    return Rule(LESION, {"lesion": Setting(*setting)})
+
+
+def lesion_case(prob, label, spacing=(1.0, 1.0), name="a", rule=None):
+    return Case.of(name, label.astype(np.uint8), np.stack([1 - prob, prob]), spacing, rule or lesion_rule(), 0.02)
+
+
+def scored(case, rules, scheme=LESION, name="lesion"):
+    return score_case(case, [(name, one) for one in rules], STATISTICS, Rule(scheme, {}))
+
+
 @pytest.mark.parametrize("ignoring", [False, True])
-@pytest.mark.parametrize(("shape", "voxel_mm3"), [((24, 30), 1.0), ((24, 30), 0.7), ((10, 12, 14), 2.4)])
-def test_the_sweep_equals_plain_loops(rng, shape, voxel_mm3, ignoring):
-    prob = smooth(rng, shape)
-    label = smooth(rng, shape) > 0.8
-    counts = rng.random(shape) > 0.2 if ignoring else None
-    settings = GRID.settings()
-    got = sweep_case(prob, label, settings, voxel_mm3, counts)
-    assert got.shape == (len(settings), len(STATISTICS)) and len(np.unique(got, axis=0)) > 5
-    for setting, scores in zip(settings, got, strict=True):
-        mask = naive_mask(prob, setting, voxel_mm3)
-        np.testing.assert_array_equal(setting.mask(prob, voxel_mm3), mask)
-        expected = naive_scores(label, mask) if counts is None else naive_scores(label & counts, mask & counts)
-        assert scores.tolist() == pytest.approx(expected, abs=1e-12), setting
+@pytest.mark.parametrize(("shape", "spacing"), [((24, 30), (1, 1)), ((24, 30), (0.7, 1)), ((10, 12, 14), (2, 1.2, 1))])
+def test_settings_are_scored_as_in_plain_loops(rng, shape, spacing, ignoring):
+    prob, scheme = smooth(rng, shape), LabelScheme({"lesion": (1,)}, ignore=2 if ignoring else None)
+    label = (smooth(rng, shape) > 0.8).astype(np.uint8)
+    if ignoring:
+        label[rng.random(shape) > 0.8] = 2
+    case = lesion_case(prob, label, spacing, rule=Rule(scheme, {}))
+    got = scored(case, [lesion_rule(*vars(one).values()) for one in SETTINGS], scheme)
+    assert len(np.unique(got, axis=0)) > 5
+    for setting, scores in zip(SETTINGS, got, strict=True):
+        mask = naive_mask(prob, setting, np.prod(spacing)) & (label != 2)
+        assert scores.tolist() == pytest.approx(naive_scores(label == 1, mask), abs=1e-12), setting
+    (plain,) = score_case(case, [("lesion", None)], STATISTICS, Rule(scheme, {}))
+    assert plain.tolist() == pytest.approx(naive_scores(label == 1, (prob > 0.5) & (label != 2)))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "order"), [(REGIONS, (1, 2)), (LabelScheme({"core": (2,), "whole": (1, 2)}), (2, 1)), (LABELS, None)]
+)
+def test_what_is_scored_is_what_is_written(rng, scheme, order):
+    """Regions that overwrite each other, also a smaller one; and labels whose masks overlap."""
+    prob = smooth(rng, (6, 9, 8), 2 if order else 3)
+    prob /= 1 if order else prob.sum(0)
+    label = rng.integers(0, 3, (6, 9, 8))
+    settings = [Setting(0.3, 3.0), Setting(0.25)]
+    rule = Rule(scheme, dict(zip(scheme.classes, settings, strict=True)), order)
+    case = Case.of("a", label, prob, (1, 1, 1), rule, 0.02)
+    written = naive_label_map(prob, settings, scheme, order, 1.0)
+    for name, values in scheme.classes.items():
+        (scores,) = scored(case, [rule], scheme, name)
+        assert scores.tolist() == pytest.approx(naive_scores(np.isin(label, values), np.isin(written, values)))
+    plain = case.spread(case.plain)
+    if order is None:
+        assert plain.sum() == prob.argmax(0).sum()
+    else:
+        half = naive_label_map(prob, [Setting(), Setting()], scheme, order, 1.0)
+        assert plain.sum() == half.sum() and (plain > 0).sum() == (half > 0).sum()
+
+
+def test_a_region_hidden_by_a_later_one_is_named(rng):
+    scheme = LabelScheme({"core": (2,), "whole": (1, 2)})
+    prob = np.stack([smooth(rng, (8, 9)), np.ones((8, 9), np.float32)])
+    rule = Rule(scheme, {"core": Setting(), "whole": Setting()}, (2, 1))
+    assert rule.hidden_regions() == {"core": "whole"} and not (rule.apply(prob, 1.0) == 2).any()
+    assert Rule(REGIONS, rule.settings, (1, 2)).hidden_regions() == {}
+    label = 1 + (prob[0] > 0.6)
+    cases = [Case.of(str(i), label, prob, (1, 1), rule, 0.02) for i in range(2)]
+    choice = choose(Sweep(cases, rule), [[0], [1]], Grid())
+    assert not choice.sweep.scores("core", choice.best)[:, STATISTICS.index("dice")].any()
+    (few, hidden, no_gain) = notes(choice, "core", Grid())
+    assert hidden.startswith("core: hidden by whole, which contains it and is written later; regions_class_order")
+    assert "core: no gain out of fold" in no_gain and "are few" in few
 
 
 def test_empty_label_and_empty_prediction():
     nothing, lesion = np.zeros((4, 5, 6), bool), np.zeros((4, 5, 6), bool)
     lesion[1, 2, 3] = True
-    settings = [Setting(), Setting(0.5, 2), Setting(0.5, 2, 0.9)]
-    assert sweep_case(nothing.astype(np.float32), nothing, settings, 1.0).tolist() == [[1, 1, 0, 0]] * 3
-    assert sweep_case(nothing.astype(np.float32), lesion, settings, 1.0).tolist() == [[0, 0, 1, 0]] * 3
-    prob = np.float32(0.8) * lesion
-    assert sweep_case(prob, nothing, settings, 1.0).tolist() == [[0, 0, 0, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
-    assert sweep_case(prob, lesion, settings, 1.0).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
+    rules = [lesion_rule(), lesion_rule(0.5, 2), lesion_rule(0.5, 2, 0.9)]
+    dice_to_false = slice(None), slice(5)
+
+    def of(prob, label):
+        return scored(lesion_case(prob.astype(np.float32), label, (1, 1, 1)), rules)[dice_to_false].tolist()
+
+    assert of(nothing, nothing) == [[1, 1, 1, 0, 0]] * 3
+    assert of(nothing, lesion) == [[0, 0, 0, 1, 0]] * 3
+    assert of(0.8 * lesion, nothing) == [[0, 0, 0, 0, 1], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]
+    assert of(0.8 * lesion, lesion) == [[1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
 
 
 def test_an_ignored_part_saves_a_component_that_is_large_with_it():
-    prob, label = np.full((1, 6), 0.8, np.float32), np.zeros((1, 6), bool)
-    label[0, 0] = True
-    counts = np.array([[True, False, False, False, False, True]])
-    (scores,) = sweep_case(prob, label, [Setting(0.5, 6)], 1.0, counts)
-    assert scores.tolist() == [2 / 3, 2 / 3, 0, 1]  # the part at the other end counts as false
+    label = np.array([[1, 2, 2, 2, 2, 0]])
+    scheme = LabelScheme({"lesion": (1,)}, ignore=2)
+    case = lesion_case(np.full((1, 6), 0.8, np.float32), label, rule=Rule(scheme, {}))
+    (scores,) = scored(case, [lesion_rule(0.5, 6)], scheme)
+    assert scores.tolist() == [2 / 3, 1 / 2, 2 / 3, 0, 1, 1]  # the part at the other end counts as false
 
 
-def test_the_grid_leaves_out_settings_that_do_the_same():
-    settings = Grid((0.5, 0.4), (5.0,), (None, 0.4, 0.45)).settings()
-    assert settings == [
-        Setting(0.5),
-        Setting(0.5, 5.0),
-        Setting(0.4),
-        Setting(0.4, 5.0, 0.45),
-        Setting(0.4, 5.0),
-    ]
-    assert [one.threshold for one in Grid((0.6, 0.4, 0.5), (0.0,), (None,)).settings()] == [0.5, 0.4, 0.6]
+def test_thresholds_are_even_in_the_logit():
+    steps = np.diff([logit(one) for one in THRESHOLDS])
+    assert len(THRESHOLDS) == 25 and np.allclose(steps, steps[0], atol=1e-3) and 0.5 in THRESHOLDS
+    assert round(THRESHOLDS[0], 3) == 0.02 and round(THRESHOLDS[-1], 5) == 0.99999
+    assert np.allclose(np.diff([logit(t) for t in refined(0.5, THRESHOLDS)[3:]]), steps[0] / 4, atol=1e-5)
+    assert len(refined(0.5, THRESHOLDS)) == 6 and len(refined(THRESHOLDS[-1], THRESHOLDS)) == 3
+
+
+def test_the_stages_leave_out_settings_that_do_the_same():
+    grid = Grid((0.4, 0.6, 0.5), False, (5.0, 0.0), (None, 0.4, 0.45))
+    assert grid.stage(0, Setting()) == [Setting(0.5), Setting(0.4), Setting(0.6)]
+    assert grid.stage(1, Setting(0.4)) == [Setting(0.4)]  # given thresholds are not refined
+    assert grid.stage(2, Setting(0.4)) == [Setting(0.4), Setting(0.4, 5.0)]
+    assert grid.stage(3, Setting(0.4)) == [Setting(0.4)]
+    assert grid.stage(3, Setting(0.4, 5.0)) == [Setting(0.4, 5.0, 0.45), Setting(0.4, 5.0)]
 
 
 # The choice
 
 
+def blob_case(high, low, name="a"):
+    """A lesion of probability ``high``, and a false component of probability ``low``."""
+    prob, label = np.zeros((8, 9), np.float32), np.zeros((8, 9), bool)
+    label[1:4, 1:4], prob[1:4, 1:4], prob[5:7, 5:8] = True, high, low
+    return lesion_case(prob, label, name=name)
+
+
 def test_out_of_fold_by_hand():
-    # Four cases, three settings: the fold of cases 2 and 3 is better off with the last one.
-    values = np.array([[0.5, 0.6, 0.0], [0.5, 0.6, 0.0], [0.5, 0.0, 1.0], [0.5, 0.0, 1.0]])
-    choice = choose(values, [[0, 1], [2, 3]])
-    assert choice == Choice(setting=0, by_fold=(2, 1), by_case=(2, 2, 1, 1))
-    scores = np.stack([values, values, np.zeros_like(values), np.ones_like(values)], axis=-1)
-    tuned = Tuned(4, scores[:, 0], scores, [Setting(), Setting(0.4), Setting(0.3)], choice, [[0, 1], [2, 3]])
-    assert tuned.out_of_fold[:, 0].tolist() == [0, 0, 0, 0]
-    assert tuned.in_sample[:, 0].tolist() == [0.5, 0.5, 0.5, 0.5] and tuned.setting == Setting()
-    (note,) = notes("lesion", tuned, Grid((0.3, 0.5, 0.7), (0.0,), (None,)), "mean")
-    assert note == "lesion: no gain out of fold (0.000, nnU-Net's own 0.500); better to leave it unchanged"
+    # The fold of cases 2 and 3 needs 0.3, which finds the lesion; the others need 0.7, which leaves out what is false.
+    cases = [blob_case(0.9, 0.6, "0"), blob_case(0.9, 0.6, "1"), blob_case(0.4, 0.2, "2"), blob_case(0.4, 0.2, "3")]
+    choice = choose(Sweep(cases, lesion_rule()), [[0, 1], [2, 3]], Grid((0.3, 0.5, 0.7), refine=False))
+    assert [rule.settings["lesion"].threshold for rule in choice.by_fold] == [0.3, 0.7]
+    assert choice.out_of_fold("lesion")[:, 2].tolist() == [2 / 3, 2 / 3, 0, 0] and choice.best == lesion_rule(0.3)
+    assert choice.sweep.scores("lesion", choice.best)[:, 2].tolist() == [2 / 3, 2 / 3, 1, 1]
+    assert not choice.gains("lesion") and choice.rule == lesion_rule(0.5)
+    few, no_gain = notes(choice, "lesion", Grid((0.3, 0.5, 0.7)))
+    gain = "+0.000 (95 % interval +0.000 to +0.000)"
+    assert few == f"lesion: 4 lesions in 4 cases are few; the gain out of fold is {gain}"
+    assert no_gain == f"lesion: no gain out of fold ({gain}); 0.5 stays"
+
+
+def test_a_gain_is_found_between_the_thresholds():
+    """False components at 0.92 and 0.94 beside a lesion at 0.95: no threshold of the coarse grid parts the last two."""
+    prob, label = np.zeros((8, 9), np.float32), np.zeros((8, 9), bool)
+    prob[1:4, 1:4], label[1:4, 1:4], prob[5, 5:8], prob[7, 5:8] = 0.95, True, 0.92, 0.94
+    cases = [lesion_case(prob, label, name=str(i)) for i in range(6)]
+    choice = choose(Sweep(cases, lesion_rule()), [[0, 1, 2], [3, 4, 5]], Grid())
+    assert not any(0.94 <= one < 0.95 for one in THRESHOLDS)
+    assert 0.94 <= choice.rule.settings["lesion"].threshold < 0.95 and choice.gain("lesion").low > 0
+    assert len(choice.tried["lesion"]) == 31
+
+
+def test_a_flood_does_not_win():
+    """A lesion of 64 voxels, and a region that covers it: F1 would be perfect, the default prefers the lesion."""
+    prob, label = np.full((70, 70), 0.04, np.float32), np.zeros((70, 70), bool)
+    prob[10:18, 10:18], label[10:18, 10:18], prob[40:42, 40:43] = 0.4, True, 0.45
+    cases = [lesion_case(prob, label, name=str(i)) for i in range(2)]
+    assert choose(Sweep(cases, lesion_rule()), [[0], [1]], Grid()).rule.settings["lesion"].threshold > 0.04
+    by_f1 = choose(Sweep(cases, lesion_rule(), "lesion_f1"), [[0], [1]], Grid())
+    assert by_f1.rule.settings["lesion"].threshold < 0.04
 
 
 def test_notes_on_the_edge_of_the_grid():
-    scores = np.zeros((2, 1, 4))
-    scores[:, 0, 0] = 1
-    tuned = Tuned(1, np.zeros((2, 4)), scores, [Setting(0.3, 20)], choose(scores[..., 0], [[0], [1]]), [[0], [1]])
-    found = notes("lesion", tuned, Grid((0.3, 0.5), (0, 20), (None,)), "dice")
+    grid = Grid((0.3, 0.9993), False, (2, 6), (None,))
+    prob, label = np.zeros((9, 9), np.float32), np.zeros((9, 9), bool)
+    label[:3, :3], prob[:3, :3], prob[5:7, 5:7] = True, 0.99951171875, 0.99951171875
+    cases = [lesion_case(prob, label, name=str(i)) for i in range(5)]
+    choice = choose(Sweep(cases, lesion_rule()), [[0, 1], [2, 3, 4]], grid)
+    assert choice.rule == lesion_rule(0.3, 6)
+    found = notes(choice, "lesion", grid)[1:]
     assert found == [
         "lesion: threshold 0.3 is at the edge of the grid; widen it with --thresholds",
-        "lesion: 20 mm³ is at the edge of the grid; widen it with --volumes-mm3",
+        "lesion: 6 mm³ is at the edge of the grid; widen it with --volumes-mm3",
     ]
+
+
+def test_probabilities_of_half_precision_are_recognized(rng):
+    prob = np.minimum(smooth(rng, (8, 9)), 0.9)
+    prob[0, 0], prob[7, 8] = 1, 0.9994
+    label = np.zeros((8, 9), np.uint8)
+    label[0, 0] = 1
+    both = np.stack([1 - prob, prob]).astype(np.float16).astype(np.float32)
+    cases = [Case.of(str(i), label, both, (1, 1), lesion_rule(), 0.02) for i in range(2)]
+    exact = [lesion_case(smooth(rng, (8, 9)), label)]
+    assert [case.half_precision for case in (*cases, *exact)] == [True, True, False]
+    choice = choose(Sweep(cases, lesion_rule()), [[0], [1]], Grid())
+    assert choice.rule.settings["lesion"].threshold > 0.999
+    assert (
+        "of 2 cases were stored in half precision, which has no number between 0.9995 and 1"
+        in (notes(choice, "lesion", Grid())[-1])
+    )
 
 
 def test_metrics():
-    scores = np.array([[0.5, 1.0, 3, 4]])
-    assert [metric_values(scores, name).tolist() for name in ("mean", "dice", "lesion_f1")] == [
-        [0.75],
-        [0.5],
-        [1.0],
-    ]
+    scores = np.array([[0.5, 1.0, 0.25, 3, 4, 5, 7.0]])
+    values = {name: column(scores, name).tolist() for name in ("mean", "dice", "lesion_f1")}
+    assert values == {"mean": [0.75], "dice": [0.5], "lesion_f1": [0.25]}
+    assert column(scores, "false_instances").tolist() == [-4]
+    assert column(scores, "volume_difference_ml").tolist() == [-7]
+    assert {"panoptic_quality", "brats_lesion_hd95_mm", "lesion_f1_faces"} < set(CHOICES)
+    assert not {"pr_auc", "label_instances"} & set(CHOICES)
 
 
-def test_equal_settings_up_to_rounding_go_to_the_first():
-    values = np.array([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2]])[:, ::-1]
-    assert choose(np.vstack([values, values]), [[0, 1], [2, 3]]).setting == 0
+def test_any_metric_of_evaluate_chooses_and_one_without_a_value_is_refused():
+    cases = [blob_case(0.9, 0.6, str(i)) for i in range(2)]
+    for metric in CHOICES:
+        choice = choose(Sweep(cases, lesion_rule(), metric), [[0], [1]], Grid((0.3, 0.5, 0.7), refine=False))
+        finds_only = metric in ("lesion_recall", "missed_instances", "all_missed", "mostly_outside", "brats_missed")
+        assert choice.best == lesion_rule(0.5 if finds_only else 0.7), metric
+    empty = [lesion_case(np.zeros((8, 9), np.float32), np.zeros((8, 9), bool), name=str(i)) for i in range(2)]
+    with pytest.raises(ValueError, match=r"--metric lesion_recall has no value for lesion\. Expected: a metric"):
+        choose(Sweep(empty, lesion_rule(), "lesion_recall"), [[0], [1]], Grid())
+
+
+def test_a_minimum_overlap():
+    """A lesion of nine voxels: at 0.5 one of them is predicted, at 0.3 all and a ring around them."""
+    prob, label = np.zeros((9, 9), np.float32), np.zeros((9, 9), bool)
+    label[3:6, 3:6], prob[2:7, 2:7], prob[4, 4] = True, 0.4, 0.6
+    cases = [lesion_case(prob, label, name=str(i)) for i in range(2)]
+    chosen = {}
+    for overlap in (0.0, 0.3):
+        sweep = Sweep(cases, lesion_rule(), "lesion_f1", overlap)
+        chosen[overlap] = choose(sweep, [[0], [1]], Grid((0.3, 0.5), refine=False)).best.settings["lesion"].threshold
+    assert chosen == {0.0: 0.5, 0.3: 0.3}
+
+
+def test_the_interval_of_the_gain():
+    gain = Gain.of(np.array([0.1, 0.3, np.nan, 0.2]))
+    assert gain.mean == pytest.approx(0.2) and 0.1 <= gain.low < 0.2 < gain.high <= 0.3
+    assert Gain.of(np.full(4, 0.25)) == Gain(0.25, 0.25, 0.25)
 
 
 def test_drawn_folds():

@@ -83,7 +83,7 @@ def test_the_stock_command_cuts_at_the_threshold(nnunet, train, configuration, t
     folds = [str(trainer / f"fold_{fold}" / "validation") for fold in (0, 1)]
     arguments = ["-gt", str(gt), "-prob", *folds, "-o", str(tmp_path / "rule.json"), "--k", "2", "-np", "1"]
     arguments += ["--volumes-mm3", "0", "--thresholds", str(threshold)]
-    assert main(["tune", *arguments, "--checkpoint"]) == 0
+    assert main(["tune", *arguments, "--force", "--checkpoint"]) == 0
     tuned = predict(nnunet, configuration, TUNED, f"tuned_{configuration}")
     masks = label_maps(tuned)
     assert sorted(masks) == sorted(probabilities) and len(masks) == 2

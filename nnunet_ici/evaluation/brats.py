@@ -26,11 +26,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, as_mask, bounding_box, match_instances
-from nnunet_ici.evaluation.metrics import dice, f1_of_counts, lesion_dice
+from nnunet_ici.evaluation.matching import Matching, as_masks, bounding_box, match_instances
+from nnunet_ici.evaluation.metrics import dice, f1_of_counts
 from nnunet_ici.evaluation.surface import hausdorff95_mm
 
-__all__ = ["CHALLENGES", "WORST_MM", "BratsRule", "BratsScores", "brats_scores", "lesion_wise_dice"]
+__all__ = ["CHALLENGES", "WORST_MM", "BratsRule", "BratsScores", "brats_scores"]
 
 Array = npt.NDArray[np.generic]
 
@@ -113,8 +113,7 @@ def brats_scores(
         voxel_mm3: volume of a voxel; by default the product of the spacing.
 
     Raises:
-        TypeError: if a mask is neither bool nor integer.
-        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
+        TypeError, ValueError: as :func:`~nnunet_ici.evaluation.matching.match_instances`.
 
     Example:
         Three lesions in a row. Dilation merges the first two, which are found. The third is missed, and one predicted
@@ -127,7 +126,7 @@ def brats_scores(
         >>> scores.found, scores.missed, scores.false, round(scores.lesion_dice, 4)  # (2 / 3 + 0 + 0) / 3
         (1, 1, 1, 0.2222)
     """
-    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
+    label, prediction = as_masks(label, prediction)
     # Each component of the dilated label contains exactly one lesion.
     matching = match_instances(_dilated(label, rule.dilation), prediction)
     lesion_ids = np.where(label[matching.box], matching.label_ids, 0)
@@ -178,40 +177,3 @@ def _compare(
         components = np.isin(matching.predicted_ids[box], belonging)
         scores.append((dice(mask, components), hausdorff95_mm(mask, components, spacing_mm)))
     return scores
-
-
-def lesion_wise_dice(label: Array, prediction: Array, exclude_other_instances: bool = False) -> float:
-    """Lesion-wise Dice without dilation or a smallest volume: the sum of the lesions' Dice / (TP + FN + FP).
-
-    Lesions are connected components (8 neighbors in 2D, 26 in 3D). Each is compared with all predicted components that
-    overlap it. TP and FN are the found and missed lesions, FP the predicted components that overlap no lesion. FN and
-    FP contribute a Dice of 0.
-
-    If a predicted component overlaps several lesions, there are two ways to count its voxels in the Dice of one lesion:
-
-    - All voxels outside this lesion are false positives: Eq. 3 of Rachmadi et al. (MIDL 2023). BraTS counts this way,
-      and so does the column ``lesion_dice``.
-    - Only voxels outside all lesions are false positives: Eq. 5, ``exclude_other_instances=True``. On a binary
-      prediction this equals 1 minus the default lesion-wise loss in the limit ``smooth`` = 0.
-
-    Args:
-        label: (H, W) or (D, H, W), bool or integers 0 and 1.
-        prediction: the same shape, bool or integers 0 and 1.
-        exclude_other_instances: whether to exclude the voxels of other lesions, as the losses do by default.
-
-    Returns:
-        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
-
-    Raises:
-        TypeError: if a mask is neither bool nor integer.
-        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
-
-    Example:
-        >>> import numpy as np
-        >>> label, prediction = np.array([[1, 0, 1]]), np.array([[1, 1, 1]])
-        >>> lesion_wise_dice(label, prediction)  # 2 / (1 + 3) for both lesions
-        0.5
-        >>> lesion_wise_dice(label, prediction, exclude_other_instances=True)  # 2 / (1 + 2) for both lesions
-        0.6666666666666666
-    """
-    return lesion_dice(match_instances(label, prediction), exclude_other_instances)

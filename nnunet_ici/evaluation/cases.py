@@ -25,7 +25,7 @@ from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.evaluation.verdict import COLUMNS
 from nnunet_ici.parallel import in_parallel
 
-__all__ = ["Evaluated", "Settings", "evaluate_all", "evaluate_files", "models_with_probabilities"]
+__all__ = ["Evaluated", "Settings", "evaluate_all", "evaluate_files"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Settings:
         scheme: meaning of the label values.
         families: names of the metric families.
         file_ending: file ending of the label maps.
+        sizes: limits between the size ranges of instances.
         in_voxels: whether instance sizes are given in voxels instead of mm3 (mm2 in 2D).
         with_probabilities: names of the models with nnU-Net's probabilities.
         brats_rule: dilation and smallest volume of the family brats.
@@ -46,6 +47,7 @@ class Settings:
     scheme: LabelScheme
     families: tuple[str, ...]
     file_ending: str
+    sizes: tuple[float, ...] = ()
     in_voxels: bool = False
     with_probabilities: tuple[str, ...] = ()
     brats_rule: BratsRule = CHALLENGES["met"]
@@ -72,6 +74,7 @@ class Evaluated:
         problems: problems with the files, one sentence each. A bad prediction has no rows; a bad ground truth leaves
             its case without rows for any model.
         turned: paths of the predictions that were turned to the axes of their ground truth.
+        unit: unit of the sizes: "mm3", "mm2" or "voxels".
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -79,29 +82,15 @@ class Evaluated:
     counts: dict[tuple[str, str], npt.NDArray[np.int64]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     turned: list[Path] = field(default_factory=list)
+    unit: str = ""
 
-
-def models_with_probabilities(cases: Sequence[Case], file_ending: str) -> tuple[tuple[str, ...], list[str]]:
-    """Find the models with nnU-Net's probabilities (.npz) beside their predictions.
-
-    Returns:
-        The names of these models, and the problems: one for each prediction without probabilities, if other predictions
-        of its model have them.
-    """
-    problems = []
-    found = []
-    for model in cases[0].predictions if cases else ():
-        paths = [path for case in cases if (path := case.predictions[model]) is not None]
-        missing = [path for path in paths if not probability_path(path, file_ending).is_file()]
-        if missing and len(missing) < len(paths):
-            problems += [
-                f"{model}: no probabilities beside {path}, unlike other predictions. "
-                f"Expected: {probability_path(path, file_ending)}. Got: no such file"
-                for path in missing
-            ]
-        if paths and not missing:
-            found.append(model)
-    return tuple(found), problems
+    def add(self, other: Evaluated) -> None:
+        """Append the results of other cases or models."""
+        for name in ("rows", "instances", "problems", "turned"):
+            getattr(self, name).extend(getattr(other, name))
+        for key, counts in other.counts.items():
+            self.counts[key] = self.counts[key] + counts if key in self.counts else counts
+        self.unit = self.unit or other.unit
 
 
 def evaluate_files(case: Case, settings: Settings) -> Evaluated:
@@ -114,6 +103,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     except ValueError as error:
         result.problems.append(str(error))
         return result
+    result.unit = "voxels" if settings.in_voxels else f"mm{label.array.ndim}"
     for model, path in case.predictions.items():
         has_probability = model in settings.with_probabilities
         prediction = Prediction(np.zeros_like(label.array))
@@ -151,18 +141,10 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
 
 def evaluate_all(cases: Sequence[Case], settings: Settings, processes: int) -> Evaluated:
     """Evaluate the cases in parallel, with a progress bar; rows are sorted by model, then case, then class."""
-    results = in_parallel(partial(evaluate_files, settings=settings), cases, processes, "evaluate")
+    joined = Evaluated()
+    for result in in_parallel(partial(evaluate_files, settings=settings), cases, processes, "evaluate"):
+        joined.add(result)
     models = list(cases[0].predictions) if cases else []
-    joined = Evaluated(
-        [row for result in results for row in result.rows],
-        [row for result in results for row in result.instances],
-        {},
-        [problem for result in results for problem in result.problems],
-        [path for result in results for path in result.turned],
-    )
-    for result in results:
-        for key, counts in result.counts.items():
-            joined.counts[key] = joined.counts.get(key, 0) + counts
-    joined.rows.sort(key=lambda row: models.index(str(row["model"])))
-    joined.instances.sort(key=lambda row: models.index(str(row["model"])))
+    for rows in (joined.rows, joined.instances):
+        rows.sort(key=lambda row: models.index(str(row["model"])))
     return joined

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_ici.evaluation.folders import Predictions, list_cases
 
-__all__ = ["dataset_folder", "fold_predictions", "folds_with_predictions", "read_folds", "validation_cases"]
+__all__ = [
+    "dataset_folder", "fold_predictions", "folds_with_predictions", "held_out_problems", "read_folds",
+    "validation_cases",
+]  # fmt: skip
+
+SHOWN = 8  # names in a message
 
 
 def dataset_folder(parent: Path, dataset: str) -> Path:
@@ -115,3 +121,42 @@ def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
         raise ValueError(
             f"{splits} cannot be used. Expected: a list of folds with val, including {', '.join(folds)}. Got: {error}"
         ) from error
+
+
+def held_out_problems(folder: Path, file_ending: str, splits: Path | None = None) -> list[str]:
+    """Reasons why the cases in a folder of predictions were not held out from training, one sentence each.
+
+    Args:
+        folder: folder of predictions; only ``fold_X/validation`` is checked.
+        file_ending: ending of the files to check.
+        splits: a splits_final.json; by default that of the dataset in $nnUNet_preprocessed. Nothing is checked without
+            one, nor for a fold that it lacks, because nnU-Net then draws the cases.
+
+    Raises:
+        ValueError: if the splits cannot be read.
+    """
+    fold = folder.resolve().parent
+    number = fold.name.removeprefix("fold_")
+    if folder.resolve().name != "validation" or number == fold.name:
+        return []
+    if number == "all":
+        return [
+            f"{folder}: fold_all was trained on all cases, so none was held out. Expected: fold_0, fold_1, ... "
+            "Got: fold_all"
+        ]
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    if splits is None and preprocessed:
+        splits = Path(preprocessed) / fold.parents[1].name / "splits_final.json"
+    if splits is None or not splits.is_file() or not number.isdecimal():
+        return []
+    folds = read_folds(splits)
+    if int(number) >= len(folds):
+        return []
+    foreign = sorted(set(list_cases(folder, file_ending)) - set(folds[int(number)]))
+    if not foreign:
+        return []
+    more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+    return [
+        f"{folder} holds cases of other folds, perhaps files of an earlier training. Expected: the validation cases of "
+        f"{fold.name} in {splits}. Got also: {', '.join(foreign[:SHOWN])}{more}; delete them"
+    ]

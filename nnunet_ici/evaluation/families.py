@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ import numpy.typing as npt
 from nnunet_ici.evaluation import metrics
 from nnunet_ici.evaluation.average_precision import MATCHING_IOU
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, BratsScores, brats_scores
-from nnunet_ici.evaluation.matching import Matching, as_mask, match_instances
+from nnunet_ici.evaluation.matching import Matching, as_masks, match_instances
 
 __all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "METRICS", "OLD_NAMES", "Metric", "Pair", "evaluate_case"]
 __all__ += ["metrics_of"]
@@ -91,7 +92,7 @@ class Pair:
     @cached_property
     def difference(self) -> int:
         """Absolute difference between the numbers of voxels in the two masks."""
-        return int(metrics.volume_difference(self.label, self.prediction))
+        return metrics.volume_difference(self.label, self.prediction)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Metric:
         name: name of the column.
         title: title of its column in tables.
         better: whether higher or lower values are better; "" if neither.
-        compute: function that computes the value for a case.
+        function: function of the pair, or of one of its attributes.
+        of: name of this attribute; empty for the pair.
         counts: whether the metric is a count whose sum over cases is reported.
         needs_probability: whether the metric needs probabilities.
     """
@@ -110,70 +112,63 @@ class Metric:
     name: str
     title: str
     better: Better
-    compute: Callable[[Pair], float]
+    function: Callable[..., float]
+    of: str = "matching"
     counts: bool = False
     needs_probability: bool = False
+
+    def compute(self, pair: Pair) -> float:
+        """The value for a case."""
+        return self.function(getattr(pair, self.of) if self.of else pair)
 
 
 def _pr_auc(pair: Pair) -> float:
     return float("nan") if pair.probability is None else metrics.pr_auc(pair.label, pair.probability)
 
 
-def _mostly_outside(pair: Pair) -> int:
-    return metrics.mostly_outside(pair.matching)
+def _all_missed(matching: Matching) -> int:
+    return int(0 < matching.label_instances == matching.missed_instances)
 
 
-def _all_missed(pair: Pair) -> int:
-    return int(0 < pair.matching.label_instances == pair.matching.missed_instances)
+def _no_mistake(matching: Matching) -> int:
+    return int(matching.missed_instances == matching.false_instances == 0)
 
 
-def _no_mistake(pair: Pair) -> int:
-    return int(pair.matching.missed_instances == pair.matching.false_instances == 0)
-
-
+_difference, _f1 = "absolute lesion count difference", metrics.lesion_f1
 _EVERY = (
-    Metric("dice", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction)),
-    Metric("volume_difference_voxels", "absolute volume difference (voxels)", "lower", lambda pair: pair.difference),
+    Metric("dice", "Dice", "higher", lambda pair: metrics.dice(pair.label, pair.prediction), ""),
+    Metric("volume_difference_voxels", "absolute volume difference (voxels)", "lower", attrgetter("difference"), ""),
     Metric(
-        "volume_difference_ml",
-        "absolute volume difference (ml)",
-        "lower",
-        lambda pair: pair.difference * (pair.voxel_mm3 / 1000),
+        *("volume_difference_ml", "absolute volume difference (ml)", "lower"),
+        *(lambda pair: pair.difference * (pair.voxel_mm3 / 1000), ""),
     ),
+    Metric("lesion_count_difference", _difference, "lower", metrics.lesion_count_difference),
     Metric(
-        "lesion_count_difference",
-        "absolute lesion count difference",
-        "lower",
-        lambda pair: metrics.lesion_count_difference(pair.matching),
+        *("lesion_count_difference_faces", f"{_difference} (6 neighbors)", "lower"),
+        *(metrics.lesion_count_difference, "face_matching"),
     ),
-    Metric(
-        "lesion_count_difference_faces",
-        "absolute lesion count difference (6 neighbors)",
-        "lower",
-        lambda pair: metrics.lesion_count_difference(pair.face_matching),
-    ),
-    Metric("lesion_f1", "lesion F1", "higher", lambda pair: metrics.lesion_f1(pair.matching)),
-    Metric("lesion_f1_faces", "lesion F1 (6 neighbors)", "higher", lambda pair: metrics.lesion_f1(pair.face_matching)),
-    Metric("lesion_f1_iou10", "lesion F1 (IoU 0.1)", "higher", lambda pair: metrics.lesion_f1(pair.strict_matching)),
-    Metric("pr_auc", "PR-AUC", "higher", _pr_auc, needs_probability=True),
-    Metric("label_instances", "instances", "", lambda pair: pair.matching.label_instances, counts=True),
-    Metric("missed_instances", "missed", "lower", lambda pair: pair.matching.missed_instances, counts=True),
-    Metric("predicted_instances", "predicted", "", lambda pair: pair.matching.predicted_instances, counts=True),
-    Metric("false_instances", "false", "lower", lambda pair: pair.matching.false_instances, counts=True),
+    Metric("lesion_f1", "lesion F1", "higher", _f1),
+    Metric("lesion_f1_faces", "lesion F1 (6 neighbors)", "higher", _f1, "face_matching"),
+    Metric("lesion_f1_iou10", "lesion F1 (IoU 0.1)", "higher", _f1, "strict_matching"),
+    Metric("pr_auc", "PR-AUC", "higher", _pr_auc, "", needs_probability=True),
+    Metric("label_instances", "instances", "", attrgetter("label_instances"), counts=True),
+    Metric("missed_instances", "missed", "lower", attrgetter("missed_instances"), counts=True),
+    Metric("predicted_instances", "predicted", "", attrgetter("predicted_instances"), counts=True),
+    Metric("false_instances", "false", "lower", attrgetter("false_instances"), counts=True),
     Metric("all_missed", "all instances missed", "lower", _all_missed, counts=True),
     Metric("no_mistake", "neither missed nor false", "higher", _no_mistake, counts=True),
-    Metric("mostly_outside", "mostly outside", "lower", _mostly_outside, counts=True),
-    Metric("lesion_recall", "recall", "higher", lambda pair: metrics.lesion_recall(pair.matching)),
-    Metric("lesion_precision", "precision", "higher", lambda pair: metrics.lesion_precision(pair.matching)),
-    Metric("lesion_dice", "lesion-wise Dice", "higher", lambda pair: metrics.lesion_dice(pair.matching)),
-    Metric("panoptic_quality", "panoptic quality", "higher", lambda pair: metrics.panoptic_quality(pair.matching)),
-    Metric("cc_dice", "CC-Dice", "higher", lambda pair: metrics.cc_dice(pair.matching)),
-    Metric("brats_lesion_dice", "lesion-wise Dice", "higher", lambda pair: pair.brats.lesion_dice),
-    Metric("brats_lesion_hd95_mm", "lesion-wise HD95 (mm)", "lower", lambda pair: pair.brats.lesion_hd95_mm),
-    Metric("brats_lesion_f1", "lesion F1", "higher", lambda pair: pair.brats.lesion_f1),
-    Metric("brats_found", "found per case", "", lambda pair: pair.brats.found, counts=True),
-    Metric("brats_missed", "missed per case", "lower", lambda pair: pair.brats.missed, counts=True),
-    Metric("brats_false", "false per case", "lower", lambda pair: pair.brats.false, counts=True),
+    Metric("mostly_outside", "mostly outside", "lower", metrics.mostly_outside, counts=True),
+    Metric("lesion_recall", "recall", "higher", metrics.lesion_recall),
+    Metric("lesion_precision", "precision", "higher", metrics.lesion_precision),
+    Metric("lesion_dice", "lesion-wise Dice", "higher", metrics.lesion_dice),
+    Metric("panoptic_quality", "panoptic quality", "higher", metrics.panoptic_quality),
+    Metric("cc_dice", "CC-Dice", "higher", metrics.cc_dice),
+    Metric("brats_lesion_dice", "lesion-wise Dice", "higher", attrgetter("lesion_dice"), "brats"),
+    Metric("brats_lesion_hd95_mm", "lesion-wise HD95 (mm)", "lower", attrgetter("lesion_hd95_mm"), "brats"),
+    Metric("brats_lesion_f1", "lesion F1", "higher", attrgetter("lesion_f1"), "brats"),
+    Metric("brats_found", "found per case", "", attrgetter("found"), "brats", counts=True),
+    Metric("brats_missed", "missed per case", "lower", attrgetter("missed"), "brats", counts=True),
+    Metric("brats_false", "false per case", "lower", attrgetter("false"), "brats", counts=True),
 )
 METRICS = {metric.name: metric for metric in _EVERY}
 
@@ -244,8 +239,7 @@ def evaluate_case(
 
     Raises:
         KeyError: if there is no such family.
-        TypeError: if a mask is neither bool nor integer.
-        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
+        TypeError, ValueError: as :func:`~nnunet_ici.evaluation.matching.match_instances`.
 
     Example:
         >>> import numpy as np
@@ -254,6 +248,5 @@ def evaluate_case(
         (1, 0)
     """
     spacing_mm = (1.0,) * label.ndim if spacing_mm is None else tuple(spacing_mm)
-    masks = as_mask(label, "label"), as_mask(prediction, "prediction")
-    pair = Pair(*masks, spacing_mm, float(np.prod(spacing_mm)), probability, brats_rule, overlap)
+    pair = Pair(*as_masks(label, prediction), spacing_mm, float(np.prod(spacing_mm)), probability, brats_rule, overlap)
     return {metric.name: metric.compute(pair) for metric in metrics_of(families, probability is not None)}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nnunet_ici.instances.labelling_cc3d import label_array
 
-__all__ = ["Matching", "as_mask", "bounding_box", "match_instances"]
+__all__ = ["Matching", "as_mask", "as_masks", "bounding_box", "match_instances"]
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -69,10 +69,16 @@ class Matching:
         return found
 
     @cached_property
+    def inside_voxels(self) -> IntArray:
+        """int64 (m,), number of voxels of each predicted instance inside the label."""
+        inside = np.zeros(self.predicted_voxels.size, np.int64)
+        np.add.at(inside, self.pairs[:, 1] - 1, self.shared_voxels)
+        return inside
+
+    @property
     def lesion_share(self) -> npt.NDArray[np.float64]:
-        """float64 (m,), share of each predicted instance that lies inside the label."""
-        inside = np.bincount(self.pairs[:, 1] - 1, weights=self.shared_voxels, minlength=self.predicted_voxels.size)
-        return inside / self.predicted_voxels
+        """float64 (m,), share of each predicted instance inside the label."""
+        return self.inside_voxels / self.predicted_voxels
 
     @property
     def label_instances(self) -> int:
@@ -103,10 +109,6 @@ class Matching:
         """The voxels of the missed label instances, bool, shape of the masks."""
         return self._select(self.label_ids, ~self.label_found)
 
-    def found_mask(self) -> BoolArray:
-        """The voxels of the true predicted instances, bool, shape of the masks."""
-        return self._select(self.predicted_ids, self.predicted_true)
-
     def false_mask(self) -> BoolArray:
         """The voxels of the false predicted instances, bool, shape of the masks."""
         return self._select(self.predicted_ids, ~self.predicted_true)
@@ -118,14 +120,7 @@ class Matching:
 
 
 def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
-    """Convert a binary array to bool.
-
-    Args:
-        array: any shape, bool or integers 0 and 1.
-        name: name of the array in error messages.
-
-    Returns:
-        bool, the same shape; a view of an array that is already bool.
+    """Convert a binary array, named in error messages, to bool; a view of an array that is already bool.
 
     Raises:
         TypeError: if the dtype is neither bool nor integer.
@@ -142,22 +137,31 @@ def as_mask(array: npt.NDArray[np.generic], name: str) -> BoolArray:
     return mask
 
 
+def as_masks(label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic]) -> tuple[BoolArray, BoolArray]:
+    """:func:`as_mask` of both, which need the same shape, else ValueError."""
+    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
+    if label.shape != prediction.shape:
+        raise ValueError(
+            f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
+        )
+    return label, prediction
+
+
 def match_instances(
     label: npt.NDArray[np.generic], prediction: npt.NDArray[np.generic], faces: bool = False, overlap: float = 0.0
 ) -> Matching:
     """Label the instances of both masks and find the pairs that touch.
 
-    By default voxels are connected to 8 neighbors in 2D and 26 in 3D. An empty mask has no instances.
+    An empty mask has no instances.
 
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.
-        faces: whether to connect voxels through faces only: 4 neighbors in 2D, 6 in 3D.
+        faces: whether to connect voxels through faces only: 4 neighbors in 2D, 6 in 3D, instead of 8 and 26.
         overlap: minimum IoU at which a lesion is found and a predicted instance is true; 0 for any shared voxel.
 
     Raises:
-        TypeError: if a mask is neither bool nor integer.
-        ValueError: if a mask holds other values than 0 and 1, the shapes differ, or they are neither 2D nor 3D.
+        TypeError, ValueError: as :func:`as_masks`, and if the masks are neither 2D nor 3D.
 
     Example:
         One predicted component covers two lesions, a third lesion is missed, and another component is false:
@@ -173,11 +177,7 @@ def match_instances(
         >>> matching.pairs.tolist()
         [[1, 1], [2, 1]]
     """
-    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
-    if label.shape != prediction.shape:
-        raise ValueError(
-            f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
-        )
+    label, prediction = as_masks(label, prediction)
     if label.ndim not in (2, 3):
         raise ValueError(f"label is not an image. Expected: 2 or 3 dimensions. Got: shape {label.shape}")
     box = bounding_box(label | prediction)
@@ -188,22 +188,12 @@ def match_instances(
     keys = label_ids[both] * np.int64(predicted_count + 1) + predicted_ids[both]
     unique_keys, shared_voxels = np.unique(keys, return_counts=True)
     pairs = np.stack(np.divmod(unique_keys, predicted_count + 1), axis=1)
-
-    return Matching(
-        label.shape,
-        box,
-        label_ids,
-        predicted_ids,
-        pairs,
-        shared_voxels.astype(np.int64, copy=False),
-        _sizes(label_ids, label_count),
-        _sizes(predicted_ids, predicted_count),
-        overlap,
+    label_voxels, predicted_voxels = (
+        np.bincount(ids[ids > 0], minlength=count + 1)[1:]
+        for ids, count in ((label_ids, label_count), (predicted_ids, predicted_count))
     )
-
-
-def _sizes(ids: npt.NDArray[np.int32], count: int) -> IntArray:
-    return np.bincount(ids[ids > 0], minlength=count + 1)[1:].astype(np.int64, copy=False)
+    masks = label.shape, box, label_ids, predicted_ids
+    return Matching(*masks, pairs, shared_voxels, label_voxels, predicted_voxels, overlap)
 
 
 def bounding_box(mask: BoolArray) -> tuple[slice, ...]:

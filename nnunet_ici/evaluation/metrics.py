@@ -1,6 +1,9 @@
 """Metrics of one case and one class: pure functions of two masks, or of their matching.
 
-A metric that is undefined in a case, such as recall without lesions, is NaN. Summaries omit NaN.
+Masks have any shape and hold bool or the integers 0 and 1; functions of two masks raise the errors of
+:func:`~nnunet_ici.evaluation.matching.as_masks`. Scores are in [0, 1]. If neither mask has a voxel, a score is 1 by
+convention; if only one has, it is 0. A metric that is undefined in a case, such as recall without lesions, is NaN.
+Summaries omit NaN.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, as_mask
+from nnunet_ici.evaluation.matching import Matching, as_mask, as_masks
 
 __all__ = [
     "cc_dice",
@@ -35,80 +38,32 @@ Array = npt.NDArray[np.generic]
 MOSTLY = 0.5
 
 
-def _masks(label: Array, prediction: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    label, prediction = as_mask(label, "label"), as_mask(prediction, "prediction")
-    if label.shape != prediction.shape:
-        raise ValueError(
-            f"label and prediction differ in shape. Expected: {label.shape}, as the label. Got: {prediction.shape}"
-        )
-    return label, prediction
-
-
 def dice(label: Array, prediction: Array) -> float:
     """Dice similarity coefficient: 2 |label and prediction| / (|label| + |prediction|), counted in voxels.
 
-    Args:
-        label: any shape, bool or integers 0 and 1.
-        prediction: the same shape, bool or integers 0 and 1.
-
-    Returns:
-        A number in [0, 1]. Two empty masks: 1, by convention. One empty mask: 0.
-
-    Raises:
-        TypeError: if a mask is neither bool nor integer.
-        ValueError: if a mask holds other values than 0 and 1, or the shapes differ.
-
     Example:
-        >>> import numpy as np
         >>> dice(np.array([[1, 1]]), np.array([[1, 0]]))  # 2 * 1 / (2 + 1)
         0.6666666666666666
     """
-    label, prediction = _masks(label, prediction)
+    label, prediction = as_masks(label, prediction)
     shared, *sizes = (int(np.count_nonzero(mask)) for mask in (label & prediction, label, prediction))
     return dice_of_counts(shared, *sizes)
 
 
 def dice_of_counts(shared: int, label: int, predicted: int) -> float:
-    """Dice similarity coefficient computed from voxel counts.
-
-    Args:
-        shared: number of voxels in both masks.
-        label: number of voxels in the label.
-        predicted: number of voxels in the prediction.
-
-    Returns:
-        A number in [0, 1]; 1 for two empty masks.
-
-    Example:
-        >>> dice_of_counts(shared=1, label=2, predicted=1)
-        0.6666666666666666
-    """
+    """:func:`dice` from the numbers of voxels in both masks, in the label and in the prediction."""
     return 2 * shared / (label + predicted) if label + predicted else 1.0
 
 
-def volume_difference(label: Array, prediction: Array, voxel_volume: float = 1.0) -> float:
-    """Absolute difference between the volumes of the two masks, regardless of their overlap.
-
-    Args:
-        label: any shape, bool or integers 0 and 1.
-        prediction: the same shape, bool or integers 0 and 1.
-        voxel_volume: volume of a voxel in the unit of the result; 1 counts voxels.
-
-    Returns:
-        0 or more; 0 for two empty masks.
-
-    Raises:
-        TypeError: if a mask is neither bool nor integer.
-        ValueError: if a mask holds other values than 0 and 1, or the shapes differ.
+def volume_difference(label: Array, prediction: Array) -> int:
+    """Absolute difference between the numbers of voxels, regardless of their overlap.
 
     Example:
-        >>> import numpy as np
-        >>> volume_difference(np.array([[1, 1, 0, 0]]), np.array([[0, 0, 0, 1]]), voxel_volume=0.5)
-        0.5
+        >>> volume_difference(np.array([[1, 1, 0, 0]]), np.array([[0, 0, 0, 1]]))
+        1
     """
-    label, prediction = _masks(label, prediction)
-    voxels = abs(int(np.count_nonzero(label)) - int(np.count_nonzero(prediction)))
-    return float(voxels * voxel_volume)
+    label, prediction = as_masks(label, prediction)
+    return abs(int(np.count_nonzero(label)) - int(np.count_nonzero(prediction)))
 
 
 def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
@@ -122,14 +77,12 @@ def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
         probability: the same shape, any floating-point dtype.
 
     Returns:
-        A number in (0, 1]; NaN for an empty label, whose recall is undefined.
+        A number in (0, 1]; NaN for an empty label.
 
     Raises:
-        TypeError: if the label is neither bool nor integer.
-        ValueError: if the label holds other values than 0 and 1, or the shapes differ.
+        TypeError, ValueError: as for two masks.
 
     Example:
-        >>> import numpy as np
         >>> pr_auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1]))  # (1 + 2 / 3) / 2
         0.8333333333333333
     """
@@ -145,82 +98,43 @@ def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
     thresholds, lesion_voxels = np.unique(probability[label], return_counts=True)
     others = probability[~label & (probability >= thresholds[0])]
     other_voxels = np.bincount(np.searchsorted(thresholds, others, side="right") - 1, minlength=thresholds.size)
-    return float(
-        average_precision_score(
-            np.repeat([1, 0], thresholds.size),
-            np.tile(thresholds, 2),
-            sample_weight=np.concatenate([lesion_voxels, other_voxels]),
-        )
-    )
+    weights = np.concatenate([lesion_voxels, other_voxels])
+    truth = np.repeat([1, 0], thresholds.size)
+    return float(average_precision_score(truth, np.tile(thresholds, 2), sample_weight=weights))
 
 
 def lesion_count_difference(matching: Matching) -> int:
-    """Absolute difference between the numbers of instances, regardless of their overlap; 0 for two empty masks.
-
-    Example:
-        >>> import numpy as np
-        >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> lesion_count_difference(match_instances(np.array([[1, 0, 1]]), np.array([[0, 1, 0]])))
-        1
-    """
+    """Absolute difference between the numbers of instances, regardless of their overlap."""
     return abs(matching.label_instances - matching.predicted_instances)
 
 
 def lesion_f1(matching: Matching) -> float:
     """Lesion-wise F1, as in ISLES: 2 TP / (2 TP + FP + FN), counted in instances.
 
-    TP are the found label instances, FN the missed label instances, and FP the predicted instances that touch no label
-    instance. A predicted instance that touches two lesions finds both. Two predicted instances on one lesion count as
-    one TP and no FP.
-
-    Returns:
-        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
+    TP are the found and FN the missed label instances, FP the false predicted instances. A predicted instance that
+    touches two lesions finds both. Two predicted instances on one lesion count as one TP and no FP.
 
     Example:
-        >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> lesion_f1(match_instances(np.array([[1, 0, 1]]), np.array([[1, 0, 0]])))  # 1 found, 1 missed
+        >>> lesion_f1(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))
         0.6666666666666666
     """
     return f1_of_counts(matching.found_instances, matching.missed_instances, matching.false_instances)
 
 
 def f1_of_counts(found: int, missed: int, false: int, empty: float = 1.0) -> float:
-    """F1 from the numbers of found, missed and false instances: 2 TP / (2 TP + FN + FP).
-
-    Args:
-        found, missed, false: numbers of instances, TP, FN and FP.
-        empty: value returned if all three are 0.
-
-    Example:
-        >>> f1_of_counts(found=1, missed=1, false=0)
-        0.6666666666666666
-    """
+    """2 TP / (2 TP + FN + FP) from the numbers of found, missed and false instances; ``empty`` if all three are 0."""
     total = 2 * found + missed + false
     return 2 * found / total if total else empty
 
 
 def lesion_recall(matching: Matching) -> float:
-    """Fraction of the label instances that a predicted instance touches; NaN if there are no label instances.
-
-    Example:
-        >>> import numpy as np
-        >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> lesion_recall(match_instances(np.array([[1, 0, 1]]), np.array([[1, 0, 0]])))
-        0.5
-    """
+    """Fraction of the label instances that are found; NaN if there are none."""
     return matching.found_instances / matching.label_instances if matching.label_instances else math.nan
 
 
 def lesion_precision(matching: Matching) -> float:
-    """Fraction of the predicted instances that touch a label instance; NaN if there are no predicted instances.
-
-    Example:
-        >>> import numpy as np
-        >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> lesion_precision(match_instances(np.array([[1, 0, 0]]), np.array([[1, 0, 1]])))
-        0.5
-    """
+    """Fraction of the predicted instances that are true; NaN if there are none."""
     predicted = matching.predicted_instances
     return (predicted - matching.false_instances) / predicted if predicted else math.nan
 
@@ -235,19 +149,18 @@ def instance_dice(matching: Matching, exclude_other_instances: bool = False) -> 
         exclude_other_instances: whether to exclude the voxels inside other label instances, as Eq. 5 does.
 
     Returns:
-        float64 (n,), entry i for id i + 1, in [0, 1]; 0 for a missed instance. Shape (0,) for an empty label.
+        float64 (n,), entry i for id i + 1, in [0, 1]; 0 for a missed instance.
 
     Example:
-        >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> instance_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[0, 1, 1, 0]])))  # 2 / (2 + 2), 0
-        array([0.5, 0. ])
+        >>> instance_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))
+        array([0.66666667, 0.        ])
     """
     label, predicted = (matching.pairs - 1).T
     shared = np.bincount(label, weights=matching.shared_voxels, minlength=matching.label_instances)
     sizes = matching.predicted_voxels
     if exclude_other_instances:  # the false voxels of each predicted instance
-        sizes = sizes - np.bincount(predicted, weights=matching.shared_voxels, minlength=sizes.size)
+        sizes = sizes - matching.inside_voxels
     covered = np.bincount(label, weights=sizes[predicted], minlength=matching.label_instances)
     if exclude_other_instances:
         covered += shared
@@ -260,20 +173,12 @@ def lesion_dice(matching: Matching, exclude_other_instances: bool = False) -> fl
     Missed lesions and false predicted instances contribute 0. BraTS has used this definition since 2023, with a
     dilation of the label and a smallest volume in addition (:mod:`~nnunet_ici.evaluation.brats`).
 
-    Args:
-        matching: matching of one case and class.
-        exclude_other_instances: passed to :func:`instance_dice`; False in BraTS.
-
-    Returns:
-        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
-
     Example:
-        >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> lesion_dice(match_instances(np.array([[1, 1, 0, 0]]), np.array([[1, 0, 0, 1]])))  # (2 / (2 + 1) + 0) / 2
+        >>> lesion_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))  # (2 / (2 + 1) + 0) / 2
         0.3333333333333333
     """
-    count = matching.label_instances + int(np.count_nonzero(matching.lesion_share == 0))
+    count = matching.label_instances + int(np.count_nonzero(matching.inside_voxels == 0))
     return float(instance_dice(matching, exclude_other_instances).sum() / count) if count else 1.0
 
 
@@ -281,7 +186,6 @@ def mostly_outside(matching: Matching) -> int:
     """The number of predicted instances that touch a label instance, but lie outside the label by more than half.
 
     Example:
-        >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
         >>> mostly_outside(match_instances(np.array([[1, 0, 0, 1]]), np.array([[1, 1, 1, 0]])))
         1
@@ -296,15 +200,9 @@ def cc_dice(matching: Matching) -> float:
     Every predicted voxel counts in exactly one region, so false instances lower the Dice of the nearest lesion. Source:
     CC-Metrics (Jaus et al., AAAI 2025), and MONAI's ``DiceMetric(per_component=True)``.
 
-    Returns:
-        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
-
     Example:
-        The first two voxels are nearer to the first lesion, which is found but for one voxel; the second is missed:
-
-        >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
-        >>> cc_dice(match_instances(np.array([[1, 1, 0, 0, 0, 1]]), np.array([[1, 0, 0, 0, 0, 0]])))  # (2 / 3 + 0) / 2
+        >>> cc_dice(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))  # (2 / 3 + 0) / 2
         0.3333333333333333
     """
     from scipy import ndimage  # imported here to keep the command's help fast
@@ -328,11 +226,7 @@ def panoptic_quality(matching: Matching) -> float:
     a single instance. Source: Kirillov et al., CVPR 2019. The threshold is inclusive, as in panoptica (Kofler et al.,
     2023).
 
-    Returns:
-        A number in [0, 1]. If neither mask has an instance: 1, by convention. If only one has: 0.
-
     Example:
-        >>> import numpy as np
         >>> from nnunet_ici.evaluation.matching import match_instances
         >>> panoptic_quality(match_instances(np.array([[1, 1, 0, 1]]), np.array([[1, 0, 0, 0]])))  # 0.5 / (1 + 0.5)
         0.3333333333333333

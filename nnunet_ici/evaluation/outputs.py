@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
 import textwrap
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,14 +13,13 @@ from pathlib import Path
 from nnunet_ici import __version__
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.average_precision import threshold_curve
-from nnunet_ici.evaluation.cases import Evaluated, Settings
+from nnunet_ici.evaluation.cases import Evaluated
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, flood_warnings
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import remarks, to_csv, to_latex, to_markdown, to_text
-from nnunet_ici.evaluation.inputs import Gathered
-from nnunet_ici.evaluation.label_maps import read_label_map
+from nnunet_ici.evaluation.inputs import Inputs
 from nnunet_ici.evaluation.locations import LOCATION_COLUMNS
 from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
 from nnunet_ici.evaluation.verdict import Verdict, make_verdict
@@ -32,34 +29,29 @@ __all__ = ["print_verdict", "write_outputs"]
 MOST_ROWS = 8  # of the verdict in the terminal
 
 
-def write_outputs(
-    folder: Path, args: argparse.Namespace, gathered: Gathered, settings: Settings, evaluated: Evaluated
-) -> tuple[Verdict | None, list[str]]:
+def write_outputs(folder: Path, inputs: Inputs, evaluated: Evaluated) -> tuple[Verdict | None, list[str]]:
     """Write all files into a folder.
 
     Args:
         folder: an existing folder.
-        args: arguments of the command.
-        gathered: inputs of the evaluation, including the ensemble.
-        settings: settings of the evaluation.
+        inputs: inputs of the evaluation, including the ensemble.
         evaluated: results of the evaluation, without problems.
 
     Returns:
         The verdict, which is also the first table, None if no column of it was computed; and the warnings about floods.
     """
-    metrics = settings.metrics
-    summary = summarise(evaluated.rows, metrics)
-    unit = "voxels" if settings.in_voxels else ("mm3", "mm2")[_is_flat(gathered.cases)]
+    settings, arguments, unit = inputs.settings, inputs.arguments, evaluated.unit
+    summary = summarise(evaluated.rows, settings.metrics)
     instances = group_rows(evaluated.instances)
     rows_of = {
         (model, name): instances.get(model, {}).get(name, []) for model, classes in summary.items() for name in classes
     }
     sizes: dict[tuple[str, str], list[dict[str, float]]] = {}
-    curves: dict[tuple[str, str], dict[str, list[float]]] = {}
     if "detection" in settings.families:
-        sizes = {key: by_size(rows, args.sizes) for key, rows in rows_of.items()}
-        curves = {key: threshold_curve(counts, len(gathered.cases)) for key, counts in evaluated.counts.items()}
-    tables = evaluation_tables(evaluated.rows, metrics, settings.families, sizes, curves, unit, settings.brats_rule)
+        sizes = {key: by_size(rows, settings.sizes) for key, rows in rows_of.items()}
+    curves = {key: threshold_curve(counts, len(inputs.cases)) for key, counts in evaluated.counts.items()}
+    metrics, rule = settings.metrics, settings.brats_rule
+    tables = evaluation_tables(evaluated.rows, metrics, settings.families, sizes, curves, unit, rule)
     verdict = make_verdict(evaluated.rows)
     if verdict is not None:
         tables.insert(0, verdict.table)
@@ -70,15 +62,15 @@ def write_outputs(
     report = {
         "nnunet_ici": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
-        "classes": gathered.scheme.classes,
-        "ignore": gathered.scheme.ignore,
-        "file_ending": gathered.file_ending,
+        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
+        "classes": settings.scheme.classes,
+        "ignore": settings.scheme.ignore,
+        "file_ending": settings.file_ending,
         "size_unit": unit,
         "brats": asdict(settings.brats_rule),
         "overlap": settings.overlap,
         "warnings": warnings,
-        "files": {case.name: _paths(case) for case in gathered.cases},
+        "files": {case.name: _paths(case) for case in inputs.cases},
         "verdict": None if verdict is None else {"best": verdict.best, "sentences": verdict.sentences},
         "models": summary,
         "by_size": _nested(sizes),
@@ -106,10 +98,6 @@ def print_verdict(verdict: Verdict | None) -> None:
     if text := remarks(verdict.table):
         print(textwrap.fill(text.replace("Bold:", "Star:"), width))
     print("", *(textwrap.fill(sentence, width) for sentence in verdict.sentences), "", sep="\n")
-
-
-def _is_flat(cases: Sequence[Case]) -> bool:
-    return bool(cases) and read_label_map(cases[0].label).array.ndim == 2
 
 
 def _paths(case: Case) -> dict[str, object]:

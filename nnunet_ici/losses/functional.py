@@ -186,7 +186,7 @@ def lesionwise_loss(
     classes are averaged.
 
     Source: this package. On binary predictions, with f = 1, this is one minus
-    :func:`~nnunet_ici.evaluation.brats.lesion_wise_dice`, up to eps. With Eq. 3 of Rachmadi et al., this is the
+    :func:`~nnunet_ici.evaluation.metrics.lesion_dice`, up to eps. With Eq. 3 of Rachmadi et al., this is the
     lesion-wise Dice of the BraTS challenges since 2023 (the sum of the lesions' Dice divided by TP + FN + FP), without
     their dilation and minimum volume. With Eq. 5, the default, a predicted instance that covers several lesions is not
     penalized, in the Dice of one lesion, for the voxels of the others.

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 from nnunet_ici.on_demand import load
 
 if TYPE_CHECKING:
-    from nnunet_ici.postprocessing.choice import choose
+    from nnunet_ici.postprocessing.choice import Grid, choose
     from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
-    from nnunet_ici.postprocessing.sweep import Grid, sweep_case
+    from nnunet_ici.postprocessing.sweep import Sweep
 
 __all__ = [
     "Grid",
     "Rule",
     "Setting",
+    "Sweep",
     "choose",
     "read_rule",
-    "sweep_case",
 ]
 
 _PARTS = {
-    "Grid": "sweep",
+    "Grid": "choice",
     "Rule": "rule",
     "Setting": "rule",
+    "Sweep": "sweep",
     "choose": "choice",
     "read_rule": "rule",
-    "sweep_case": "sweep",
 }
 
 

@@ -1,10 +1,12 @@
-"""The cases of a grid search: their files, and the scores of all settings on one case."""
+"""The cases on which a rule is chosen: their files, and what of them is needed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +15,16 @@ from nnunet_ici.evaluation.folders import list_cases
 from nnunet_ici.evaluation.grids import read_probabilities_for
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.evaluation.matching import match_instances
-from nnunet_ici.evaluation.probabilities import plain_masks, probability_of
-from nnunet_ici.postprocessing.rule import Setting
-from nnunet_ici.postprocessing.sweep import score_mask, sweep_case
+from nnunet_ici.evaluation.matching import bounding_box
+from nnunet_ici.evaluation.probabilities import probability_of
+from nnunet_ici.postprocessing.rule import Rule
 
-__all__ = ["CaseFiles", "CaseScores", "find_files", "score_files"]
+__all__ = ["Case", "CaseFiles", "find_files", "read_case"]
 
-Scores = npt.NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
+
+# Voxels around everything that counts, for metrics that dilate the label.
+MARGIN = 4
 
 
 @dataclass(frozen=True)
@@ -41,47 +45,99 @@ class CaseFiles:
 
 
 @dataclass(frozen=True, eq=False)
-class CaseScores:
-    """The scores of one case and class, with the columns ``STATISTICS``.
+class Case:
+    """Label and probabilities of one case, stored only at the V voxels that any threshold to be tried can reach.
 
     Attributes:
-        lesions: number of instances in the ground truth.
-        plain: float64 (4,), scores of nnU-Net's own mask.
-        scores: float64 (settings, 4), scores of all settings.
-        turned: whether the prediction was turned to the axes of its ground truth.
+        name: name of the case.
+        shape: shape of the part of the image that holds these voxels, 2D or 3D.
+        spacing_mm: voxel spacing, one value per axis.
+        voxel_mm3: volume of a voxel in mm³; in 2D its area in mm².
+        at: uint32 (V,), flat indices of the voxels.
+        label: (V,), values of the ground truth, which is 0 everywhere else.
+        plain: uint16 (V,), values of nnU-Net's own label map.
+        probabilities: float32 (C, V).
+        turned: path of the label map beside the probabilities if its axes had to be turned, else None.
     """
 
-    lesions: int
-    plain: Scores
-    scores: Scores
-    turned: bool
+    name: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    voxel_mm3: float
+    at: npt.NDArray[np.uint32]
+    label: npt.NDArray[np.generic]
+    plain: npt.NDArray[np.uint16]
+    probabilities: npt.NDArray[np.float32]
+    turned: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        label: npt.NDArray[np.generic],
+        probabilities: npt.NDArray[np.float32],
+        spacing_mm: Sequence[float],
+        rule: Rule,
+        lowest: float,
+        voxel_mm3: float | None = None,
+        turned: Path | None = None,
+    ) -> Case:
+        """Reduce a case to the voxels that thresholds from ``lowest`` on can reach.
+
+        Args:
+            name: name of the case.
+            label: (H, W) or (D, H, W), any integer dtype.
+            probabilities: float32 (C, *shape of the label), in [0, 1].
+            spacing_mm: voxel spacing, one value per axis.
+            rule: its classes and their order of writing; the settings do not matter.
+            lowest: lowest threshold.
+            voxel_mm3: volume of a voxel in mm³; by default the product of the spacing.
+            turned: see the attributes.
+        """
+        plain = rule.plain(probabilities)
+        kept = (label != 0) | (plain != 0)
+        for of_class in rule.scheme.classes:
+            kept |= probability_of(probabilities, rule.scheme, of_class) > np.float32(lowest)
+        box = tuple(
+            slice(max(one.start - MARGIN, 0), min(one.stop + MARGIN, size))
+            for one, size in zip(bounding_box(kept), kept.shape, strict=True)
+        )
+        inside = kept[box]
+        return cls(
+            name,
+            inside.shape,
+            tuple(spacing_mm),
+            math.prod(spacing_mm) if voxel_mm3 is None else voxel_mm3,
+            np.flatnonzero(inside).astype(np.uint32),
+            label[box][inside],
+            plain[box][inside],
+            probabilities[:, kept],
+            turned,
+        )
+
+    def spread(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """Values (..., V) of the voxels as an image (..., *shape), 0 elsewhere."""
+        image = np.zeros((*values.shape[:-1], math.prod(self.shape)), dtype=values.dtype)
+        image[..., self.at] = values
+        return image.reshape((*values.shape[:-1], *self.shape))
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether all probabilities are numbers of half precision, of which the last below 1 is 0.9995."""
+        return bool((self.probabilities == self.probabilities.astype(np.float16)).all())
 
 
-def score_files(files: CaseFiles, scheme: LabelScheme, settings: Sequence[Setting]) -> dict[str, CaseScores] | str:
-    """Score all settings on all classes of a case.
-
-    Returns:
-        The scores by class, or one sentence on what is wrong with the files.
-    """
+def read_case(files: CaseFiles, rule: Rule, lowest: float) -> Case | str:
+    """Read a case, see :meth:`Case.of`; or one sentence on what is wrong with its files."""
+    scheme: LabelScheme = rule.scheme
     try:
         label_map = read_label_map(files.label, scheme)
-        label = label_map.array
         probabilities, turned = read_probabilities_for(label_map, files.probabilities, scheme, files.prediction)
     except ValueError as error:
         return str(error)
-    plain = plain_masks(probabilities, scheme)
-    voxel_mm3 = label_map.grid.voxel_mm3
-    counts = None if scheme.ignore is None else label != scheme.ignore
-    results = {}
-    for name in scheme.classes:
-        mask = scheme.masks(name, label, np.zeros_like(label))[0]
-        results[name] = CaseScores(
-            lesions=match_instances(mask, mask).label_instances,
-            plain=score_mask(mask, plain[name] if counts is None else plain[name] & counts),
-            scores=sweep_case(probability_of(probabilities, scheme, name), mask, settings, voxel_mm3, counts),
-            turned=turned,
-        )
-    return results
+    grid = label_map.grid
+    of_files = files.name, label_map.array, probabilities, label_map.spacing_mm
+    return Case.of(*of_files, rule, lowest, grid.voxel_mm3, files.prediction if turned else None)
 
 
 def find_files(

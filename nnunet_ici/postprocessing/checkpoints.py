@@ -18,9 +18,12 @@ of the original models. In a cascade, a tuned first stage also changes the input
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
+import json
 import math
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,35 +31,110 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.probabilities import has_regions
+from nnunet_ici.output import write_file
 from nnunet_ici.postprocessing.rule import Rule, Setting
+from nnunet_ici.postprocessing.sweep import logit
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FINAL", "TUNED", "ShowTuned", "bias_shifts", "find_checkpoints", "rule_after_shift", "write_tuned"]
+__all__ = [
+    "BEST", "FINAL", "THRESHOLD_FILE", "TUNED", "ShowTuned", "bias_shifts", "describe", "find_checkpoints",
+    "fingerprint", "outdated", "rule_after_shift", "shifts_fit", "write_choice", "write_tuned",
+]  # fmt: skip
 
-FINAL, TUNED = "checkpoint_final.pth", "checkpoint_tuned.pth"
+FINAL, BEST, TUNED = "checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_tuned.pth"
+# Beside them: the choice, and the checkpoint whose probabilities it was made on.
+THRESHOLD_FILE = "threshold.json"
 # Key of the record in a tuned checkpoint, beside nnU-Net's own keys.
 RECORD = "nnunet_ici_tuned"
+
+SHOWN = 8  # names in a message
 
 Checkpoint = dict[str, Any]
 
 
-def find_checkpoints(probability_folders: Sequence[Path], scheme: LabelScheme) -> tuple[list[Path], list[str]]:
-    """Find the final checkpoint of each fold whose validation folder was given.
+def fingerprint(path: Path) -> str:
+    """Sixteen hexadecimal digits that change with any tensor of a checkpoint.
+
+    They are computed from the sizes and checksums in the directory of the file (torch writes zip files), so that
+    nothing is loaded. Training logs in the checkpoint do not count, and copies have the same fingerprint.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            found = [(one.filename.partition("/")[2], one.file_size, one.CRC) for one in file.infolist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read. Expected: a checkpoint of nnU-Net. Got: {error}") from error
+    tensors = sorted(one for one in found if one[0].startswith("data/"))
+    return hashlib.sha256(repr(tensors).encode()).hexdigest()[:16]
+
+
+def read_choice(fold: Path) -> dict[str, Any]:
+    """The content of :data:`THRESHOLD_FILE` in a fold's folder; empty if there is none, or it cannot be read."""
+    try:
+        content = json.loads((fold / THRESHOLD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def outdated(fold: Path, record: Mapping[str, Any] | None = None) -> str:
+    """One sentence if the network of a fold was trained again after its threshold was chosen, else an empty string.
+
+    Args:
+        fold: folder of the fold.
+        record: record of a tuned checkpoint of this fold; by default the one in :data:`THRESHOLD_FILE`.
+    """
+    known = (read_choice(fold) if record is None else record).get("network", {}).get(fold.name)
+    if not isinstance(known, dict) or not (fold / TUNED).is_file():
+        return ""
+    path = fold / str(known.get("checkpoint"))
+    try:
+        now = fingerprint(path)
+    except ValueError:
+        return ""  # nothing to compare with, as after an export of the tuned checkpoint alone
+    if now == known.get("fingerprint"):
+        return ""
+    return (
+        f"{fold / TUNED} belongs to an earlier network. Expected: that of {path.name}, fingerprint "
+        f"{known.get('fingerprint')}. Got: {path.name} with fingerprint {now}, which has changed since; choose again "
+        "(nnUNetv2_train ... --val) or delete it"
+    )
+
+
+def shifts_fit(scheme: LabelScheme) -> str:
+    """One sentence if thresholds of these classes cannot be expressed as shifts of the bias, else an empty string."""
+    if len(scheme.classes) == 1 or has_regions(scheme):
+        return ""
+    return (
+        "no checkpoint can carry these thresholds. Expected: one class, or regions. Several classes share a softmax, "
+        "where a shift of one class also moves its border with the others, so no bias gives each class its own "
+        f"threshold. Got: {scheme}"
+    )
+
+
+def find_checkpoints(
+    probability_folders: Sequence[Path], scheme: LabelScheme, name: str | None = None, force: bool = False
+) -> tuple[list[Path], list[str]]:
+    """Find the checkpoint that made the probabilities of each fold whose validation folder was given.
+
+    Args:
+        probability_folders: folders fold_X/validation.
+        scheme: the classes.
+        name: file name of the checkpoint; by default the one that :data:`THRESHOLD_FILE` names, which the trainers of
+            this package write at each validation, or :data:`FINAL`.
+        force: whether probabilities may be older than their checkpoint.
 
     Returns:
-        The paths of :data:`FINAL`, and the problems, one sentence each: a folder that is not the validation of a fold;
-        folds of several trainers; a checkpoint that is missing, already tuned, or has no suitable bias; classes whose
-        thresholds cannot be expressed as shifts of the bias.
+        The paths, and the problems, one sentence each: a folder that is not the validation of a fold; folds of several
+        trainers; a checkpoint that is missing, newer than the probabilities, already tuned, or has no suitable bias;
+        classes whose thresholds cannot be expressed as shifts of the bias.
     """
-    problems = []
-    if len(scheme.classes) > 1 and not has_regions(scheme):
-        problems.append(
-            "--checkpoint does not fit the classes. Expected: one class, or regions. Several classes share a softmax, "
-            "where a shift of one class also moves its border with the others, so no bias gives each class its own "
-            f"threshold. Got: {scheme}"
-        )
+    misfit = shifts_fit(scheme)
+    problems = [f"--checkpoint: {misfit}"] if misfit else []
     folds = [folder.resolve() for folder in dict.fromkeys(probability_folders)]
     problems += [
         f"--checkpoint needs the validation folders of folds. Expected: -prob .../fold_X/validation, with {FINAL} in "
@@ -68,14 +146,32 @@ def find_checkpoints(probability_folders: Sequence[Path], scheme: LabelScheme) -
     if len(trainers) > 1:
         got = ", ".join(map(str, sorted(trainers)))
         problems.append(f"--checkpoint needs the folds of one trainer. Expected: -prob of a single trainer. Got: {got}")
-    paths = [folder.parent / FINAL for folder in folds]
+    if problems:
+        return [], problems
     channels = len(scheme.classes) + (not has_regions(scheme))
-    for path in [] if problems else paths:
+    paths = []
+    for folder in folds:
+        path = folder.parent / (name or _named(folder.parent) or FINAL)
+        paths.append(path)
         try:
             _finest_biases(path, _load(path), channels)
         except ValueError as error:
             problems.append(str(error))
+            continue
+        saved = path.stat().st_mtime
+        older = sorted(one.name for one in folder.glob("*.npz") if one.stat().st_mtime < saved)
+        if older and not force:
+            problems.append(
+                f"{folder}: probabilities of another network. Expected: files newer than {path}. Got: "
+                f"{', '.join(older[:SHOWN])}, which are older (nnUNetv2_train ... --val --npz writes new ones; "
+                "--force takes them)"
+            )
     return paths, problems
+
+
+def _named(fold: Path) -> str | None:
+    known = read_choice(fold).get("network", {}).get(fold.name, {})
+    return known.get("checkpoint") if isinstance(known, dict) else None
 
 
 def bias_shifts(rule: Rule) -> list[float]:
@@ -93,7 +189,7 @@ def bias_shifts(rule: Rule) -> list[float]:
     ]
     if wrong:
         raise ValueError(f"logit(t) must be finite. Expected: 0 < t < 1. Got: {', '.join(wrong)}")
-    shifts = [-_logit(rule.settings[name].threshold) for name in rule.scheme.classes]
+    shifts = [-logit(rule.settings[name].threshold) for name in rule.scheme.classes]
     return shifts if has_regions(rule.scheme) else [0.0, *shifts]
 
 
@@ -111,19 +207,15 @@ def rule_after_shift(rule: Rule) -> Rule:
 def _after_shift(setting: Setting) -> Setting:
     peak = setting.peak_probability
     if peak is not None and 0 < peak < 1:
-        peak = round(1 / (1 + math.exp(_logit(setting.threshold) - _logit(peak))), 9)
+        peak = round(1 / (1 + math.exp(logit(setting.threshold) - logit(peak))), 9)
     return replace(setting, threshold=0.5, peak_probability=peak)
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability) - math.log1p(-probability)
 
 
 def write_tuned(paths: Sequence[Path], shifts: Sequence[float], record: Mapping[str, Any]) -> list[Path]:
     """Write :data:`TUNED` beside each checkpoint, all or none; existing files with this name are overwritten.
 
     Args:
-        paths: path of each fold's :data:`FINAL`.
+        paths: path of each fold's checkpoint.
         shifts: shift of each channel, from :func:`bias_shifts`.
         record: how the checkpoints were tuned, in JSON types; stored in each of them.
 
@@ -151,6 +243,29 @@ def write_tuned(paths: Sequence[Path], shifts: Sequence[float], record: Mapping[
         for partial in partials.values():
             partial.unlink(missing_ok=True)
     return list(partials)
+
+
+def write_choice(paths: Sequence[Path], rule: Rule, content: Mapping[str, Any]) -> list[Path]:
+    """Write :data:`TUNED` and :data:`THRESHOLD_FILE` into the folder of each checkpoint.
+
+    Args:
+        paths: path of each fold's checkpoint.
+        rule: the rule, for the probabilities of these checkpoints.
+        content: content of :data:`THRESHOLD_FILE`, from :func:`~nnunet_ici.postprocessing.tune_report.report`.
+
+    Returns:
+        The paths of the tuned checkpoints.
+
+    Raises:
+        ValueError: as :func:`write_tuned`.
+    """
+    record = {key: content[key] for key in ("nnunet_ici", "date", "thresholds", "rule", "metric", "network")}
+    cases = max((of_class["cases"] for of_class in content["scores"].values()), default=0)
+    record |= {"folds": [path.parent.name for path in paths], "cases": cases}
+    written = write_tuned(paths, bias_shifts(rule), record)
+    for path in paths:
+        write_file(path.with_name(THRESHOLD_FILE), json.dumps(content, indent=2) + "\n")
+    return written
 
 
 def _load(path: Path) -> Checkpoint:
@@ -234,6 +349,8 @@ class ShowTuned(argparse.Action):
                 record = _load(path).get(RECORD)
                 if record is None:
                     raise ValueError(f"{path} is not tuned. Expected: {TUNED} from nnunet_ici tune. Got: no record")
+                if problem := outdated(path.parent, record):
+                    raise ValueError(problem)
                 lines.append(f"{path}: {describe(record)}\n")
             if not paths:
                 raise ValueError(f"{values} holds no tuned checkpoint. Expected: fold_X/{TUNED}. Got: none")

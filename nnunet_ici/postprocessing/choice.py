@@ -1,81 +1,176 @@
-"""The choice of a setting, and its score on cases that were not used for the choice."""
+"""The choice of a rule, and its scores on cases that were not used for the choice."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.postprocessing.sweep import STATISTICS
+from nnunet_ici.postprocessing.rule import Rule, Setting
+from nnunet_ici.postprocessing.sweep import THRESHOLDS, Scores, Sweep, logit, refined
 
-__all__ = ["METRICS", "Choice", "best_setting", "choose", "draw_folds", "match_folds", "metric_values"]
+__all__ = ["Choice", "Gain", "Grid", "choose", "draw_folds", "match_folds"]
 
-Scores = npt.NDArray[np.float64]
-
-METRICS = ("mean", "dice", "lesion_f1")
 # Means of the same numbers summed in another order differ by less than this.
 ROUNDING = 1e-12
-
-
-def metric_values(scores: Scores, metric: str) -> Scores:
-    """The values to maximize, (...), from scores (..., 4) of the grid search; "mean" averages Dice and lesion F1."""
-    if metric == "mean":
-        return (scores[..., 0] + scores[..., 1]) / 2
-    return scores[..., STATISTICS.index(metric)]
-
-
-def best_setting(values: Scores) -> int:
-    """The index of the setting with the highest mean over the cases; the first one in a tie.
-
-    Args:
-        values: float64 (cases, settings), at least one case.
-
-    Example:
-        >>> best_setting(np.array([[0.0, 0.75, 0.5], [0.0, 0.25, 0.5]]))
-        1
-    """
-    means = values.mean(axis=0)
-    return int(np.flatnonzero(means >= means.max() - ROUNDING)[0])
+RESAMPLES = 2000
+# With fewer, the gain is uncertain enough to say so.
+FEW_LESIONS, FEW_CASES = 30, 5
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The chosen settings, as indices.
+class Grid:
+    """The values to try, in this order: thresholds, then minimum volumes, then peaks.
 
     Attributes:
-        setting: best setting on all cases.
-        by_fold: for each fold, the best setting on the other folds.
-        by_case: for each case, the setting of its fold.
+        thresholds: thresholds of the probability.
+        refine: whether to try thresholds between the best one and its neighbors.
+        volumes_mm3: minimum volumes below which lesions are removed; none removed is always tried.
+        peaks: peak probabilities that exempt a component from removal; None exempts none.
     """
 
-    setting: int
-    by_fold: tuple[int, ...]
-    by_case: tuple[int, ...]
+    thresholds: tuple[float, ...] = THRESHOLDS
+    refine: bool = True
+    volumes_mm3: tuple[float, ...] = ()
+    peaks: tuple[float | None, ...] = (None,)
+
+    def stage(self, number: int, best: Setting) -> list[Setting]:
+        """The settings of a stage, 0 to 3, given the best setting so far, in the order of preference in a tie: near
+        0.5 first, then what removes least."""
+        if number < 2:
+            between = refined(best.threshold, self.thresholds) if self.refine and number else []
+            thresholds = between if number else self.thresholds
+            settings = [*([best] if number else []), *(Setting(threshold) for threshold in thresholds)]
+            return sorted(settings, key=lambda one: (round(abs(logit(one.threshold)), 6), one.threshold))
+        if number == 2:
+            return [best, *(Setting(best.threshold, volume) for volume in sorted(self.volumes_mm3) if volume > 0)]
+        above = sorted(peak for peak in self.peaks if peak is not None and peak > best.threshold)
+        tried: list[float | None] = [*above, *([None] if None in self.peaks or not above else [])]
+        removes = best.minimum_volume_mm3 > 0
+        return [Setting(best.threshold, best.minimum_volume_mm3, peak) for peak in tried] if removes else [best]
 
 
-def choose(values: Scores, folds: Sequence[Sequence[int]]) -> Choice:
-    """Choose the best setting on all cases, and for each fold the best setting on the other folds.
+STAGES = 4
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain of a choice over nnU-Net's own label maps, out of fold, in the metric to maximize.
+
+    Attributes:
+        mean: mean over the cases.
+        low, high: its 95 % interval, by resampling the cases.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, differences: Scores) -> Gain:
+        """The gain from the differences (cases,); cases without a value are left out."""
+        known = differences[np.isfinite(differences)]
+        if not known.size:
+            return cls(np.nan, np.nan, np.nan)
+        drawn = np.random.default_rng(0).integers(known.size, size=(RESAMPLES, known.size))
+        low, high = np.quantile(known[drawn].mean(axis=1), (0.025, 0.975))
+        return cls(float(known.mean()), float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A rule that was chosen on all cases, and what it gains.
+
+    Attributes:
+        sweep: the scores.
+        best: best rule on all cases.
+        by_fold: for each fold, the best rule on the other folds.
+        folds: indices of the cases in each fold.
+        tried: settings of each class that were tried, with the settings of the other classes in ``best``.
+    """
+
+    sweep: Sweep
+    best: Rule
+    by_fold: tuple[Rule, ...]
+    folds: Sequence[Sequence[int]]
+    tried: dict[str, list[Setting]]
+
+    def out_of_fold(self, name: str) -> Scores:
+        """Scores (cases, columns) of a class, each case with the rule chosen on the other folds."""
+        scores = np.empty_like(self.sweep.scores(name, None))
+        for fold, rule in zip(self.folds, self.by_fold, strict=True):
+            scores[list(fold)] = self.sweep.scores(name, rule)[list(fold)]
+        return scores
+
+    def gain(self, name: str) -> Gain:
+        """The gain of one class out of fold."""
+        values = np.empty(len(self.sweep.cases))
+        for fold, rule in zip(self.folds, self.by_fold, strict=True):
+            values[list(fold)] = self.sweep.values(name, rule)[list(fold)]
+        return Gain.of(values - self.sweep.values(name, None))
+
+    def gains(self, name: str) -> bool:
+        """Whether a class gains out of fold."""
+        return self.gain(name).mean > ROUNDING
+
+    @property
+    def rule(self) -> Rule:
+        """The best rule, with 0.5 and no removal for classes without a gain out of fold."""
+        rule = self.best
+        for name in rule.settings:
+            if not self.gains(name):
+                rule = rule.with_setting(name, Setting())
+        return rule
+
+
+def choose(sweep: Sweep, folds: Sequence[Sequence[int]], grid: Grid) -> Choice:
+    """Choose the best rule on all cases, and for each fold the best rule on the other folds.
+
+    The classes are chosen one after the other, beginning with the region that is written last, because it overwrites
+    the others. Each is scored on the label map that is written with the settings chosen so far.
 
     Args:
-        values: float64 (cases, settings), values of the metric to maximize.
+        sweep: scores of the cases.
         folds: indices of the cases in each fold; two or more folds, each case in exactly one.
+        grid: values to try.
 
-    Example:
-        Three cases, two settings. Only the third case prefers the second setting:
-
-        >>> values = np.array([[0.5, 0.4], [0.5, 0.4], [0.1, 0.9]])
-        >>> choose(values, [[0, 1], [2]])
-        Choice(setting=1, by_fold=(1, 0), by_case=(1, 1, 0))
+    Raises:
+        ValueError: if the metric has no value in any case.
     """
-    by_fold, by_case = [], [0] * len(values)
-    for fold in folds:
-        by_fold.append(best_setting(np.delete(values, list(fold), axis=0)))
-        for case in fold:
-            by_case[case] = by_fold[-1]
-    return Choice(best_setting(values), tuple(by_fold), tuple(by_case))
+    every = np.arange(len(sweep.cases))
+    subsets = [every, *(np.setdiff1d(every, list(fold)) for fold in folds)]
+    plain = replace(sweep.rule, settings={name: Setting() for name in sweep.rule.scheme.classes})
+    rules = [plain] * len(subsets)
+    sweep.compute((name, None) for name in plain.settings)
+    tried: dict[str, list[Setting]] = {}
+    for name in reversed(plain.settings):
+        for stage in range(STAGES):
+            options = [
+                [rule.with_setting(name, one) for one in grid.stage(stage, rule.settings[name])] for rule in rules
+            ]
+            sweep.compute((name, rule) for of_subset in options for rule in of_subset)
+            rules = [_best(sweep, name, of_subset, cases) for of_subset, cases in zip(options, subsets, strict=True)]
+            tried.setdefault(name, []).extend(rule.settings[name] for rule in options[0])
+    return Choice(sweep, rules[0], tuple(rules[1:]), folds, {name: list(dict.fromkeys(tried[name])) for name in tried})
+
+
+def _best(sweep: Sweep, name: str, options: Sequence[Rule], cases: npt.NDArray[np.int64]) -> Rule:
+    """The rule with the highest mean over the cases; the first one in a tie."""
+    values = np.array([sweep.values(name, rule)[cases] for rule in options])
+    known = np.isfinite(values)
+    if not known.any(axis=1).all():
+        raise ValueError(
+            f"--metric {sweep.metric} has no value for {name}. Expected: a metric with a value in a case of every "
+            "fold. Got: none"
+        )
+    means = np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
+    return options[int(np.flatnonzero(means >= means.max() - ROUNDING)[0])]
 
 
 def draw_folds(cases: Sequence[str], k: int, seed: int) -> list[list[str]]:

@@ -18,8 +18,7 @@ from nnunet_ici.evaluation.labels import LabelScheme, read_label_scheme
 from nnunet_ici.images import write_image
 from nnunet_ici.output import complete_or_absent
 from nnunet_ici.parallel import in_parallel
-from nnunet_ici.postprocessing.descriptions import read_regions_class_order
-from nnunet_ici.postprocessing.rule import Rule, read_rule
+from nnunet_ici.postprocessing.rule import Rule, read_regions_class_order, read_rule
 
 __all__ = ["RULE_NAME", "Prediction", "main", "postprocess_files"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.evaluation.probabilities import has_regions, label_values, probability_of
+from nnunet_ici.evaluation.probabilities import has_regions, label_values, plain_masks, probability_of
 from nnunet_ici.instances.labelling_cc3d import label_array
 
-__all__ = ["FORMAT", "Rule", "Setting", "component_table", "read_rule"]
+__all__ = ["FORMAT", "Rule", "Setting", "component_table", "read_regions_class_order", "read_rule"]
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -158,6 +158,10 @@ class Rule:
             name: self.settings[name].mask(probability_of(probabilities, self.scheme, name), voxel_mm3)
             for name in self.scheme.classes
         }
+        return self.write(masks, probabilities)
+
+    def write(self, masks: dict[str, BoolArray], probabilities: FloatArray) -> npt.NDArray[np.uint16]:
+        """The label map of masks in the order of the classes, each bool (*spatial); otherwise as :meth:`apply`."""
         if self.regions_class_order is not None:
             return _write_regions(masks, self.regions_class_order)
         label_map = np.zeros(probabilities.shape[1:], dtype=np.uint16)
@@ -169,6 +173,36 @@ class Rule:
                 here = masks[name] & (channel > highest)
                 label_map[here], highest[here] = value, channel[here]
         return label_map
+
+    def plain(self, probabilities: FloatArray) -> npt.NDArray[np.uint16]:
+        """nnU-Net's own label map, whatever the settings: the label of the highest probability, or regions above 0.5.
+
+        Args:
+            probabilities: float32 (C, *spatial).
+
+        Returns:
+            uint16, the spatial shape.
+        """
+        if self.regions_class_order is not None:
+            return self.write(plain_masks(probabilities, self.scheme), probabilities)
+        values = np.array(label_values(self.scheme, len(probabilities)), dtype=np.uint16)
+        return values[probabilities.argmax(axis=0)]
+
+    def with_setting(self, name: str, setting: Setting) -> Rule:
+        """The rule with another setting of one class."""
+        return replace(self, settings=self.settings | {name: setting})
+
+    def hidden_regions(self) -> dict[str, str]:
+        """For each region that is overwritten by a larger one that contains it, the name of the larger one."""
+        if self.regions_class_order is None:
+            return {}
+        regions = list(self.scheme.classes.items())
+        return {
+            name: later
+            for number, (name, values) in enumerate(regions)
+            for (later, of_later), value in zip(regions, self.regions_class_order, strict=True)
+            if (later, of_later) in regions[number + 1 :] and set(values) <= set(of_later) and value not in values
+        }
 
     def apply_to_label_map(self, label_map: npt.NDArray[np.generic], voxel_mm3: float) -> npt.NDArray[np.uint16]:
         """Remove the small lesions from a label map that has no probabilities.
@@ -282,3 +316,21 @@ def _setting_problems(values: object) -> list[str]:
         if not absent and not (type(value) in (int, float) and fits(value)):
             problems.append(f"{name}. Expected: {expected}. Got: {json.dumps(value)}")
     return problems
+
+
+def read_regions_class_order(path: Path, scheme: LabelScheme) -> tuple[int, ...] | None:
+    """Read ``regions_class_order`` from a dataset.json that ``read_label_scheme`` accepted; None without regions.
+
+    Raises:
+        ValueError: if there are regions and the entry does not hold one integer per region.
+    """
+    if not has_regions(scheme):
+        return None
+    order = json.loads(path.read_text(encoding="utf-8")).get("regions_class_order")
+    if not isinstance(order, list) or len(order) != len(scheme.classes) or any(type(one) is not int for one in order):
+        expected = plural(len(scheme.classes), "integer")
+        raise ValueError(
+            f"{path} holds no usable regions_class_order. Expected: {expected}, one each for "
+            f"{', '.join(scheme.classes)}. Got: {json.dumps(order)}"
+        )
+    return tuple(order)

@@ -1,180 +1,162 @@
-"""The grid search on one case: all settings are scored with one connected component labeling per threshold."""
+"""The scores of rules on cases: every rule is scored on the label map that it writes."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, bounding_box, match_instances
-from nnunet_ici.evaluation.metrics import dice, dice_of_counts, f1_of_counts, lesion_f1
-from nnunet_ici.instances.labelling_cc3d import label_array
-from nnunet_ici.postprocessing.rule import Setting, component_table
+from nnunet_ici.evaluation.families import METRICS, Pair
+from nnunet_ici.evaluation.probabilities import probability_of
+from nnunet_ici.parallel import in_parallel
+from nnunet_ici.postprocessing.cases import Case
+from nnunet_ici.postprocessing.rule import Rule, Setting
 
-__all__ = ["STATISTICS", "Grid", "score_mask", "sweep_case"]
+__all__ = [
+    "CHOICES",
+    "MEAN",
+    "STATISTICS",
+    "THRESHOLDS",
+    "Scores",
+    "Sweep",
+    "column",
+    "refined",
+    "score_case",
+]
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 
-# The columns of every array of scores.
-STATISTICS = ("dice", "lesion_f1", "missed_instances", "false_instances")
+DICE, LESION_DICE, F1 = "dice", "lesion_dice", "lesion_f1"
+MISSED, FALSE, LESIONS = "missed_instances", "false_instances", "label_instances"
+# The columns of every array of scores; the metric to maximize follows if it is another one.
+STATISTICS = (DICE, LESION_DICE, F1, MISSED, FALSE, LESIONS)
+MEAN = "mean"
+# The metrics by which a rule can be chosen.
+CHOICES = (MEAN, *(name for name, metric in METRICS.items() if metric.better and not metric.needs_probability))
+
+# Logits from -3.9 to 11.7: probabilities from 0.02 to 0.99999.
+STEP, LOWEST_STEP, HIGHEST_STEP = 0.65, -6, 18
+PARTS = 4  # between two thresholds
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The grid of values to try.
+def probability(logit: float) -> float:
+    """The probability of a logit, rounded to nine decimals."""
+    return round(1 / (1 + math.exp(-logit)), 9)
 
-    Attributes:
-        thresholds: thresholds of the probability.
-        volumes_mm3: minimum volumes; 0 removes nothing and is always tried.
-        peaks: peak probabilities that exempt a component from removal; None exempts none.
+
+def logit(probability: float) -> float:
+    """The logit of a probability; infinite for 0 and 1."""
+    if not 0 < probability < 1:
+        return -math.inf if probability <= 0 else math.inf
+    return math.log(probability) - math.log1p(-probability)
+
+
+THRESHOLDS = tuple(probability(STEP * step) for step in range(LOWEST_STEP, HIGHEST_STEP + 1))
+
+
+def refined(threshold: float, thresholds: Sequence[float]) -> list[float]:
+    """Thresholds between one and its neighbors, even in the logit.
+
+    Example:
+        >>> refined(0.5, [0.5, 0.9])
+        [0.633975022, 0.75, 0.839164174]
     """
-
-    thresholds: tuple[float, ...]
-    volumes_mm3: tuple[float, ...]
-    peaks: tuple[float | None, ...]
-
-    def settings(self) -> list[Setting]:
-        """All settings, in the order of preference in a tie: thresholds nearest to 0.5 first, then the least removal.
-
-        Redundant settings are omitted. A peak is redundant if nothing is removed, or if it is not above the threshold,
-        because every component then reaches it.
-
-        Example:
-            >>> for setting in Grid((0.3, 0.5), (0, 10), (None, 0.4)).settings():
-            ...     print(setting)
-            above 0.5, no removal
-            above 0.5, below 10 mm³ removed
-            above 0.3, no removal
-            above 0.3, below 10 mm³ removed unless it reaches 0.4
-            above 0.3, below 10 mm³ removed
-        """
-        removals = set(itertools.product((v for v in self.volumes_mm3 if v > 0), self.peaks)) | {(0.0, None)}
-        settings = {
-            Setting(threshold, volume, peak)
-            for threshold in self.thresholds
-            for volume, peak in removals
-            if peak is None or peak > threshold
-        }
-        return sorted(settings, key=_preference)
+    logits = sorted(logit(one) for one in thresholds)
+    at = logits.index(logit(threshold))
+    pairs = zip(logits[max(at - 1, 0) : at + 1], logits[max(at, 1) : at + 2], strict=False)
+    return [probability(low + (high - low) * part / PARTS) for low, high in pairs for part in range(1, PARTS)]
 
 
-def _preference(setting: Setting) -> tuple[float, float, float, float]:
-    # Rounded, because 0.5 - 0.4 and 0.6 - 0.5 differ in the last bit. The lower threshold then comes first.
-    distance = round(abs(setting.threshold - 0.5), 9)
-    peak = 2.0 if setting.peak_probability is None else setting.peak_probability
-    return distance, setting.minimum_volume_mm3, peak, setting.threshold
+def column(scores: Scores, metric: str) -> Scores:
+    """The values of a metric, (...), higher is better, from scores (..., columns); "mean" averages Dice and
+    lesion-wise Dice."""
+    if metric == MEAN:
+        return (scores[..., STATISTICS.index(DICE)] + scores[..., STATISTICS.index(LESION_DICE)]) / 2
+    values = scores[..., STATISTICS.index(metric) if metric in STATISTICS else len(STATISTICS)]
+    return -values if METRICS[metric].better == "lower" else values
 
 
-def score_mask(label: BoolArray, prediction: BoolArray) -> Scores:
-    """The :data:`STATISTICS` of a predicted mask, float64 (4,), from two bool masks of the same shape, 2D or 3D."""
-    matching = match_instances(label, prediction)
-    return np.array(
-        [dice(label, prediction), lesion_f1(matching), matching.missed_instances, matching.false_instances],
-        dtype=np.float64,
-    )
-
-
-def sweep_case(
-    probability: FloatArray,
-    label: BoolArray,
-    settings: Sequence[Setting],
-    voxel_mm3: float,
-    counts: BoolArray | None = None,
+def score_case(
+    case: Case, jobs: Sequence[tuple[str, Rule | None]], metrics: Sequence[str], rule: Rule, overlap: float = 0.0
 ) -> Scores:
-    """Score each setting; the result equals :func:`score_mask` of ``setting.mask(probability, voxel_mm3)``.
-
-    Components are labeled once per threshold. Their volumes, peaks, overlaps and touching lesions then give the scores
-    of every setting.
+    """Score label maps on one case.
 
     Args:
-        probability: float32 (H, W) or (D, H, W), in [0, 1].
-        label: bool, the same shape.
-        settings: settings to try.
-        voxel_mm3: volume of a voxel in mm³.
-        counts: bool, the same shape, False where the ground truth is ignored; None if nothing is. Components are kept
-            or removed as a whole, but only their voxels that count are scored.
+        case: the case.
+        jobs: a class, and the rule whose label map is scored for this class; None for nnU-Net's own label map.
+        metrics: names of the metrics to compute.
+        rule: the classes, with the ignore label.
+        overlap: minimum IoU of a found lesion; 0 for any shared voxel.
 
     Returns:
-        float64 (settings, 4), with the columns :data:`STATISTICS`. Dice and lesion F1 are 1 for two empty masks, and 0
-        for one empty mask.
+        float64 (jobs, metrics). Components are kept or removed as a whole, but voxels that are ignored in the ground
+        truth are not scored.
     """
-    if counts is not None:
-        label = label & counts
-    scores = np.empty((len(settings), len(STATISTICS)))
-    lowest = min((setting.threshold for setting in settings), default=0.0)
-    box = bounding_box(label | (probability > np.float32(lowest)))
-    probability, label = probability[box], label[box]
-    counts = None if counts is None else counts[box]
-    for threshold in dict.fromkeys(setting.threshold for setting in settings):
-        table = _Components.at(threshold, probability, label, voxel_mm3, counts)
-        for index, setting in enumerate(settings):
-            if setting.threshold == threshold:
-                scores[index] = table.score(setting.keeps(table.volumes_mm3, table.peaks))
+    scheme = rule.scheme
+    label, probabilities = case.spread(case.label), case.spread(case.probabilities)
+    masks: dict[tuple[str, Setting], npt.NDArray[np.bool_]] = {}
+
+    def mask(name: str, setting: Setting) -> npt.NDArray[np.bool_]:
+        if (name, setting) not in masks:
+            masks[name, setting] = setting.mask(probability_of(probabilities, scheme, name), case.voxel_mm3)
+        return masks[name, setting]
+
+    scores = np.empty((len(jobs), len(metrics)))
+    for row, (name, tried) in zip(scores, jobs, strict=True):
+        if tried is None:
+            written = case.spread(case.plain)
+        else:
+            written = tried.write({one: mask(one, tried.settings[one]) for one in scheme.classes}, probabilities)
+        for one in [key for key in masks if tried is not None and key[0] == name]:
+            del masks[one]  # the settings of the other classes change less often
+        pair = Pair(*scheme.masks(name, label, written), case.spacing_mm, case.voxel_mm3, overlap=overlap)
+        row[:] = [METRICS[metric].compute(pair) for metric in metrics]
     return scores
 
 
-@dataclass(frozen=True, eq=False)
-class _Components:
-    """The components at one threshold, and their parts outside ignored voxels.
-
-    Without ignored voxels, the parts are the components themselves.
+@dataclass
+class Sweep:
+    """The scores of rules on all cases; each is computed once.
 
     Attributes:
-        volumes_mm3, peaks: volume and peak probability of each component (n,).
-        component: index of each part's component (m,), from 0.
-        sizes, overlaps: number of voxels of each part, and number of these inside the label (m,).
-        matching: matching of the label and the parts.
-        label_size: number of voxels in the label.
+        cases: the cases.
+        rule: the classes, with the ignore label; the settings do not matter.
+        metric: metric to maximize, a key of :data:`METRICS` or :data:`MEAN`.
+        overlap: minimum IoU of a found lesion; 0 for any shared voxel.
+        processes: number of processes.
+        description: text of the progress bars.
     """
 
-    volumes_mm3: npt.NDArray[np.float64]
-    peaks: FloatArray
-    component: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    overlaps: npt.NDArray[np.int64]
-    matching: Matching
-    label_size: int
+    cases: Sequence[Case]
+    rule: Rule
+    metric: str = MEAN
+    overlap: float = 0.0
+    processes: int = 1
+    description: str = "sweep"
+    _known: dict[tuple[object, ...], Scores] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def at(
-        cls, threshold: float, probability: FloatArray, label: BoolArray, voxel_mm3: float, counts: BoolArray | None
-    ) -> _Components:
-        """Label the components at a threshold."""
-        mask = probability > np.float32(threshold)
-        matching = match_instances(label, mask if counts is None else mask & counts)
-        parts, count = matching.predicted_ids, matching.predicted_instances
-        component = np.arange(-1, count)
-        if counts is None:
-            volumes_mm3, peaks = component_table(parts, count, probability[matching.box], voxel_mm3)
-        else:
-            ids, components = label_array(mask)
-            volumes_mm3, peaks = component_table(ids, components, probability, voxel_mm3)
-            component[parts] = ids[matching.box] - 1
-        return cls(
-            volumes_mm3=volumes_mm3,
-            peaks=peaks,
-            component=component[1:],
-            sizes=np.bincount(parts.ravel(), minlength=count + 1)[1:],
-            overlaps=np.bincount(parts[label[matching.box]], minlength=count + 1)[1:],
-            matching=matching,
-            label_size=int(np.count_nonzero(label)),
-        )
+    def compute(self, jobs: Iterable[tuple[str, Rule | None]]) -> None:
+        """Score the label maps of all jobs, see :func:`score_case`, that were not scored before."""
+        new = {_key(*job): job for job in jobs if _key(*job) not in self._known}
+        names = dict.fromkeys((*STATISTICS, *([] if self.metric == MEAN else [self.metric])))
+        score = partial(score_case, jobs=list(new.values()), metrics=list(names), rule=self.rule, overlap=self.overlap)
+        if new:
+            of_cases = np.stack(in_parallel(score, self.cases, self.processes, self.description))
+            self._known.update(zip(new, of_cases.swapaxes(0, 1), strict=True))
 
-    def score(self, kept_components: BoolArray) -> list[float]:
-        """The :data:`STATISTICS` if only the given components, bool (n,), are kept."""
-        kept = kept_components[self.component]
-        pairs = self.matching.pairs
-        found = np.unique(pairs[kept[pairs[:, 1] - 1], 0]).size
-        missed = self.matching.label_instances - found
-        false = int(np.count_nonzero(kept & ~self.matching.predicted_true))
-        return [
-            dice_of_counts(int(self.overlaps[kept].sum()), self.label_size, int(self.sizes[kept].sum())),
-            f1_of_counts(found, missed, false),
-            missed,
-            false,
-        ]
+    def scores(self, name: str, rule: Rule | None) -> Scores:
+        """Scores (cases, columns) of a class in the label maps of a rule; None for nnU-Net's own."""
+        self.compute([(name, rule)])
+        return self._known[_key(name, rule)]
+
+    def values(self, name: str, rule: Rule | None) -> Scores:
+        """Values (cases,) of the metric, higher is better."""
+        return column(self.scores(name, rule), self.metric)
+
+
+def _key(name: str, rule: Rule | None) -> tuple[object, ...]:
+    return (name, rule and tuple(rule.settings.values()))

@@ -5,57 +5,64 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform
 import sys
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterable, Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from nnunet_ici import __version__
 from nnunet_ici.command import Command, InputError, Problems, check_file, check_folder, missing_inputs, plural, positive
-from nnunet_ici.evaluation.cross_validation import read_folds
+from nnunet_ici.evaluation.cross_validation import held_out_problems, read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.grids import turned_note
-from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme, find_label_scheme
+from nnunet_ici.evaluation.labels import FOREGROUND, find_label_scheme
 from nnunet_ici.output import write_file
 from nnunet_ici.parallel import in_parallel
-from nnunet_ici.postprocessing.cases import CaseFiles, find_files, score_files
+from nnunet_ici.postprocessing.cases import CaseFiles, find_files, read_case
 from nnunet_ici.postprocessing.checkpoints import (
+    BEST,
     TUNED,
     ShowTuned,
-    bias_shifts,
     find_checkpoints,
+    fingerprint,
     rule_after_shift,
-    write_tuned,
+    write_choice,
 )
-from nnunet_ici.postprocessing.choice import METRICS, choose, draw_folds, match_folds, metric_values
-from nnunet_ici.postprocessing.descriptions import description_folders, read_regions_class_order
-from nnunet_ici.postprocessing.rule import Rule
-from nnunet_ici.postprocessing.sweep import Grid
-from nnunet_ici.postprocessing.tune_report import Tuned, class_report, notes, table
+from nnunet_ici.postprocessing.choice import Grid, choose, draw_folds, match_folds
+from nnunet_ici.postprocessing.rule import Rule, Setting, read_regions_class_order
+from nnunet_ici.postprocessing.sweep import CHOICES, MEAN, THRESHOLDS, Sweep
+from nnunet_ici.postprocessing.tune_report import notes, report, table, written_rule
 
 __all__ = ["main"]
 
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 VOLUMES_MM3 = (3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 PEAKS = (None, 0.7, 0.8, 0.9)
 
 NOTES = """\
 The probabilities must be those of cases on which the network was not trained. nnU-Net writes them to fold_X/validation
 with nnUNetv2_train --npz (after training: nnUNetv2_train ... --val --npz), and nnUNetv2_ensemble with --save_npz.
-The score "out of fold" is the one to trust: each fold is scored with the best setting on the other folds. The rule
-holds the best setting on all cases. Each class is tuned separately. In a tie, the threshold nearest to 0.5 is chosen,
-then the setting that removes least. In 2D, mm3 means mm2, or pixels for .png, .bmp and .tif.
+Every setting is scored on the label maps that it writes. The threshold is chosen first, then the minimum volume. The
+score "out of fold" is the one to trust: each fold is scored with the best setting on the other folds. The rule holds
+the best setting on all cases, and 0.5 for a class without a gain out of fold. Each class is tuned separately. In a tie,
+the threshold nearest to 0.5 is chosen, then the setting that removes least. In 2D, mm3 means mm2, or pixels for .png,
+.bmp and .tif.
 
 With --checkpoint, nnU-Net's own commands predict at the threshold (nnUNetv2_predict ... -chk checkpoint_tuned.pth).
 The rule is then meant for these predictions: nnunet_ici postprocess applies the minimum lesion volume, with a
 threshold of 0.5.
 """
+
+
+def _description_folders(label_folder: Path, probability_folders: Iterable[Path]) -> Iterator[Path]:
+    """The folders in which nnU-Net's dataset.json may be.
+
+    These are the folder above the labels, and each folder of predictions. For a fold's ``validation``, the trainer's
+    folder is included.
+    """
+    yield label_folder.resolve().parent
+    for folder in probability_folders:
+        yield folder
+        if folder.resolve().name == "validation":
+            yield folder.resolve().parent.parent
 
 
 def _number(text: str, highest: float) -> float:
@@ -86,17 +93,25 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random folds (default: 0)")
     parser.add_argument(
         "--metric",
-        choices=METRICS,
-        default=METRICS[0],
-        help="metric to maximize; mean (default) is the mean of Dice and lesion F1",
+        choices=CHOICES,
+        default=MEAN,
+        metavar="METRIC",
+        help="metric to maximize: a column of nnunet_ici evaluate, or mean (default), the mean of Dice and "
+        "lesion-wise Dice",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=probability,
+        default=0.0,
+        metavar="IOU",
+        help="minimum IoU of a found lesion (default: 0, any shared voxel)",
     )
     parser.add_argument(
         "--thresholds",
         type=probability,
         nargs="+",
-        default=THRESHOLDS,
         metavar="P",
-        help="thresholds to try (default: 0.05 to 0.95 in steps of 0.05)",
+        help="thresholds to try (default: 25 from 0.02 to 0.99999, even in the logit, and 6 around the best)",
     )
     parser.add_argument(
         "--volumes-mm3",
@@ -124,9 +139,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--checkpoint",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help=f"write {TUNED} and threshold.json in each fold: the same network with the threshold in the bias of its "
+        "last layer. Needs one class or regions, and -prob must be fold_X/validation of a single trainer. NAME is the "
+        f"checkpoint that made the probabilities, such as {BEST} (default: as threshold.json says, or the final one)",
+    )
+    parser.add_argument(
+        "--force",
         action="store_true",
-        help=f"write {TUNED} beside the checkpoint_final.pth of each fold: the same network with the threshold in the "
-        "bias of its last layer. Needs one class or regions, and -prob must be fold_X/validation of a single trainer",
+        help="write the choice without a gain out of fold, and take probabilities that are older than the checkpoint",
     )
     parser.add_argument(
         "--show",
@@ -150,16 +173,17 @@ def _run(args: argparse.Namespace) -> None:
     checkpoints: list[Path] = []
     scheme, order, source = FOREGROUND, None, ""
     with problems.collecting():
-        folders = description_folders(args.gt, args.prob)
+        folders = _description_folders(args.gt, args.prob)
         scheme, dataset_json, source = find_label_scheme(folders, args.dataset_json)
         if dataset_json is not None:
             order = read_regions_class_order(dataset_json, scheme)
-        if args.checkpoint:
-            checkpoints, found = find_checkpoints(args.prob, scheme)
+        problems += [problem for folder in args.prob for problem in held_out_problems(folder, ".npz", args.folds)]
+        if args.checkpoint is not None:
+            checkpoints, found = find_checkpoints(args.prob, scheme, args.checkpoint or None, args.force)
             problems += found
             for path in checkpoints:
                 problems += check_folder("--checkpoint", path.parent, path.stat().st_size)
-            if min(args.thresholds) == 0:
+            if args.thresholds and min(args.thresholds) == 0:
                 problems.append("--thresholds does not fit --checkpoint. Expected: above 0. Got: 0")
         file_ending = find_file_ending(args.gt, scheme.file_ending)
         files, found = find_files(args.gt, args.prob, file_ending)
@@ -171,81 +195,44 @@ def _run(args: argparse.Namespace) -> None:
             problems += found
     problems.raise_any()
 
-    grid = Grid(tuple(args.thresholds), tuple(args.volumes_mm3), tuple(args.peaks))
-    settings = grid.settings()
+    given_thresholds = args.thresholds is not None
+    thresholds = tuple(args.thresholds) if given_thresholds else THRESHOLDS
+    grid = Grid(thresholds, not given_thresholds, tuple(args.volumes_mm3), tuple(args.peaks))
+    plain = Rule(scheme, {name: Setting() for name in scheme.classes}, order)
     print(f"{plural(len(files), 'case')}: {args.gt}", *(f"probabilities: {folder}" for folder in args.prob), sep="\n")
     print(f"classes: {scheme} [{source}]")
-    print(f"{plural(len(folds), 'fold')}, {plural(len(settings), 'setting')}", flush=True)
-    results = in_parallel(partial(score_files, scheme=scheme, settings=settings), files, args.np, "tune")
-    scored = [result for result in results if not isinstance(result, str)]
-    if len(scored) < len(results):
-        raise InputError([result for result in results if isinstance(result, str)])
-    turned = [
-        case.prediction
-        for case, classes in zip(files, scored, strict=True)
-        if case.prediction is not None and any(one.turned for one in classes.values())
-    ]
+    print(f"{plural(len(folds), 'fold')}, thresholds {min(thresholds):g} to {max(thresholds):g}", flush=True)
+    read = in_parallel(partial(read_case, rule=plain, lowest=min(thresholds)), files, args.np, "tune")
+    cases = [case for case in read if not isinstance(case, str)]
+    if len(cases) < len(read):
+        raise InputError([problem for problem in read if isinstance(problem, str)])
+    turned = [case.turned for case in cases if case.turned is not None]
     if turned:
         print(turned_note(turned), file=sys.stderr)
 
-    tuned = {}
-    for name in scheme.classes:
-        scores = np.stack([case[name].scores for case in scored])
-        choice = choose(metric_values(scores, args.metric), folds)
-        plain = np.stack([case[name].plain for case in scored])
-        tuned[name] = Tuned(sum(case[name].lesions for case in scored), plain, scores, settings, choice, folds)
-    rule = Rule(
-        LabelScheme(scheme.classes, None, file_ending), {name: one.setting for name, one in tuned.items()}, order
-    )
-    if args.checkpoint:
-        record = _record(rule, args, checkpoints, len(files))
-        written = write_tuned(checkpoints, bias_shifts(rule), record)
-        rule = rule_after_shift(rule)
-    write_file(args.o, json.dumps(_report(rule, args, grid, tuned, files), indent=2) + "\n")
-    print(f"\n{table(tuned)}")
-    for name, one in tuned.items():
-        print(f"{name}: {one.setting}")
-        print("".join(f"  {note}\n" for note in notes(name, one, grid, args.metric)), end="")
-    if args.checkpoint:
-        print(*(f"written: {path}" for path in written), sep="\n")
-    print(f"written to {args.o}")
-
-
-def _record(rule: Rule, args: argparse.Namespace, checkpoints: Sequence[Path], cases: int) -> dict[str, Any]:
-    """The record stored in tuned checkpoints."""
-    return {
-        "nnunet_ici": __version__,
-        "date": _now(),
-        "thresholds": {name: setting.threshold for name, setting in rule.settings.items()},
-        "rule": rule.to_json()["rule"],
-        "metric": args.metric,
-        "folds": [path.parent.name for path in checkpoints],
-        "cases": cases,
-    }
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _report(
-    rule: Rule, args: argparse.Namespace, grid: Grid, tuned: dict[str, Tuned], files: Sequence[CaseFiles]
-) -> dict[str, Any]:
-    names = [case.name for case in files]
-    return {
-        "nnunet_ici": __version__,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "connected-components-3d")},
-        },
-        "date": _now(),
-        **rule.to_json(),
-        "metric": args.metric,
-        "scores": {name: class_report(one, names) for name, one in tuned.items()},
-        "grid": {"thresholds": grid.thresholds, "volumes_mm3": grid.volumes_mm3, "peaks": grid.peaks},
+    with problems.collecting():
+        choice = choose(Sweep(cases, plain, args.metric, args.overlap, args.np, "tune"), folds, grid)
+    problems.raise_any()
+    print(f"\n{table(choice)}")
+    for name, setting in choice.rule.settings.items():
+        print(f"{name}: {setting}", *notes(choice, name, grid), sep="\n  ")
+    gains = any(choice.gains(name) for name in scheme.classes)
+    if not gains and not args.force:
+        print("no gain out of fold: 0.5 stays, and no checkpoint is written (--force writes the choice)")
+        checkpoints = []
+    final = written_rule(choice.best if args.force else choice.rule, file_ending)
+    network = {path.parent.name: {"checkpoint": path.name, "fingerprint": fingerprint(path)} for path in checkpoints}
+    content = report(choice, final, network)
+    content |= {
+        "grid": {"thresholds": thresholds, "volumes_mm3": args.volumes_mm3, "peaks": args.peaks},
         "folds": f"{args.k} drawn with seed {args.seed}" if args.folds is None else str(args.folds),
         "files": {case.name: {"label": str(case.label), "probabilities": str(case.probabilities)} for case in files},
     }
+    written = write_choice(checkpoints, final, content) if checkpoints else []
+    if checkpoints:
+        content |= rule_after_shift(final).to_json()
+    write_file(args.o, json.dumps(content, indent=2) + "\n")
+    print(*(f"written: {path}" for path in written), f"written to {args.o}", sep="\n")
 
 
 main = Command(

@@ -1,123 +1,164 @@
-"""The report of ``nnunet_ici tune``, as JSON and as a table."""
+"""The report on a choice: as JSON, as a table, and as remarks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from nnunet_ici import __version__
+from nnunet_ici.command import plural
+from nnunet_ici.evaluation.families import METRICS
 from nnunet_ici.evaluation.formats import to_text
+from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.tables import Cell, Table, format_value
-from nnunet_ici.postprocessing.choice import Choice, metric_values
-from nnunet_ici.postprocessing.rule import Setting
-from nnunet_ici.postprocessing.sweep import STATISTICS, Grid
+from nnunet_ici.postprocessing.choice import FEW_CASES, FEW_LESIONS, Choice, Grid
+from nnunet_ici.postprocessing.rule import Rule, Setting
+from nnunet_ici.postprocessing.sweep import (
+    DICE,
+    F1,
+    FALSE,
+    LESION_DICE,
+    LESIONS,
+    MEAN,
+    MISSED,
+    STATISTICS,
+    Scores,
+    column,
+)
 
-__all__ = ["Tuned", "class_report", "notes", "summarise", "table"]
+__all__ = ["class_report", "lesions", "notes", "report", "summarise", "table", "written_rule"]
 
-Scores = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """The result of the grid search for one class; the last axis of all scores has the columns ``STATISTICS``.
-
-    Attributes:
-        lesions: number of instances in the ground truth of all cases.
-        plain: float64 (cases, 4), scores of nnU-Net's own masks.
-        scores: float64 (cases, settings, 4), scores of all settings.
-        settings: settings that were tried.
-        choice: settings that were chosen.
-        folds: indices of the cases in each fold.
-    """
-
-    lesions: int
-    plain: Scores
-    scores: Scores
-    settings: Sequence[Setting]
-    choice: Choice
-    folds: Sequence[Sequence[int]]
-
-    @property
-    def setting(self) -> Setting:
-        """The best setting on all cases."""
-        return self.settings[self.choice.setting]
-
-    @property
-    def in_sample(self) -> Scores:
-        """Scores (cases, 4) with the setting chosen on the same cases."""
-        return self.scores[:, self.choice.setting]
-
-    @property
-    def out_of_fold(self) -> Scores:
-        """Scores (cases, 4), each case with the setting chosen on the other folds."""
-        return self.scores[np.arange(len(self.scores)), list(self.choice.by_case)]
+# From here to 1, numbers of half precision are so far apart that they limit the choice of a threshold.
+HALF_PRECISION_LIMIT = 0.999
 
 
-def summarise(scores: Scores) -> dict[str, float]:
-    """Means of Dice and lesion F1, and totals of missed and false instances, from scores (cases, 4).
+def summarise(scores: Scores, metric: str = MEAN) -> dict[str, float]:
+    """Means of the metrics, and totals of missed and false instances, from scores (cases, columns).
 
     Example:
-        >>> summarise(np.array([[0.5, 1.0, 0, 2], [1.0, 1.0, 1, 2]]))["missed_instances"]
-        1
+        >>> summary = summarise(np.array([[0.5, 0.5, 1.0, 0, 2, 3], [1.0, 0.5, 1.0, 1, 2, 3]]))
+        >>> summary["missed_instances"], summary["mean"]
+        (1, 0.625)
     """
     summary: dict[str, float] = {}
-    for statistic, values in zip(STATISTICS, scores.T, strict=True):
-        summary[statistic] = int(values.sum()) if statistic.endswith("_instances") else float(values.mean())
-    return summary | {"mean": float(metric_values(scores, "mean").mean())}
+    for name, values in zip(dict.fromkeys([*STATISTICS, metric]), scores.T, strict=False):
+        total = METRICS[name].counts
+        summary[name] = int(values.sum()) if total else float(np.nanmean(values))
+    return summary | {MEAN: float(column(scores, MEAN).mean())}
 
 
-def class_report(tuned: Tuned, cases: Sequence[str]) -> dict[str, Any]:
+def lesions(choice: Choice, name: str) -> int:
+    """Number of lesions of a class in all cases."""
+    return int(choice.sweep.scores(name, None)[:, STATISTICS.index(LESIONS)].sum())
+
+
+def class_report(choice: Choice, name: str) -> dict[str, Any]:
     """The scores of one class in JSON types; folds are given by the names of their cases."""
-    folds = [
-        {
-            "cases": [cases[index] for index in fold],
-            "setting": asdict(tuned.settings[chosen]),
-            **summarise(tuned.scores[list(fold), chosen]),
-        }
-        for fold, chosen in zip(tuned.folds, tuned.choice.by_fold, strict=True)
-    ]
+    sweep = choice.sweep
+    names = [case.name for case in sweep.cases]
+
+    def scored(rule: Rule | None, cases: Any = slice(None)) -> dict[str, float]:
+        return summarise(sweep.scores(name, rule)[cases], sweep.metric)
+
     return {
-        "cases": len(cases),
-        "lesions": tuned.lesions,
-        "plain": summarise(tuned.plain),
-        "in_sample": summarise(tuned.in_sample),
-        "out_of_fold": summarise(tuned.out_of_fold),
-        "folds": folds,
+        "cases": len(names),
+        "lesions": lesions(choice, name),
+        "plain": scored(None),
+        "in_sample": scored(choice.best),
+        "out_of_fold": summarise(choice.out_of_fold(name), sweep.metric),
+        "gain": asdict(choice.gain(name)),
+        "sweep": [
+            asdict(setting) | scored(choice.best.with_setting(name, setting))
+            for setting in sorted(choice.tried[name], key=lambda one: one.threshold)
+        ],
+        "folds": [
+            {"cases": [names[index] for index in fold], "setting": asdict(rule.settings[name])}
+            | scored(rule, list(fold))
+            for fold, rule in zip(choice.folds, choice.by_fold, strict=True)
+        ],
     }
 
 
-def table(tuned: dict[str, Tuned]) -> str:
-    """A table with the scores of nnU-Net's own masks, and of the choice in sample and out of fold, per class."""
+def written_rule(rule: Rule, file_ending: str | None) -> Rule:
+    """The rule for predictions, which have no ignore label."""
+    return Rule(LabelScheme(rule.scheme.classes, None, file_ending), rule.settings, rule.regions_class_order)
+
+
+def report(choice: Choice, rule: Rule, network: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The content of a rule file or of threshold.json.
+
+    Args:
+        choice: what was chosen, and from what.
+        rule: the rule to write.
+        network: for each fold, the file name and the fingerprint of the checkpoint that made the probabilities.
+    """
+    packages = ("numpy", "connected-components-3d")
+    return {
+        "nnunet_ici": __version__,
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **rule.to_json(),
+        "thresholds": {name: setting.threshold for name, setting in choice.rule.settings.items()},
+        "network": dict(network),
+        "metric": choice.sweep.metric,
+        "overlap": choice.sweep.overlap,
+        "scores": {name: class_report(choice, name) for name in rule.settings},
+    }
+
+
+def table(choice: Choice) -> str:
+    """A table with the scores of nnU-Net's own label maps, and of the choice in sample and out of fold, per class."""
     rows = []
-    for name, one in tuned.items():
+    for name in choice.best.settings:
+        number = lesions(choice, name)
         for title, scores in (
-            ("nnU-Net", one.plain),
-            ("chosen, on the same cases", one.in_sample),
-            ("chosen, out of fold", one.out_of_fold),
+            ("nnU-Net", choice.sweep.scores(name, None)),
+            ("chosen, on the same cases", choice.sweep.scores(name, choice.best)),
+            ("chosen, out of fold", choice.out_of_fold(name)),
         ):
-            dsc, f1, missed, false = (summarise(scores)[statistic] for statistic in STATISTICS)
-            cells = [name, title, *(format_value(value) for value in (dsc, f1, one.lesions, missed, false))]
-            rows.append([Cell(text) for text in cells])
-    head = ["class", "masks", "Dice", "lesion F1", "lesions", "missed", "false"]
-    return to_text(Table("tune", "", 2, head, rows, better=["", "", "higher", "higher", "", "lower", "lower"]))
+            found = summarise(scores)
+            values = [found[DICE], found[LESION_DICE], found[F1], number, found[MISSED], found[FALSE]]
+            rows.append([Cell(text) for text in (name, title, *map(format_value, values))])
+    head = ["class", "masks", "Dice", "lesion-wise Dice", "lesion F1", "lesions", "missed", "false"]
+    better = ["", "", "higher", "higher", "higher", "", "lower", "lower"]
+    return to_text(Table("tune", "", 2, head, rows, better=better))
 
 
-def notes(name: str, tuned: Tuned, grid: Grid, metric: str) -> list[str]:
-    """Remarks on a choice, one sentence each: no gain out of fold, or a value at the edge of the grid."""
+def notes(choice: Choice, name: str, grid: Grid) -> list[str]:
+    """Remarks on the choice for a class, one sentence each: few cases, no gain, hidden by another region, a value at
+    the edge of the grid, half precision."""
     found = []
-    plain, chosen = (float(metric_values(scores, metric).mean()) for scores in (tuned.plain, tuned.out_of_fold))
-    if chosen <= plain:
+    cases, number = len(choice.sweep.cases), lesions(choice, name)
+    if number < FEW_LESIONS or cases < FEW_CASES:
         found.append(
-            f"{name}: no gain out of fold ({chosen:.3f}, nnU-Net's own {plain:.3f}); better to leave it unchanged"
+            f"{name}: {plural(number, 'lesion')} in {plural(cases, 'case')} are few; the gain out of fold is "
+            f"{choice.gain(name)}"
         )
-    setting = tuned.setting
+    hidden_by = choice.best.hidden_regions().get(name)
+    if hidden_by is not None:
+        found.append(
+            f"{name}: hidden by {hidden_by}, which contains it and is written later; regions_class_order must end with "
+            "the smallest region"
+        )
+    if not choice.gains(name):
+        return [*found, f"{name}: no gain out of fold ({choice.gain(name)}); 0.5 stays"]
+    setting: Setting = choice.best.settings[name]
     if len(grid.thresholds) > 1 and setting.threshold in (min(grid.thresholds), max(grid.thresholds)):
         found.append(f"{name}: threshold {setting.threshold:g} is at the edge of the grid; widen it with --thresholds")
     if setting.minimum_volume_mm3 > 0 and setting.minimum_volume_mm3 == max(grid.volumes_mm3):
         found.append(
             f"{name}: {setting.minimum_volume_mm3:g} mm³ is at the edge of the grid; widen it with --volumes-mm3"
+        )
+    halves = sum(case.half_precision for case in choice.sweep.cases)
+    if halves and setting.threshold > HALF_PRECISION_LIMIT:
+        found.append(
+            f"{name}: the probabilities of {plural(halves, 'case')} were stored in half precision, which has no number "
+            f"between 0.9995 and 1, so the threshold {setting.threshold:g} is no better known than that"
         )
     return found

@@ -1,0 +1,1 @@
+"""From trained models to a verdict: ``nnunet_ici compare``."""
