@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nnunet_ici.cli import main
 from tests.evaluate_command import evaluate, folders, write
@@ -78,3 +79,26 @@ def test_missing_folders_and_files(folders, capsys, arguments, message):
     arguments = [argument.format(root=folders) for argument in arguments]
     assert main(["evaluate", "-np", "1", "-o", str(folders / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (folders / "out").exists()
+
+
+def test_names_that_do_not_match_are_one_line(folders, capsys):
+    for path in (folders / "A").iterdir():
+        path.rename(path.with_name(f"pred_{path.name}"))
+    evaluate(folders, expected=1)
+    assert capsys.readouterr().err == (
+        f"1 problem, nothing was written:\n- A: no case of {folders / 'A'} matches {folders / 'gt'}. "
+        "Expected: one.nii.gz, two.nii.gz, as nnU-Net names prediction and ground truth alike, CASE.nii.gz. "
+        "Got: pred_one.nii.gz, pred_two.nii.gz\n"
+    )
+
+
+def test_a_one_bit_mask_is_read_as_nnunet_reads_it(tmp_path):
+    mask = np.zeros((9, 9), bool)
+    mask[2:4, 2:4] = True
+    for folder in ("gt", "A"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(mask).save(tmp_path / folder / "a.png")
+    declared = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
+    (tmp_path / "dataset.json").write_text(json.dumps(declared))
+    rows = evaluate(tmp_path, models=("A",))
+    assert float(rows["A", "a", "lesion"]["dice"]) == 1

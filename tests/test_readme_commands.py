@@ -51,6 +51,8 @@ def test_train_tune_and_predict(tmp_path):
 
     rule = json.loads((tmp_path / "rule.json").read_text())
     assert rule["rule"]["lesion"]["threshold"] == 0.5  # the threshold is in the checkpoint
+    (tables,) = (tmp_path / "demo" / "nnUNet_results").glob("*/compare_3d_fullres/tables.md")
+    assert "nnUNetTrainerPQ_1epoch" in tables.read_text()
     predictions = sorted((tmp_path / "predictions").glob("*.nii.gz"))
     images = sorted((tmp_path / "demo/nnUNet_raw/Dataset100_ATLAS/imagesTs").glob("*.nii.gz"))
     assert [p.name for p in predictions] == [i.name.replace("_0000", "") for i in images] and len(images) == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import benchmarks  # the files next to this one
 import losses as figure
 
-from nnunet_ici.evaluation.families import FAMILIES, METRICS
+from nnunet_ici.evaluation.families import FAMILIES, IN_VOXELS, METRICS
 from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
 from nnunet_ici.trainers.names import options_of
 
@@ -56,7 +56,8 @@ def metrics() -> str:
     lines = ["| Column of `cases.csv` | In the tables | Better | Families |", "|---|---|---|---|"]
     for metric in METRICS.values():
         needs = " (needs probabilities)" if metric.needs_probability else ""
-        families = ", ".join(f"`{family}`" for family, names in FAMILIES.items() if metric.name in names)
+        replaced = {name for name, in_voxels in IN_VOXELS.items() if in_voxels == metric.name}
+        families = ", ".join(f"`{family}`" for family, names in FAMILIES.items() if {metric.name, *replaced} & {*names})
         lines.append(f"| `{metric.name}` | {metric.title}{needs} | {metric.better or 'neither'} | {families} |")
     return "\n".join(lines)
 

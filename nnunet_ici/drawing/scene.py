@@ -72,8 +72,8 @@ class Scene:
 
     @property
     def unit(self) -> str:
-        """Unit of length: "mm" or "px"."""
-        return "mm" if self.grid.in_mm else "px"
+        """Unit of length: "mm"; without a voxel size "voxels", and in 2D "px"."""
+        return "mm" if self.grid.in_mm else "px" if len(self.grid.size) == 2 else "voxels"
 
     def pixel_mm(self, plane: Plane) -> tuple[float, float]:
         """Height and width of a pixel in a plane, in :attr:`unit`."""

@@ -14,7 +14,7 @@ from nnunet_ici.evaluation.average_precision import count_at_thresholds
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
-from nnunet_ici.evaluation.families import METRICS, Metric, Pair, metrics_of
+from nnunet_ici.evaluation.families import IN_VOXELS, METRICS, Metric, Pair, metrics_of
 from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.grids import Prediction, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
@@ -37,6 +37,7 @@ class Settings:
         families: names of the metric families.
         file_ending: file ending of the label maps.
         sizes: limits between the size ranges of instances.
+        in_mm: whether the label maps have a voxel size in mm.
         in_voxels: whether instance sizes are given in voxels instead of mm3 (mm2 in 2D).
         with_probabilities: names of the models with nnU-Net's probabilities.
         brats_rule: dilation and smallest volume of the family brats.
@@ -48,6 +49,7 @@ class Settings:
     families: tuple[str, ...]
     file_ending: str
     sizes: tuple[float, ...] = ()
+    in_mm: bool = True
     in_voxels: bool = False
     with_probabilities: tuple[str, ...] = ()
     brats_rule: BratsRule = CHALLENGES["met"]
@@ -57,8 +59,9 @@ class Settings:
     @property
     def metrics(self) -> list[Metric]:
         """The metrics to compute: of the families, and of the verdict; some only if a model has probabilities."""
-        chosen = metrics_of(self.families, bool(self.with_probabilities))
-        return list(dict.fromkeys([*chosen, *(METRICS[column.metric] for column in COLUMNS)]))
+        chosen = metrics_of(self.families, bool(self.with_probabilities), self.in_mm)
+        names = (column.metric if self.in_mm else IN_VOXELS.get(column.metric, column.metric) for column in COLUMNS)
+        return list(dict.fromkeys([*chosen, *map(METRICS.__getitem__, names)]))
 
 
 @dataclass

@@ -11,7 +11,7 @@ from nnunet_ici.evaluation.average_precision import CURVES_NOTE
 from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, compare, holm
 from nnunet_ici.evaluation.detection import SIZE_NOTE
-from nnunet_ici.evaluation.families import FAMILIES, Better, Metric
+from nnunet_ici.evaluation.families import FAMILIES, IN_VOXELS, Better, Metric
 from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
 
@@ -92,17 +92,20 @@ def evaluation_tables(
     Returns:
         The tables. With a single model there is no table of differences.
     """
-    tables = [
-        family_table(family, rows, [metric for metric in metrics if metric.name in FAMILIES[family]], curves)
-        for family in families
-    ]
-    tables = [
-        replace(table, note=f"{table.note} {brats_rule}.") if table.name == "brats" else table for table in tables
-    ]
+    tables = [family_table(family, rows, _of_family(family, metrics), curves) for family in families]
+    in_voxels = any(metric.name == "brats_lesion_hd95_voxels" for metric in metrics)
+    rule = str(brats_rule).replace("mm3", "voxels" if in_voxels else "mm3")
+    tables = [replace(table, note=f"{table.note} {rule}.") if table.name == "brats" else table for table in tables]
     if sizes:
         tables.append(size_table(sizes, unit))
     differences = comparison_table(rows, metrics)
     return tables + ([] if differences is None else [differences])
+
+
+def _of_family(family: str, metrics: Sequence[Metric]) -> list[Metric]:
+    computed = {metric.name: metric for metric in metrics}
+    names = (name if name in computed else IN_VOXELS.get(name) for name in FAMILIES[family])
+    return [computed[name] for name in names if name in computed]
 
 
 def _by_key(summary: Summary) -> dict[tuple[str, str], dict[str, dict[str, float]]]:

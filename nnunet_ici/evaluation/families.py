@@ -33,7 +33,17 @@ from nnunet_ici.evaluation.average_precision import MATCHING_IOU
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule, BratsScores, brats_scores
 from nnunet_ici.evaluation.matching import Matching, as_masks, match_instances
 
-__all__ = ["CONVENTIONS", "DEFAULT_FAMILIES", "FAMILIES", "METRICS", "OLD_NAMES", "Metric", "Pair", "evaluate_case"]
+__all__ = [
+    "CONVENTIONS",
+    "DEFAULT_FAMILIES",
+    "FAMILIES",
+    "IN_VOXELS",
+    "METRICS",
+    "OLD_NAMES",
+    "Metric",
+    "Pair",
+    "evaluate_case",
+]
 __all__ += ["metrics_of"]
 
 CONVENTIONS = """\
@@ -165,6 +175,7 @@ _EVERY = (
     Metric("cc_dice", "CC-Dice", "higher", metrics.cc_dice),
     Metric("brats_lesion_dice", "lesion-wise Dice", "higher", attrgetter("lesion_dice"), "brats"),
     Metric("brats_lesion_hd95_mm", "lesion-wise HD95 (mm)", "lower", attrgetter("lesion_hd95_mm"), "brats"),
+    Metric("brats_lesion_hd95_voxels", "lesion-wise HD95 (voxels)", "lower", attrgetter("lesion_hd95_mm"), "brats"),
     Metric("brats_lesion_f1", "lesion F1", "higher", attrgetter("lesion_f1"), "brats"),
     Metric("brats_found", "found per case", "", attrgetter("found"), "brats", counts=True),
     Metric("brats_missed", "missed per case", "lower", attrgetter("missed"), "brats", counts=True),
@@ -186,6 +197,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "cc": ("cc_dice",),
     "brats": tuple(f"brats_{name}" for name in _BRATS),
 }
+# Metrics that replace others for formats without a voxel size, where the spacing is 1.
+IN_VOXELS = {"volume_difference_ml": "volume_difference_voxels", "brats_lesion_hd95_mm": "brats_lesion_hd95_voxels"}
 # Distances take three times as long as all other metrics together, so these two are computed on request only.
 DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name not in ("cc", "brats"))
 
@@ -206,9 +219,14 @@ OLD_NAMES = {
 }
 
 
-def metrics_of(families: Sequence[str], with_probability: bool = True) -> list[Metric]:
-    """The metrics of the given families, each once, in order; those that need probabilities only if there are any."""
+def metrics_of(families: Sequence[str], with_probability: bool = True, in_mm: bool = True) -> list[Metric]:
+    """The metrics of the given families, each once, in order; those that need probabilities only if there are any.
+
+    Without a voxel size (``in_mm``), those in mm and ml are replaced by :data:`IN_VOXELS`.
+    """
     names = dict.fromkeys(name for family in families for name in FAMILIES[family])
+    if not in_mm:
+        names = dict.fromkeys(IN_VOXELS.get(name, name) for name in names)
     return [METRICS[name] for name in names if with_probability or not METRICS[name].needs_probability]
 
 

@@ -21,11 +21,12 @@ from nnunet_ici.evaluation.folders import find_above
 from nnunet_ici.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_ici.evaluation.labels import FOREGROUND, LabelScheme
 from nnunet_ici.evaluation.probabilities import plain_masks, read_probabilities
-from nnunet_ici.geometry import PIXEL_ENDINGS, Grid, reorient, turn_between
+from nnunet_ici.geometry import PIXEL_ENDINGS, Grid, find_spacing_file, reorient, spacing_file, turn_between
 from nnunet_ici.images import read_image
 
 __all__ = [
     "Prediction",
+    "have_millimetres",
     "probability_grid",
     "read_background",
     "read_on_grid",
@@ -122,6 +123,22 @@ def read_background(path: Path, grid: Grid | None) -> npt.NDArray[np.generic]:
     if image.GetNumberOfComponentsPerPixel() == 1:
         return reorient(array, turn)
     return np.moveaxis(reorient(np.moveaxis(array, -1, 0), turn), 0, -1)
+
+
+def have_millimetres(labels: Sequence[Path]) -> bool:
+    """Whether the label maps of a dataset have a voxel size in mm; True if there are none.
+
+    Raises:
+        ValueError: if some TIFF files have a spacing file and others do not, or the first one cannot be read.
+    """
+    if not labels or not labels[0].name.endswith(PIXEL_ENDINGS):
+        return True
+    without = [path for path in labels if find_spacing_file(path) is None]
+    if without and len(without) < len(labels):
+        raise ValueError(
+            f"{without[0]} has no spacing, unlike others. Expected: {spacing_file(without[0])}. Got: no such file"
+        )
+    return not without and read_label_map(labels[0]).grid.in_mm
 
 
 def turned_note(paths: Sequence[Path]) -> str:

@@ -23,8 +23,8 @@ from nnunet_ici.evaluation.cross_validation import (
 )
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, probability_path
 from nnunet_ici.evaluation.folders import Case, Predictions, find_file_ending, list_cases
+from nnunet_ici.evaluation.grids import have_millimetres
 from nnunet_ici.evaluation.labels import find_label_scheme
-from nnunet_ici.geometry import PIXEL_ENDINGS
 
 __all__ = ["Inputs", "read_inputs"]
 
@@ -99,12 +99,14 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
         cases = _pair(truth, models, ending, args.allow_missing, problems)
         if args.ensemble and cases:
             problems += check_members(cases, ending)
+        in_mm = have_millimetres([case.label for case in cases])
         settings = Settings(
             scheme=scheme,
             families=tuple(args.family),
             file_ending=ending,
             sizes=tuple(args.sizes),
-            in_voxels=args.voxels or ending in PIXEL_ENDINGS,
+            in_mm=in_mm,
+            in_voxels=args.voxels or not in_mm,
             with_probabilities=_with_probabilities(cases, ending, problems),
             brats_rule=rule,
             overlap=args.overlap,
@@ -198,6 +200,15 @@ def _pair(
     for model, predictions in models.items():
         if not predictions.files or not truth.files:
             continue  # reported already
+        if not truth.files.keys() & predictions.files.keys():
+            expected, got = (
+                ", ".join(path.name for path in list(one.files.values())[:2]) for one in (truth, predictions)
+            )
+            problems.append(
+                f"{model}: no case of {predictions.where} matches {truth.where}. Expected: {expected}, as nnU-Net "
+                f"names prediction and ground truth alike, CASE{ending}. Got: {got}"
+            )
+            continue
         if not allow_missing:
             problems += [
                 f"{model}: no prediction for case {name}. Expected: {predictions.where / (name + ending)}. "

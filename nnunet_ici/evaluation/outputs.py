@@ -66,6 +66,7 @@ def write_outputs(folder: Path, inputs: Inputs, evaluated: Evaluated) -> tuple[V
         "classes": settings.scheme.classes,
         "ignore": settings.scheme.ignore,
         "file_ending": settings.file_ending,
+        "in_mm": settings.in_mm,
         "size_unit": unit,
         "brats": asdict(settings.brats_rule),
         "overlap": settings.overlap,

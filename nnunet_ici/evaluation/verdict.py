@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, Comparison, compare, holm
+from nnunet_ici.evaluation.families import IN_VOXELS
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.evaluation.tables import FEWEST_CASES, Cell, Table, format_value
 
@@ -90,7 +91,7 @@ def make_verdict(rows: Sequence[Row]) -> Verdict | None:
     Returns:
         The verdict; None if the rows hold none of its columns.
     """
-    columns = [column for column in COLUMNS if rows and column.metric in rows[0]]
+    columns = [in_rows for column in COLUMNS if rows and (in_rows := _of_rows(column, rows[0]))]
     if not columns:
         return None
     models = list(dict.fromkeys(str(row["model"]) for row in rows))
@@ -141,6 +142,17 @@ def make_verdict(rows: Sequence[Row]) -> Verdict | None:
     if ranked[1] != rival and not any((best, ranked[1], column.title) in clear for column in columns):
         second += f"; {best} and {ranked[1]} do not differ clearly in any column"
     return Verdict(table, (first, f"{second}."), best)
+
+
+def _of_rows(column: Column, row: Row) -> Column | None:
+    """The column itself, or in voxels for formats without a voxel size; None if the row has neither."""
+    if column.metric in row:
+        return column
+    metric = IN_VOXELS.get(column.metric)
+    if metric not in row:
+        return None
+    title, phrase = column.title.replace("(ml)", "(voxels)"), column.phrase.replace(" ml ", " voxels ")
+    return replace(column, metric=metric, title=title, phrase=phrase)
 
 
 def _mean(values: Iterable[float]) -> float:

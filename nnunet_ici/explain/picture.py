@@ -168,7 +168,7 @@ def _view_title(explained: Explained, scene: Scene, view: View) -> str:
     """Name, kind, size and slice of the instance at the center of a view."""
     assert view.index is not None
     position = scene.position_mm(scene.plane, view.index)
-    location = f"slice {view.index}\n{scene.plane.coordinate} = {position:.1f} mm"
+    location = f"slice {view.index}\n{scene.plane.coordinate} = {position:.1f} {scene.unit}"
     if not view.name:
         return location
     side = explained.label if view.name[0] == explained.label.prefix else explained.predicted

@@ -13,7 +13,7 @@ from pathlib import Path
 from nnunet_ici.command import Command, InputError, Problems, check_file, check_folder, missing_inputs, plural, positive
 from nnunet_ici.evaluation.cross_validation import held_out_problems, read_folds
 from nnunet_ici.evaluation.folders import find_file_ending
-from nnunet_ici.evaluation.grids import turned_note
+from nnunet_ici.evaluation.grids import have_millimetres, turned_note
 from nnunet_ici.evaluation.labels import FOREGROUND, find_label_scheme
 from nnunet_ici.output import write_file
 from nnunet_ici.parallel import in_parallel
@@ -43,8 +43,8 @@ with nnUNetv2_train --npz (after training: nnUNetv2_train ... --val --npz), and 
 Every setting is scored on the label maps that it writes. The threshold is chosen first, then the minimum volume. The
 score "out of fold" is the one to trust: each fold is scored with the best setting on the other folds. The rule holds
 the best setting on all cases, and 0.5 for a class without a gain out of fold. Each class is tuned separately. In a tie,
-the threshold nearest to 0.5 is chosen, then the setting that removes least. In 2D, mm3 means mm2, or pixels for .png,
-.bmp and .tif.
+the threshold nearest to 0.5 is chosen, then the setting that removes least. In 2D, mm3 means mm2; for .png,
+.bmp and .tif without a spacing it means voxels.
 
 With --checkpoint, nnU-Net's own commands predict at the threshold (nnUNetv2_predict ... -chk checkpoint_tuned.pth).
 The rule is then meant for these predictions: nnunet_ici postprocess applies the minimum lesion volume, with a
@@ -171,7 +171,7 @@ def _run(args: argparse.Namespace) -> None:
     files: list[CaseFiles] = []
     folds: list[list[int]] = []
     checkpoints: list[Path] = []
-    scheme, order, source = FOREGROUND, None, ""
+    scheme, order, source, in_mm = FOREGROUND, None, "", True
     with problems.collecting():
         folders = _description_folders(args.gt, args.prob)
         scheme, dataset_json, source = find_label_scheme(folders, args.dataset_json)
@@ -193,6 +193,7 @@ def _run(args: argparse.Namespace) -> None:
             drawn = draw_folds(names, args.k, args.seed) if args.folds is None else read_folds(args.folds)
             folds, found = match_folds(drawn, names, str(args.folds or "--k"))
             problems += found
+        in_mm = have_millimetres([case.label for case in files])
     problems.raise_any()
 
     given_thresholds = args.thresholds is not None
@@ -202,6 +203,8 @@ def _run(args: argparse.Namespace) -> None:
     print(f"{plural(len(files), 'case')}: {args.gt}", *(f"probabilities: {folder}" for folder in args.prob), sep="\n")
     print(f"classes: {scheme} [{source}]")
     print(f"{plural(len(folds), 'fold')}, thresholds {min(thresholds):g} to {max(thresholds):g}", flush=True)
+    if not in_mm:
+        print("no voxel size: minimum volumes are in voxels")
     read = in_parallel(partial(read_case, rule=plain, lowest=min(thresholds)), files, args.np, "tune")
     cases = [case for case in read if not isinstance(case, str)]
     if len(cases) < len(read):
@@ -215,7 +218,8 @@ def _run(args: argparse.Namespace) -> None:
     problems.raise_any()
     print(f"\n{table(choice)}")
     for name, setting in choice.rule.settings.items():
-        print(f"{name}: {setting}", *notes(choice, name, grid), sep="\n  ")
+        told = "\n  ".join([f"{name}: {setting}", *notes(choice, name, grid)])
+        print(told if in_mm else told.replace("mm³", "voxels"))
     gains = any(choice.gains(name) for name in scheme.classes)
     if not gains and not args.force:
         print("no gain out of fold: 0.5 stays, and no checkpoint is written (--force writes the choice)")

@@ -80,4 +80,11 @@ def definitions_of(table: str, titles: list[str]) -> dict[str, str]:
     Returns:
         The definition by title; the title "" applies to the whole table. Empty for an unknown table.
     """
-    return {title: text for title, text in DEFINITIONS.get(table, {}).items() if not title or title in titles}
+    found = {}
+    for title, text in DEFINITIONS.get(table, {}).items():
+        in_voxels = title.replace("(mm)", "(voxels)").replace("(ml)", "(voxels)")
+        if not title or title in titles:
+            found[title] = text
+        elif in_voxels in titles:
+            found[in_voxels] = text.replace(" mm ", " voxels ")
+    return found

@@ -229,6 +229,7 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
             scheme,
             families,
             str(summary["file_ending"]),
+            in_mm=bool(summary.get("in_mm", True)),
             with_probabilities=models if probabilities else (),
             brats_rule=rule,
             overlap=float(summary.get("overlap", 0)),

@@ -140,7 +140,7 @@ def _slices(name: str, scene: Scene, label: BoolArray, codes: dict[str, Codes]) 
         if index is None:
             yield _Cut(name, plane, None, label, codes, scene.image)
         else:
-            position = f"{plane.coordinate} = {scene.position_mm(plane, index):.1f} mm (slice {index})"
+            position = f"{plane.coordinate} = {scene.position_mm(plane, index):.1f} {scene.unit} (slice {index})"
             yield _Cut(
                 f"{name}: {plane.name} slice {why}, {position}",
                 plane,
