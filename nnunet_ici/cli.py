@@ -14,6 +14,7 @@ __all__ = ["main"]
 # command: (module with main(argv, prog) -> exit code, summary)
 COMMANDS = {
     "doctor": ("nnunet_ici.doctor", "check the installation and report what is missing"),
+    "completion": ("nnunet_ici.completion", "print a script that completes commands in bash or zsh"),
     "ext-path": ("nnunet_ici.ext_path", "print the folder to add to nnUNet_extTrainer"),
     "trainers": ("nnunet_ici.trainers.listing", "list the trainers and their options, or explain and check names"),
     "convert-atlas": ("nnunet_ici.datasets.convert_atlas", "convert ATLAS R2.0, R2.1 or R3.0 to nnU-Net raw data"),

@@ -133,13 +133,7 @@ class Command:
         Raises:
             SystemExit: with code 2 for invalid arguments, and with code 0 after the help.
         """
-        parser = _Parser(
-            prog=prog,
-            description=textwrap.fill(self.description, shutil.get_terminal_size().columns - 2),
-            epilog=self.epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self.arguments(parser)
+        parser = self.fill(_Parser(prog=prog))
         args, unknown = parser.parse_known_args(argv)
         if unknown:
             options = re.findall(r"(?<![\w-])--?[a-z][\w-]*", parser.format_usage())
@@ -154,6 +148,14 @@ class Command:
             where = f" {error.filename}:" if error.filename else ""
             print(f"stopped:{where} {error.strerror}; no incomplete file was left behind", file=sys.stderr)
         return 1
+
+    def fill(self, parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        """Give a parser the help and the arguments of the command."""
+        parser.description = textwrap.fill(self.description, shutil.get_terminal_size().columns - 2)
+        parser.epilog = self.epilog
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.arguments(parser)
+        return parser
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import platform
 import shlex
@@ -14,7 +15,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -187,6 +188,10 @@ def _run(args: argparse.Namespace) -> int:
     Returns:
         1 if there is any problem, else 0.
     """
+    if args.json:
+        findings = list(diagnose())
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return int(any(finding.remedy is not None for finding in findings))
     remedies: dict[str, None] = {}  # an ordered set
     for finding in diagnose():
         print(f"{'ok ' if finding.remedy is None else '-->'} {finding.what:<{WIDTH}}  {finding.found}", flush=True)
@@ -199,4 +204,8 @@ def _run(args: argparse.Namespace) -> int:
     return 1
 
 
-main = Command("Check the installation and report what is missing.", lambda parser: None, _run)
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+main = Command("Check the installation and report what is missing.", _arguments, _run)

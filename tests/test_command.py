@@ -45,6 +45,36 @@ def test_help_of_a_command(command, capsys):
     assert all(len(line) <= 80 for line in head.splitlines())  # the description is wrapped
 
 
+def test_the_package_runs_as_a_module():
+    run = subprocess.run([sys.executable, "-m", "nnunet_ici", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"nnunet_ici {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_and_options(shell, capsys, tmp_path):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS) and "--family" in script
+    if shell == "bash":
+        (tmp_path / "script").write_text(script)
+        line = (
+            f"source {tmp_path / 'script'}; COMP_WORDS=(nnunet_ici eval); COMP_CWORD=1; "
+            "_shtab_nnunet_ici; echo ${COMPREPLY[@]}"
+        )
+        assert subprocess.run(["bash", "-c", line], capture_output=True, text=True).stdout.strip() == "evaluate"
+
+
+def test_trainers_and_doctor_as_json(capsys):
+    assert main(["trainers", "--json"]) == 0
+    trainers = {trainer["name"]: trainer for trainer in json.loads(capsys.readouterr().out)}
+    options = {option["attribute"]: option for option in trainers["nnUNetTrainerPQ"]["options"]}
+    assert options["false_weight"]["default"] == 1 and options["false_weight"]["example"] == "f0p5"
+    code = main(["doctor", "--json"])
+    findings = json.loads(capsys.readouterr().out)
+    assert code == int(any(finding["remedy"] for finding in findings))
+    assert {"what": "nnunet_ici", "found": __version__, "remedy": None} in findings
+
+
 def test_unknown_commands(capsys):
     commands = ", ".join(COMMANDS)
     for word, hint in (

@@ -12,7 +12,9 @@ PACKAGE = ROOT / "nnunet_ici"
 
 # A part may import from itself and from the parts in its row.
 ALLOWED = {
+    "__main__": {"cli"},
     "cli": {"command"},
+    "completion": {"cli", "command"},
     "doctor": {"environment", "_autoregister", "command", "trainers", "instances", "postprocessing"},
     "ext_path": {"_autoregister", "command"},
     "ext": {"trainers"},

@@ -261,7 +261,7 @@ def without_nnunet(tmp_path_factory) -> dict[str, str]:
 
 
 CODE = """
-import importlib.util, torch
+import importlib.util, sys, torch
 assert importlib.util.find_spec("nnunetv2") is None
 from nnunet_ici import losses
 import nnunet_ici.instances, nnunet_ici.settings
@@ -273,6 +273,8 @@ for name in losses.__all__:
         value = getattr(losses, name)()(torch.randn(1, 2, 12, 12), target)
         assert value.isfinite(), name
         print(name)
+unwanted = {"SimpleITK", "jinja2", "matplotlib", "monai", "nibabel", "pandas", "skimage", "sklearn", "tqdm"}
+assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
 """
 
 

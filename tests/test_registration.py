@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -93,12 +94,19 @@ def test_the_wheel_carries_the_start_up_files_and_the_templates(tmp_path):
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = wheel.namelist()
         start = wheel.read("nnunet_ici_autoregister.start").decode()
+        page = wheel.read(next(name for name in names if name.endswith("METADATA"))).decode()
+        scripts = wheel.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     assert {"nnunet_ici_autoregister.pth", "nnunet_ici/py.typed", "nnunet_ici/ext/nnunet_ici_external_trainers.py"} <= {
         *names
     }
     templates = {f"nnunet_ici/report/templates/{name}" for name in ("page.html", "parts.html", "style.css")}
     assert templates <= {*names}
     assert not any(name.startswith(("tests/", "scripts/", "nnunet_ici/startup/")) for name in names)
+    # On PyPI, pictures and links need whole addresses, of the repository that pyproject.toml names.
+    address = re.search(r"^Project-URL: Repository, (.+)$", page, re.MULTILINE)[1]
+    assert f"]({address}/raw/main/docs/terms.png)" in page and f"]({address}/blob/main/docs/losses.md)" in page
+    assert "](docs/" not in page
+    assert {f"{name} = nnunet_ici.cli:main" for name in ("nnunet_ici", "nnunet-ici")} <= {*scripts.splitlines()}
     module, function = start.strip().split(":")  # PEP 829: package.module:callable
     assert (module, function) == (register.__module__, register.__name__)
 

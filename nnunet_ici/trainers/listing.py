@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from nnunet_ici.command import Command, Problems
@@ -32,6 +33,27 @@ def _list() -> str:
     return "\n".join(lines)
 
 
+def _as_data() -> list[dict[str, Any]]:
+    """The losses with their options, for programs."""
+    return [
+        {
+            "name": name,
+            "summary": loss.summary,
+            "terms": loss.terms,
+            "options": [
+                {
+                    "example": OPTIONS[key].shown,
+                    "attribute": OPTIONS[key].attribute,
+                    "default": default(name, OPTIONS[key].attribute),
+                    "meaning": OPTIONS[key].meaning,
+                }
+                for key in options_of(name)
+            ],
+        }
+        for name, loss in LOSSES.items()
+    ]
+
+
 def _explain(name: str) -> str:
     parsed = parse(name)
     lines = [name, f"  {LOSSES[parsed.loss].summary}"]
@@ -45,11 +67,14 @@ def _explain(name: str) -> str:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", help="trainer names to explain and check; default: list all losses")
+    parser.add_argument("--json", action="store_true", help="print the list of losses as JSON")
 
 
 def _run(args: argparse.Namespace) -> None:
     problems = Problems()
-    if not args.name:
+    if args.json:
+        print(json.dumps(_as_data(), indent=1))
+    elif not args.name:
         print(_list())
     for name in args.name:
         try:
