@@ -172,7 +172,7 @@ VOLUMES = {"A": ([1.0, 0.0, 100.0], [2.0, 3.0, 90.0]), EVIL: ([0.0], [0.0]), "C"
 def test_volumes_of_all_models_lie_on_the_same_axes():
     for draw in (draw_volumes, draw_agreement):
         axes = draw(VOLUMES, "ml").axes
-        assert [axis.get_title(loc="left") for axis in axes] == ["A", in_figure(EVIL, 32), "C"]
+        assert [axis.get_title(loc="left") for axis in axes] == ["A", in_figure(EVIL, 24), "C"]
         assert len({(axis.get_xlim(), axis.get_ylim()) for axis in axes}) == 1
         assert all(axis.get_xscale() == "symlog" for axis in axes)  # shows 0
         assert axes[0].get_xticks().tolist() == [0, 1, 10, 100]

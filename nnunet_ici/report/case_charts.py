@@ -133,7 +133,7 @@ def _facets(volumes: Volumes, height_inches: float) -> tuple[Figure, list[Axes]]
     figure = new_figure(0.5 + height_inches * rows)
     axes = figure.subplots(rows, min(len(volumes), 2), sharex=True, sharey=True, squeeze=False).ravel()
     for axis, model in zip(axes, volumes, strict=False):
-        axis.set_title(in_figure(model, 32), loc="left", fontsize=10, fontweight="bold")
+        axis.set_title(in_figure(model, 24), loc="left", fontsize=9, fontweight="bold")
         add_grid(axis)
     for axis in axes[len(volumes) :]:
         axis.remove()

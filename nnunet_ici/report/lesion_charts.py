@@ -91,8 +91,9 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
     first, last = math.floor(math.log10(min(sizes))), math.ceil(math.log10(max(sizes)))
     last = max(last, first + 1)
     ticks = [10.0**power for power in range(first, last + 1)]
+    shown = ticks[:: 1 + len(ticks) // 6]
     axes[-1].set(xscale="log", xlim=(ticks[0] / 1.26, ticks[-1] * 1.26))
-    axes[-1].xaxis.set_major_locator(FixedLocator(ticks))
+    axes[-1].xaxis.set_major_locator(FixedLocator(shown))
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}".replace(",", "\N{THIN SPACE}")))
     axes[-1].xaxis.set_minor_locator(NullLocator())
     axes[-1].set_xlabel(f"size of the lesion or false prediction ({unit})")
