@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import zipfile
 from dataclasses import asdict
 
 import numpy as np
@@ -42,7 +43,14 @@ def train(root, trainer, folds="01", plans="nnUNetPlans", present=(1, 0, 0, 0), 
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(dataset, monkeypatch):
+    """The same without the report, which takes most of the time."""
+    monkeypatch.setattr("nnunet_ici.report.report.main", lambda argv: 0)
+    return dataset
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch):
     """A dataset with three lesions in each case, without a trained model."""
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
@@ -76,7 +84,8 @@ def models(rows):
     return list(dict.fromkeys(row["model"] for row in rows))
 
 
-def test_from_trained_models_to_a_verdict(root, capsys):
+def test_from_trained_models_to_a_verdict(dataset, capsys):
+    root = dataset
     train(root, PQ, present=(1, 1, 1, 0))
     train(root, OWN)
     compare()
@@ -277,15 +286,23 @@ def test_tuned_predictions_need_probabilities(root, capsys):
     assert f"{message}nnUNetv2_train 7 2d 0 -tr {PQ} --npz --val, also fold 1\n" in capsys.readouterr().out
 
 
-def test_a_rule_for_other_cases(root, capsys):
+def test_a_rule_that_does_not_fit_is_left_out(root, capsys):
     folder = train(root, PQ, probability=PROBABILITY)
     tune(folder, {"0": Setting(0.1), "1": Setting(0.1)}, best=Setting(0.1))
     path = folder / "fold_0" / "threshold.json"
-    path.write_text(path.read_text().replace('"c1"', '"c9"'))
-    compare(expected=1)
-    error = capsys.readouterr().err
-    assert "does not fit the validation. Expected: a setting chosen without case c1. Got: none. Try: nnUNet" in error
-    assert not out(root).exists()
+    content = path.read_text()
+    path.write_text(content.replace('"c1"', '"c9"'))
+    compare()
+    assert list(missed(root)[0]) == [PQ]
+    message = "Expected: a setting chosen without case c1. Got: none. Try: nnUNetv2_train 7 2d 0 -tr nnUNetTrainerPQ"
+    assert f"{PQ}: no tuned predictions. {path} does not fit the validation. {message}" in capsys.readouterr().out
+    with zipfile.ZipFile(folder / "fold_0" / "checkpoint_final.pth", "w") as file:
+        file.writestr("archive/data/0", "trained again")
+    network = {"fold_0": {"checkpoint": "checkpoint_final.pth", "fingerprint": "0123456789abcdef"}}
+    path.write_text(json.dumps(json.loads(content) | {"network": network}))
+    compare()
+    assert list(missed(root)[0]) == [PQ]
+    assert "checkpoint_tuned.pth belongs to an earlier network. Expected:" in capsys.readouterr().out
 
 
 def test_nothing_is_left_behind_if_a_file_cannot_be_used(root, capsys):

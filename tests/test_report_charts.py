@@ -12,7 +12,7 @@ from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.report.case_charts import draw_agreement, draw_scores, draw_volumes, limits_of_agreement
 from nnunet_ici.report.lesion_charts import draw_froc, draw_recall, draw_sizes, wilson
 from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
-from nnunet_ici.report.training_charts import draw_dice, draw_loss, draw_terms, draw_validation, training_charts
+from nnunet_ici.report.training_charts import draw_curves, training_charts
 
 EVIL = "<script>alert('1')</script> & \"$x$\""
 
@@ -45,25 +45,36 @@ def make_fold(folder, terms=True):
     return folder
 
 
+def values_of(curves, chart, curve=None, phase=None):
+    """Epochs and values of one curve."""
+    points = curves.points[curves.points["chart"] == chart]
+    for column, value in (("curve", curve), ("phase", phase)):
+        points = points if value is None else points[points[column] == value]
+    return dict(zip(points["epoch"], points["value"], strict=True))
+
+
 def test_curves(tmp_path):
     curves = read_curves("A", make_fold(tmp_path / "fold_0"))
-    assert curves.epochs == 3
-    assert curves.loss[1] == {0: 0.75, 1: -1e-05, 2: -0.5}
-    assert list(curves.loss[0]) == [0, 1, 2] and curves.loss[0][1] == -0.25 and math.isnan(curves.loss[0][2])
-    assert curves.dice[0] == {0: 0.25, 1: 0.625, 2: 0.75} and math.isnan(curves.dice[1][0])
-    assert list(curves.terms) == ["global", "instance"]
-    assert curves.terms["global"] == ({0: -0.5, 1: -0.625}, {0: -0.25, 1: -0.5})
-    assert curves.shares["missed"] == {0: 0.5, 1: 0.25}
-    assert math.isnan(curves.shares["false"][0]) and curves.shares["false"][1] == 0.2
+    assert curves.epochs == 3 and curves.title == "A, fold_0"
+    assert values_of(curves, "loss", phase="validation") == {0: 0.75, 1: -1e-05, 2: -0.5}
+    training = values_of(curves, "loss", phase="training")
+    assert list(training) == [0, 1, 2] and training[1] == -0.25 and math.isnan(training[2])
+    assert values_of(curves, "dice", "class 1") == {0: 0.25, 1: 0.625, 2: 0.75}
+    assert math.isnan(values_of(curves, "dice", "class 2")[0])
+    assert set(curves.points[curves.points["chart"] == "terms"]["curve"]) == {"global", "instance"}
+    assert values_of(curves, "terms", "global", "validation") == {0: -0.25, 1: -0.5}
+    assert values_of(curves, "mistakes", "missed lesions") == {0: 0.5, 1: 0.25}
+    false = values_of(curves, "mistakes", "false predictions")
+    assert math.isnan(false[0]) and false[1] == 0.2
     plain = read_curves("B", make_fold(tmp_path / "fold_1", terms=False))
-    assert plain.terms == {} and plain.shares == {} and plain.epochs == 3
+    assert set(plain.points["chart"]) == {"loss", "dice"} and plain.epochs == 3
 
 
 def test_a_training_begun_anew_replaces_the_old_one(tmp_path):
     folder = make_fold(tmp_path / "fold_0", terms=False)
     (folder / "training_log_2027_1_1_00_00_00.txt").write_text(LOG.format(0, 2, 3, "[0.5]"))
     curves = read_curves("A", folder)
-    assert curves.loss == ({0: 2.0}, {0: 3.0}) and curves.epochs == 1 and curves.dice == [{0: 0.5}, {}]
+    assert curves.epochs == 1 and curves.points["value"].tolist() == [2, 3, 0.5]
 
 
 def test_broken_curves(tmp_path):
@@ -161,19 +172,18 @@ VOLUMES = {"A": ([1.0, 0.0, 100.0], [2.0, 3.0, 90.0]), EVIL: ([0.0], [0.0]), "C"
 def test_volumes_of_all_models_lie_on_the_same_axes():
     for draw in (draw_volumes, draw_agreement):
         axes = draw(VOLUMES, "ml").axes
-        assert [axis.get_title(loc="left") for axis in axes] == ["A", in_figure(EVIL, 32), "C"]
+        assert [axis.get_title(loc="left") for axis in axes] == ["A", in_figure(EVIL, 24), "C"]
         assert len({(axis.get_xlim(), axis.get_ylim()) for axis in axes}) == 1
-        assert all(axis.get_xscale() == "log" for axis in axes)
-        assert axes[0].xaxis.get_major_formatter()(axes[0].get_xticks()[0]) == "0"
+        assert all(axis.get_xscale() == "symlog" for axis in axes)  # shows 0
+        assert axes[0].get_xticks().tolist() == [0, 1, 10, 100]
         assert len({axis.collections[0].get_facecolor().tobytes() for axis in axes}) == 3
         assert len(draw({"A": VOLUMES["A"]}, "ml").axes) == 1
 
 
 def test_the_figures_of_volumes():
     axis = draw_volumes(VOLUMES, "ml").axes[0]
-    points = axis.collections[0].get_offsets()
-    assert list(axis.lines[0].get_xdata()) == list(axis.lines[0].get_ydata()) == pytest.approx(list(axis.get_xlim()))
-    assert points[0].tolist() == [1, 2] and points[1, 0] < 1 and points[1, 1] == 3  # 0 lies below the smallest volume
+    assert axis.collections[0].get_offsets().tolist() == [[1, 2], [0, 3], [100, 90]]
+    assert axis.get_xlim() == axis.get_ylim() and len(axis.lines) == 1  # the line of equal volumes
     axis, single, _ = draw_agreement(VOLUMES, "ml").axes
     assert axis.get_yscale() == "linear" and axis.collections[0].get_offsets()[:, 1].tolist() == [1, 3, -10]
     mean, low, high = limits_of_agreement(*VOLUMES["A"])
@@ -185,20 +195,17 @@ def test_the_figures_of_volumes():
 
 def test_the_figures_of_training(tmp_path):
     curves = read_curves("A", make_fold(tmp_path / "fold_0"))
-    terms, loss, validation = (draw(curves).axes[0] for draw in (draw_terms, draw_loss, draw_validation))
-    assert [len(axis.lines) for axis in (terms, loss, validation)] == [4, 2, 4]
-    assert terms.lines[0].get_ydata().tolist() == [-0.5, -0.625] and terms.lines[1].get_linestyle() == "--"
-    assert len({line.get_marker() for line in validation.lines}) == 4
-    comparison = draw_dice([curves, curves], ["A", "_B"])
-    assert comparison.axes[0].lines[0].get_ydata()[1:].tolist() == [0.4375, 0.625]
-    assert len(comparison.legends[0].get_texts()) == 2
     charts = training_charts([curves, curves])
-    assert {title: len(of_title) for title, of_title in charts.items()} == {"All trainings": 1, "A, fold_0": 3}
-    curves.loss, curves.dice = ({}, {}), []  # the logs are gone, the table is there
-    assert [chart.caption.split(",")[0] for chart in training_charts([curves])["A, fold_0"]] == [
-        "Loss terms",
-        "Mistakes",
-    ]
+    assert list(charts) == ["All trainings", "A, fold_0"] and len(charts["All trainings"]) == 1
+    captions = [chart.title.split()[0] for chart in charts["A, fold_0"]]
+    assert captions == ["Loss", "Shares", "Loss,", "Pseudo"]
+    assert list(training_charts([curves])) == ["A, fold_0"]
+    (axis,) = draw_curves(curves.points[curves.points["chart"] == "terms"], "loss term").axes
+    assert len(axis.lines) == 4 and axis.lines[0].get_ydata().tolist() == [-0.5, -0.625]
+    assert [line.get_linestyle() for line in axis.lines] == ["-", "--"] * 2
+    figure = draw_curves(curves.points[curves.points["chart"] == "dice"], "pseudo Dice", whole=True)
+    assert {line.get_linestyle() for line in figure.axes[0].lines} == {"-"}  # there is no other phase
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["class 1", "class 2"]
 
 
 def test_names_in_figures():

@@ -71,11 +71,16 @@ def _run(args: argparse.Namespace) -> int:
         models = find_trained(results, args.dataset, args.configuration, args.tr, args.p, ending)
         models, folds, remarks = choose_folds(models, args.f, bool(args.tr))
         for model in models:
-            one = read_tuned(model, folds)
-            remark = without_probabilities(model, folds)
-            if one is not None and not remark:
+            if remark := without_probabilities(model, folds):
+                remarks.append(remark)
+                continue
+            try:
+                one = read_tuned(model, folds)
+            except ValueError as error:
+                remarks.append(f"{model.trainer}: no tuned predictions. {error}")
+                continue
+            if one is not None:
                 tuned[f"{model.trainer} (tuned)"] = one
-            remarks += [remark] if remark else []
     problems.raise_any()
 
     out = args.o or results / f"compare_{args.configuration}"

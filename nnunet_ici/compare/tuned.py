@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,13 +10,17 @@ from pathlib import Path
 from nnunet_ici.command import InputError
 from nnunet_ici.compare.trained import Trained
 from nnunet_ici.parallel import in_parallel
-from nnunet_ici.postprocessing.checkpoints import TUNED, rule_after_shift
+from nnunet_ici.postprocessing.checkpoints import (
+    THRESHOLD_FILE,
+    TUNED,
+    outdated,
+    read_choice,
+    rule_after_shift,
+)
 from nnunet_ici.postprocessing.postprocess import Prediction, postprocess_files
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 
 __all__ = ["Tuned", "read_tuned", "write_predictions"]
-
-THRESHOLDS = "threshold.json"
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ def read_tuned(model: Trained, folds: Sequence[str]) -> Tuned | None:
         is removed.
 
     Raises:
-        ValueError: if a rule cannot be read, or lacks a validation case.
+        ValueError: if a rule cannot be read, lacks a validation case, or belongs to an earlier network of its fold.
     """
-    paths = {fold: model.fold(fold) / THRESHOLDS for fold in folds}
+    paths = {fold: model.fold(fold) / THRESHOLD_FILE for fold in folds}
     if not all(path.is_file() and path.with_name(TUNED).is_file() for path in paths.values()):
         return None
     rules = {fold: read_rule(path) for fold, path in paths.items()}
@@ -60,7 +63,9 @@ def read_tuned(model: Trained, folds: Sequence[str]) -> Tuned | None:
         return None
     by_case: dict[str, Rule] = {}
     for fold, path in paths.items():
-        scores = json.loads(path.read_text(encoding="utf-8")).get("scores", {})
+        if problem := outdated(path.parent):
+            raise ValueError(problem)
+        scores = read_choice(path.parent).get("scores", {})
         for case in model.predictions(fold):
             settings = {}
             for name in rules[fold].settings:

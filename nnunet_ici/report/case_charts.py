@@ -9,26 +9,20 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from nnunet_ici.drawing import model_style
 from nnunet_ici.drawing.style import in_figure
-from nnunet_ici.evaluation.tables import format_value
 from nnunet_ici.report.charts import FEW_CASES, MOST_POINTS, Chart, add_grid, make_chart, new_figure
 from nnunet_ici.report.reading import Evaluation
 
 __all__ = ["case_charts", "draw_agreement", "draw_scores", "draw_volumes", "limits_of_agreement"]
 
-FloatArray = npt.NDArray[np.float64]
 # True and predicted volume of each case, by model.
 Volumes = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 # Distance of the limits of agreement from the mean difference, in standard deviations.
 DEVIATIONS = 1.96
-# On a logarithmic axis, a volume of 0 is drawn at the smallest volume divided by this.
-ZERO_RATIO = 3.0
-# An axis that spans fewer powers of ten than this also has ticks at 2 and 5 times each power.
-FEW_POWERS = 2
 
 
 def limits_of_agreement(label: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[float, float, float]:
@@ -61,13 +55,12 @@ def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
         scores = {
             model: [float(row[metric]) for row in evaluation.rows_of(model, of_class)] for model in evaluation.models
         }
-        medians = "; ".join(f"{model}: {format_value(_median(values))}" for model, values in scores.items())
         charts.append(
             make_chart(
                 draw_scores(scores, title),
-                f"{title} of each case by model, median: {medians}.",
-                f"{title[0].upper()}{title[1:]} of each case, by model. Each marker is one case, jittered vertically. "
-                "The box spans the lower to the upper quartile, and the thick line is the median.",
+                f"{title[0].upper()}{title[1:]} of each case, by model.",
+                "Each marker is one case, jittered vertically. The box spans the lower to the upper quartile, and the "
+                "thick line is the median.",
             )
         )
     unit, scale = ("ml", 1000.0) if evaluation.unit == "mm3" else (evaluation.unit_title, 1.0)
@@ -87,21 +80,15 @@ def case_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
         make_chart(
             draw_volumes(volumes, unit),
             f"Predicted against true total lesion {noun} of each case, by model.",
-            f"Predicted against true total lesion {noun} of each case. On the line, both are equal. Values of 0 are "
-            "drawn at the edge.",
+            "On the line, both are equal.",
         ),
         make_chart(
             draw_agreement(volumes, unit),
-            f"Difference between predicted and true {noun} of each case, by model.",
-            f"Difference between predicted and true {noun} against their mean (Bland-Altman plot). The solid line is "
-            "the mean difference. The dashed lines are the limits of agreement, 1.96 standard deviations above and "
-            f"below it. {agreement}.",
+            f"Difference between predicted and true {noun} of each case against their mean (Bland-Altman plot).",
+            "The solid line is the mean difference. The dashed lines are the limits of agreement, 1.96 standard "
+            f"deviations above and below it. {agreement}.",
         ),
     ]
-
-
-def _median(values: Sequence[float]) -> float:
-    return float(np.nanmedian(values)) if not np.all(np.isnan(values)) else math.nan
 
 
 def draw_scores(scores: Mapping[str, Sequence[float]], title: str) -> Figure:
@@ -146,7 +133,7 @@ def _facets(volumes: Volumes, height_inches: float) -> tuple[Figure, list[Axes]]
     figure = new_figure(0.5 + height_inches * rows)
     axes = figure.subplots(rows, min(len(volumes), 2), sharex=True, sharey=True, squeeze=False).ravel()
     for axis, model in zip(axes, volumes, strict=False):
-        axis.set_title(in_figure(model, 32), loc="left", fontsize=10, fontweight="bold")
+        axis.set_title(in_figure(model, 24), loc="left", fontsize=9, fontweight="bold")
         add_grid(axis)
     for axis in axes[len(volumes) :]:
         axis.remove()
@@ -161,24 +148,29 @@ def _points(number: int, count: int) -> dict[str, object]:
     return {"color": style["color"], "marker": style["marker"], "linewidths": 0, "zorder": 3, **size}
 
 
-def _limits(volumes: Volumes) -> tuple[float, tuple[float, float]]:
-    """The smallest volume above 0, and the limits of a logarithmic axis for all models."""
+def _volume_axis(axis: Axes, volumes: Volumes, which: str) -> None:
+    """Make an axis logarithmic above the smallest volume, and linear from there to 0, with limits for all models."""
     values = np.concatenate([np.concatenate(pair) for pair in volumes.values()])
     positive = values[values > 0] if (values > 0).any() else np.ones(1)
-    lowest, highest = float(positive.min()), float(positive.max())
-    return lowest, (lowest / ZERO_RATIO / 1.5, max(highest, 10 * lowest) * 1.5)
+    lowest = 10.0 ** math.floor(math.log10(positive.min()))
+    highest = max(float(positive.max()), 10 * lowest)
+    getattr(axis, f"set_{which}scale")("symlog", linthresh=lowest, linscale=0.5)
+    getattr(axis, f"set_{which}lim")(-0.3 * lowest, 1.5 * highest)
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+    powers = range(round(math.log10(lowest)), math.floor(math.log10(highest)) + 1)
+    ticks.set_ticks([0.0, *(10.0**power for power in powers[:: 1 + len(powers) // 5])])
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks.set_minor_locator(NullLocator())
 
 
 def draw_volumes(volumes: Volumes, unit: str) -> Figure:
     """Predicted against true volume of each case: one panel per model, on the same axes."""
-    lowest, limits = _limits(volumes)
     figure, axes = _facets(volumes, 2.3 if len(volumes) > 1 else 3.2)
     for number, (axis, (label, predicted)) in enumerate(zip(axes, volumes.values(), strict=True)):
-        axis.plot(limits, limits, color="#777777", linewidth=1)
-        axis.scatter(_with_zeros(label, lowest), _with_zeros(predicted, lowest), **_points(number, len(label)))  # type: ignore[arg-type]
-    axes[0].set(xlim=limits, ylim=limits)
-    _volume_axis(axes[0], "x", lowest)
-    _volume_axis(axes[0], "y", lowest)
+        axis.axline((0, 0), slope=1, color="#777777", linewidth=1, transform=axis.transAxes)
+        axis.scatter(label, predicted, **_points(number, len(label)))  # type: ignore[arg-type]
+    _volume_axis(axes[0], volumes, "x")
+    _volume_axis(axes[0], volumes, "y")
     figure.supxlabel(f"true ({unit})", fontsize=10)
     figure.supylabel(f"predicted ({unit})", fontsize=10)
     return figure
@@ -186,37 +178,17 @@ def draw_volumes(volumes: Volumes, unit: str) -> Figure:
 
 def draw_agreement(volumes: Volumes, unit: str) -> Figure:
     """Difference between predicted and true volume of each case (Bland-Altman plot): one panel per model."""
-    lowest, limits = _limits(volumes)
     figure, axes = _facets(volumes, 2.1 if len(volumes) > 1 else 3.0)
     for number, (axis, pair) in enumerate(zip(axes, volumes.values(), strict=True)):
         label, predicted = (np.asarray(values, float) for values in pair)
-        middle = _with_zeros((label + predicted) / 2, lowest)
-        axis.scatter(middle, predicted - label, **_points(number, label.size))  # type: ignore[arg-type]
+        axis.scatter((label + predicted) / 2, predicted - label, **_points(number, label.size))  # type: ignore[arg-type]
         axis.axhline(0, color="#777777", linewidth=1)
         mean, low, high = limits_of_agreement(label, predicted)
         for value, dashes in ((low, "--"), (mean, "-"), (high, "--")):
             if math.isfinite(value):
                 axis.axhline(value, color="black", linewidth=1.2, linestyle=dashes)
     axes[0].margins(y=0.15)
-    axes[0].set(xlim=limits)
-    _volume_axis(axes[0], "x", lowest)
+    _volume_axis(axes[0], volumes, "x")
     figure.supxlabel(f"mean of predicted and true ({unit})", fontsize=10)
     figure.supylabel(f"predicted - true ({unit})", fontsize=10)
     return figure
-
-
-def _with_zeros(values: npt.ArrayLike, lowest: float) -> FloatArray:
-    """Volumes for a logarithmic axis. A volume of 0 is placed below the smallest one."""
-    return np.where(np.greater(values, 0), values, lowest / ZERO_RATIO)
-
-
-def _volume_axis(axis: Axes, which: str, lowest: float) -> None:
-    """Make an axis logarithmic, with a tick for 0 below the smallest volume."""
-    getattr(axis, f"set_{which}scale")("log")
-    ticks = axis.xaxis if which == "x" else axis.yaxis
-    highest = (axis.get_xlim() if which == "x" else axis.get_ylim())[1]
-    few = math.log10(highest / lowest) < FEW_POWERS
-    values = LogLocator(subs=(1, 2, 5) if few else (1,), numticks=5).tick_values(lowest, highest)
-    ticks.set_ticks([lowest / ZERO_RATIO, *(value for value in values if lowest <= value <= highest)])
-    ticks.set_major_formatter(FuncFormatter(lambda value, _: "0" if value < lowest else f"{value:g}"))
-    ticks.set_minor_locator(NullLocator())

@@ -25,16 +25,16 @@ LEGEND_CHARACTERS = 52  # in a line of the legend
 
 
 class Chart(NamedTuple):
-    """A figure in the page: its SVG as a data URI, a text for readers who cannot see it, and a caption."""
+    """A figure in the page: its SVG as a data URI, its title, which also stands for it in words, and an explanation."""
 
     source: str
-    alternative: str
-    caption: str
+    title: str
+    note: str
 
 
-def make_chart(figure: Figure, alternative: str, caption: str) -> Chart:
+def make_chart(figure: Figure, title: str, note: str) -> Chart:
     """Embed a figure."""
-    return Chart(data_uri(svg_of(figure), "image/svg+xml"), alternative, caption)
+    return Chart(data_uri(svg_of(figure), "image/svg+xml"), title, note)
 
 
 def new_figure(height_inches: float) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,28 +31,37 @@ SCORES = ("lesion_dice", "lesion_f1", "dice", "cc_dice", "brats_lesion_dice")
 FEW_CASES = 12
 
 
-@dataclass(frozen=True)
+@dataclass
 class DrawnCase:
     """A case of the report.
 
     Attributes:
         role: "worst", "median", "best", or the rank.
-        name: name of the case.
+        case: its files.
+        image: its image; None if it has none.
         brief: whether the case is drawn in brief instead of in full.
         without_image: whether the image of this case is missing although other cases have one.
         slices: slices of all classes.
         missing: files that no longer exist, each with "label" or the name of the model. If there are any, the case has
             no slices.
         turned: predictions that were reoriented to the axes of the ground truth.
+        problem: problem with its files; "" for none.
     """
 
     role: str
-    name: str
-    brief: bool = False
-    without_image: bool = False
+    case: Case
+    image: Path | None
+    brief: bool
+    without_image: bool
     slices: list[DrawnSlice] = field(default_factory=list)
     missing: list[tuple[str, Path]] = field(default_factory=list)
     turned: list[Path] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the case."""
+        return self.case.name
 
 
 def choose_cases(rows: Sequence[Row], count: int | None = None) -> list[tuple[str, str]]:
@@ -88,16 +97,6 @@ def _evenly(items: Sequence[Item], count: int) -> list[Item]:
     ]
 
 
-class _Task(NamedTuple):
-    """A case to draw, with its files. ``image`` is None if there is no image."""
-
-    role: str
-    case: Case
-    image: Path | None
-    without_image: bool
-    brief: bool
-
-
 def _find_image(folder: Path, case: str, file_ending: str | None) -> Path:
     """The image of a case, named as in nnU-Net (first channel) or like the case; a ValueError if there is none."""
     endings = dict.fromkeys((*((file_ending,) if file_ending else ()), *FILE_ENDINGS))
@@ -124,7 +123,7 @@ def draw_cases(
         The cases, worst first, and the problems, one sentence each.
     """
     chosen = choose_cases(evaluation.rows, count)
-    in_full = set(_evenly(chosen, full))
+    in_full = {name for _, name in _evenly(chosen, full)}
     scheme = evaluation.settings.scheme
     images: dict[str, Path] = {}
     problems = Problems()
@@ -134,26 +133,25 @@ def draw_cases(
     if problems and not images:
         others = f" (the same for {plural(len(problems) - 1, 'other case')})" if len(problems) > 1 else ""
         return [], [problems[0] + others]
-    tasks = [
-        _Task(role, evaluation.cases[name], images.get(name), bool(images) and name not in images, not full_case)
+    cases = [
+        DrawnCase(
+            role, evaluation.cases[name], images.get(name), name not in in_full, bool(images) and name not in images
+        )
         for role, name in chosen
-        for full_case in [(role, name) in in_full]
     ]
-    if len(tasks) <= FEW_CASES:
-        processes = 1
-    results = in_parallel(partial(_draw, settings=evaluation.settings), tasks, processes, "slices")
-    drawn = [result for result in results if isinstance(result, DrawnCase)]
-    return drawn, [result for result in results if isinstance(result, str)]
+    draw = partial(_draw, settings=evaluation.settings)
+    drawn = in_parallel(draw, cases, 1 if len(cases) <= FEW_CASES else processes, "slices")
+    return drawn, [case.problem for case in drawn if case.problem]
 
 
-def _draw(task: _Task, settings: Settings) -> DrawnCase | str:
-    """The case with its slices, or the problem with its files."""
-    case = task.case
+def _draw(drawn: DrawnCase, settings: Settings) -> DrawnCase:
+    """Add the slices of a case, or the problem with its files."""
+    case = drawn.case
     paths = {"label": case.label, **{model: path for model, path in case.predictions.items() if path is not None}}
-    gone = [(owner, path) for owner, path in paths.items() if not path.is_file()]
-    if gone:
-        return DrawnCase(task.role, case.name, task.brief, missing=gone)
-    maps, turned = {}, []
+    drawn.missing = [(owner, path) for owner, path in paths.items() if not path.is_file()]
+    if drawn.missing:
+        return drawn
+    maps = {}
     try:
         label = read_label_map(case.label)
         for model, path in case.predictions.items():
@@ -161,9 +159,11 @@ def _draw(task: _Task, settings: Settings) -> DrawnCase | str:
             if path is not None:
                 prediction = read_prediction(path, label)
                 maps[model] = prediction.array
-                turned += [path] if prediction.turned else []
-        image = None if task.image is None else read_background(task.image, label.grid)
+                drawn.turned += [path] if prediction.turned else []
+        image = None if drawn.image is None else read_background(drawn.image, label.grid)
     except ValueError as error:
-        return str(error)
-    slices = draw_scene(make_scene(label.grid, label.array, maps, image), settings.scheme, task.brief, settings.overlap)
-    return DrawnCase(task.role, case.name, task.brief, task.without_image, slices, turned=turned)
+        drawn.problem = str(error)
+        return drawn
+    scene = make_scene(label.grid, label.array, maps, image)
+    drawn.slices = draw_scene(scene, settings.scheme, drawn.brief, settings.overlap)
+    return drawn

@@ -15,7 +15,6 @@ from nnunet_ici.command import plural
 from nnunet_ici.drawing import lesion_style, model_style
 from nnunet_ici.drawing.style import in_figure
 from nnunet_ici.evaluation.summary import Row
-from nnunet_ici.evaluation.tables import format_value
 from nnunet_ici.report.charts import MOST_POINTS, Chart, add_grid, legend_above, make_chart, new_figure, range_title
 from nnunet_ici.report.reading import Evaluation
 
@@ -35,40 +34,26 @@ def lesion_charts(evaluation: Evaluation, of_class: str) -> list[Chart]:
     if not any(instances.values()):
         return []
     by_size = evaluation.sizes()
-    sizes = {model: by_size[model, of_class] for model in models}
-    counts, recalls = [], []
-    for model, groups in sizes.items():
-        label, found, false = (int(sum(group[key] for group in groups)) for key in ("label", "found", "false"))
-        counts.append(f"{model}: {found} found, {label - found} missed, {false} false")
-        texts = [f"{format_value(group['recall'])} (size {range_title(group)})" for group in groups]
-        recalls.append(f"{model}: {', '.join(texts)}")
     bars = " Bottom: number of false predictions, by their own size." if len(models) <= MOST_BARS else ""
     charts = [
         make_chart(
             draw_sizes(instances, unit),
-            f"Size of each lesion, found or missed, and of each false prediction. {'; '.join(counts)}.",
-            "Size of each lesion, found or missed, and of each false prediction, in three rows per model. Each marker "
-            "is one lesion or prediction, jittered vertically.",
+            "Size of each lesion, found or missed, and of each false prediction, by model.",
+            "Each marker is one lesion or prediction, jittered vertically.",
         ),
         make_chart(
-            draw_recall(sizes, unit),
-            f"Share of lesions found, by lesion size. {'; '.join(recalls)}.",
-            f"Share of lesions found, by lesion size, pooled over all cases, with 95 % confidence intervals (Wilson). "
-            f"Lesions of one patient are not independent, so the true intervals are wider.{bars}",
+            draw_recall({model: by_size[model, of_class] for model in models}, unit),
+            "Share of lesions found, by lesion size and model.",
+            "All cases are pooled. Intervals: 95 % (Wilson). Lesions of one patient are not independent, so the true "
+            f"intervals are wider.{bars}",
         ),
     ]
     curves = {model: evaluation.froc[model, of_class] for model in models if (model, of_class) in evaluation.froc}
     if curves:
-        ends = "; ".join(
-            f"{model} ends at {format_value(curve['sensitivity'][-1])} with "
-            f"{format_value(curve['false_per_case'][-1])} false predictions per case"
-            for model, curve in curves.items()
-        )
         charts.append(
             make_chart(
                 draw_froc(curves, models),
-                f"FROC: share of lesions found against false predictions per case. {ends}.",
-                "FROC: share of lesions found against false predictions per case, at 32 thresholds of the probability. "
+                "FROC: share of lesions found against false predictions per case, at 32 thresholds of the probability.",
                 "Models without probabilities have no curve.",
             )
         )
@@ -106,8 +91,9 @@ def draw_sizes(instances: dict[str, list[Row]], unit: str) -> Figure:
     first, last = math.floor(math.log10(min(sizes))), math.ceil(math.log10(max(sizes)))
     last = max(last, first + 1)
     ticks = [10.0**power for power in range(first, last + 1)]
+    shown = ticks[:: 1 + len(ticks) // 6]
     axes[-1].set(xscale="log", xlim=(ticks[0] / 1.26, ticks[-1] * 1.26))
-    axes[-1].xaxis.set_major_locator(FixedLocator(ticks))
+    axes[-1].xaxis.set_major_locator(FixedLocator(shown))
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}".replace(",", "\N{THIN SPACE}")))
     axes[-1].xaxis.set_minor_locator(NullLocator())
     axes[-1].set_xlabel(f"size of the lesion or false prediction ({unit})")

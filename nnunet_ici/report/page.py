@@ -44,7 +44,7 @@ LEGEND = {
 # Maximum number of characters in the title. A longer list of models is replaced by the number of models.
 LONGEST_TITLE = 60
 # A table of all cases with more columns than this is printed in landscape.
-MOST_PORTRAIT = 11
+MOST_PORTRAIT = 16
 # Up to this number of models, the table of all cases has columns for missed lesions and false predictions.
 MOST_WITH_COUNTS = 3
 
@@ -96,6 +96,7 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         classes.append(f"label {scheme.ignore} is ignored")
     return [
         ("models", ", ".join(evaluation.models)),
+        *([("all models", evaluation.name_end.strip("_"))] if evaluation.name_end else []),
         ("classes", "; ".join(classes)),
         ("cases", str(len(evaluation.cases))),
         ("unit of lesion sizes", evaluation.unit_title),

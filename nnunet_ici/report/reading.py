@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Evaluation:
         instances: rows of instances.csv.
         cases: files of each case, with their paths at the time of the evaluation.
         froc: FROC curves by model and class; empty without probabilities.
+        name_end: end of all model names that :meth:`shortened` has left out.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class Evaluation:
     instances: list[Row]
     cases: dict[str, Case]
     froc: dict[tuple[str, str], Curve]
+    name_end: str = ""
 
     @property
     def day(self) -> str:
@@ -137,6 +139,21 @@ class Evaluation:
                 lesions.false += unmatched
                 lesions.predicted_size += float(row["size"])
         return counted
+
+    def shortened(self) -> Evaluation:
+        """The evaluation without the end that all model names share, such as "__nnUNetPlans__3d_fullres"."""
+        ends = {name.partition("__")[2] for name in self.models}
+        if len(self.models) == 1 or len(ends) > 1 or ends == {""}:
+            return self
+        end = f"__{ends.pop()}"
+        tables = self.rows, self.instances
+        rows, instances = ([row | {"model": str(row["model"]).removesuffix(end)} for row in rows] for rows in tables)
+        cases = {
+            name: replace(case, predictions={model.removesuffix(end): path for model, path in case.predictions.items()})
+            for name, case in self.cases.items()
+        }
+        froc = {(model.removesuffix(end), name): curve for (model, name), curve in self.froc.items()}
+        return replace(self, rows=rows, instances=instances, cases=cases, froc=froc, name_end=end)
 
     @property
     def warnings(self) -> list[str]:

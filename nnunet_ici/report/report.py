@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_ici.command import Command, Problems, check_file, missing_inputs, plural, positive
@@ -71,6 +72,8 @@ def _run(args: argparse.Namespace) -> None:
     problems += found
     problems.raise_any()
     assert evaluation is not None  # otherwise raise_any has raised
+    evaluation = evaluation.shortened()
+    trainings = [replace(one, name=one.name.removesuffix(evaluation.name_end)) for one in trainings]
 
     # import matplotlib only if there are no problems so far
     from nnunet_ici.report.drawn_cases import draw_cases

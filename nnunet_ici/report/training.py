@@ -2,58 +2,60 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from nnunet_ici.evaluation.folders import Case
 
-__all__ = ["Curves", "Series", "find_fold_folders", "parse_trainings", "read_curves"]
+__all__ = ["Curves", "find_fold_folders", "parse_trainings", "read_curves"]
 
 TERMS_FILE = "terms_ici.csv"
 LOG_FILES = "training_log_*.txt"
-PHASES = ("train", "val")
+COLUMNS = ["chart", "curve", "phase", "epoch", "value"]
+PHASES = {"train": "training", "val": "validation"}
 # columns of the numerator and the denominator of each share
-SHARES = {"missed": ("missed_instances", "label_instances"), "false": ("false_instances", "predicted_instances")}
+SHARES = {
+    "missed lesions": ("missed_instances", "label_instances"),
+    "false predictions": ("false_instances", "predicted_instances"),
+}
 COUNTS = {name for pair in SHARES.values() for name in pair}
-
-# value by epoch; the first epoch is 0
-Series = dict[int, float]
 
 _LINE = re.compile(r"^[\d-]+ [\d:.]+: (Epoch|train_loss|val_loss|Pseudo dice) (.*)$")
 # The lookbehind skips the digits of "float32" in np.float32(0.5).
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf)")
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Curves:
     """Curves of one training.
 
     Attributes:
         name: name of the model.
         folder: folder of the fold.
-        terms: training and validation curve of each loss term; empty for nnU-Net's own trainers.
-        loss: training and validation curve of the loss.
-        dice: curve of nnU-Net's pseudo Dice for each class.
-        shares: curves of the shares of missed lesions and false predictions in the validation patches; empty for
-            nnU-Net's own trainers.
+        points: a row per point with the columns "chart" ("terms", "loss" or "mistakes"; "dice" for nnU-Net's pseudo
+            Dice), "curve" (such as the term or the class), "phase" ("training" or "validation"), "epoch", the first of
+            which is 0, and "value". Stock trainers of nnU-Net have neither terms nor mistakes, which are the shares of
+            missed lesions and false predictions in the validation patches.
     """
 
     name: str
     folder: Path
-    terms: dict[str, tuple[Series, Series]] = field(default_factory=dict)
-    loss: tuple[Series, Series] = field(default_factory=lambda: ({}, {}))
-    dice: list[Series] = field(default_factory=list)
-    shares: dict[str, Series] = field(default_factory=dict)
+    points: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """Name of the model and of the fold."""
+        return f"{self.name}, {self.folder.resolve().name}"
 
     @property
     def epochs(self) -> int:
-        """Number of the last epoch plus one; 0 if no epoch was finished."""
-        series = [*self.loss, *self.dice, *(one for pair in self.terms.values() for one in pair)]
-        return max((max(one) + 1 for one in series if one), default=0)
+        """Number of the last epoch plus one."""
+        return int(self.points["epoch"].max()) + 1
 
 
 def parse_trainings(arguments: Iterable[str], models: Sequence[str] | None) -> tuple[list[tuple[str, Path]], list[str]]:
@@ -82,10 +84,8 @@ def parse_trainings(arguments: Iterable[str], models: Sequence[str] | None) -> t
             )
         elif not folder.is_dir():
             problems.append(f"--training {argument} cannot be read. Expected: a folder. Got: no such folder")
-        elif _is_fold(folder):
-            trainings.append((name, folder))
-        elif folds := [fold for fold in sorted(folder.glob("fold_*")) if _is_fold(fold)]:
-            trainings += [(name, fold) for fold in folds]
+        elif folds := [fold for fold in (folder, *sorted(folder.glob("fold_*"))) if _is_fold(fold)]:
+            trainings += [(name, fold) for fold in ([folder] if folder in folds else folds)]
         else:
             problems.append(
                 f"--training {argument} holds no training. Expected: {TERMS_FILE} or {LOG_FILES}, in this folder "
@@ -96,11 +96,12 @@ def parse_trainings(arguments: Iterable[str], models: Sequence[str] | None) -> t
 
 def find_fold_folders(cases: Iterable[Case]) -> list[tuple[str, Path]]:
     """Models and fold folders whose validation predictions were evaluated, if the folders contain training curves."""
-    found: dict[tuple[str, Path], None] = {}
-    for case in cases:
-        for model, path in case.predictions.items():
-            if path is not None and path.parent.name == "validation" and path.parents[1].name.startswith("fold_"):
-                found[model, path.parents[1]] = None
+    found = {
+        (model, path.parents[1])
+        for case in cases
+        for model, path in case.predictions.items()
+        if path is not None and path.parent.name == "validation" and path.parents[1].name.startswith("fold_")
+    }
     return sorted((model, folder) for model, folder in found if _is_fold(folder))
 
 
@@ -119,58 +120,52 @@ def read_curves(name: str, folder: Path) -> Curves:
     Raises:
         ValueError: if a file cannot be read, or no epoch was finished.
     """
-    curves = Curves(name, folder)
-    if (folder / TERMS_FILE).is_file():
-        _read_terms(folder / TERMS_FILE, curves)
+    terms = _read_terms(folder / TERMS_FILE) if (folder / TERMS_FILE).is_file() else pd.DataFrame(columns=COLUMNS)
+    logs = pd.DataFrame(columns=COLUMNS)
     for path in sorted(folder.glob(LOG_FILES), key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)]):
         try:
-            _add_log(path.read_text(encoding="utf-8", errors="replace").splitlines(), curves)
+            first, points = _read_log(path.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
             raise ValueError(f"{path} cannot be read. Expected: a training log of nnU-Net. Got: {error}") from error
-    if not curves.epochs:
+        # a training that was taken up again replaces all later epochs
+        logs = pd.DataFrame([*logs[logs["epoch"] < first].values.tolist(), *points], columns=COLUMNS)
+    if terms.empty and logs.empty:
         raise ValueError(f"{folder} holds no curve. Expected: at least one epoch in the logs. Got: none")
-    return curves
+    return Curves(name, folder, pd.DataFrame([*terms.values.tolist(), *logs.values.tolist()], columns=COLUMNS))
 
 
-def _read_terms(path: Path, curves: Curves) -> None:
+def _read_terms(path: Path) -> pd.DataFrame:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            columns: dict[str, Series] = {}
-            for row in csv.DictReader(file):
-                epoch = int(row.pop("epoch"))
-                for column, text in row.items():
-                    columns.setdefault(column, {})[epoch] = float(text)
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        table = pd.read_csv(path, dtype=float, index_col="epoch")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read. Expected: a column epoch, and numbers. Got: {error}") from error
-    for column in columns:
-        phase, _, term = column.partition("_")
-        if phase == "train" and term not in COUNTS:
-            curves.terms[term] = (columns[column], columns.get(f"val_{term}", {}))
+    series = {}
+    for column in table:
+        phase, _, term = str(column).partition("_")
+        if phase in PHASES and term not in COUNTS:
+            series["terms", term.replace("_", " "), PHASES[phase]] = table[column]
     for title, (part, whole) in SHARES.items():
-        parts, wholes = columns.get(f"val_{part}", {}), columns.get(f"val_{whole}", {})
-        if parts:
-            curves.shares[title] = {
-                epoch: value / wholes[epoch] if wholes.get(epoch) else math.nan for epoch, value in parts.items()
-            }
+        if f"val_{part}" in table:
+            counts = table[f"val_{whole}"]
+            series["mistakes", title, "validation"] = table[f"val_{part}"] / counts.where(counts > 0)
+    rows = [[*key, int(epoch), value] for key, one in series.items() for epoch, value in one.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _add_log(lines: Sequence[str], curves: Curves) -> None:
-    """Add the epochs of one log. They replace all epochs of earlier logs from its first epoch on."""
-    epoch: int | None = None
-    for line in lines:
+def _read_log(text: str) -> tuple[float, list[list[object]]]:
+    """The first epoch of a log, infinity if there is none, and its points."""
+    first, epoch = np.inf, None
+    points: list[list[object]] = []
+    for line in text.splitlines():
         match = _LINE.match(line.rstrip())
         numbers = [float(number) for number in _NUMBER.findall(match[2])] if match else []
         if match is None or not numbers:
             continue
         if match[1] == "Epoch":
-            if epoch is None:
-                for series in (*curves.loss, *curves.dice):
-                    for later in [known for known in series if known >= numbers[0]]:
-                        del series[later]
             epoch = int(numbers[0])
+            first = min(first, epoch)
         elif epoch is not None and match[1] == "Pseudo dice":
-            curves.dice += [{} for _ in range(len(numbers) - len(curves.dice))]
-            for series, number in zip(curves.dice, numbers, strict=False):
-                series[epoch] = number
+            points += [["dice", f"class {one}", "validation", epoch, dice] for one, dice in enumerate(numbers, 1)]
         elif epoch is not None:
-            curves.loss[PHASES.index(match[1].removesuffix("_loss"))][epoch] = numbers[0]
+            points.append(["loss", "loss", PHASES[match[1].removesuffix("_loss")], epoch, numbers[0]])
+    return first, points
