@@ -193,7 +193,8 @@ def cover_by_kernels(
     draw_kernel[(triton.cdiv(2 * grid.rows, ROWS),)](
         drawn, center, cubes, count, prob, few, **size,
         HALF_Z=half_z, HALF_Y=half_y, HALF_X=half_x, ROWS=ROWS,
-        CUBE=min(512, triton.next_power_of_2(volume)), LINE=min(64, triton.next_power_of_2(2 * half_x + 1)), num_warps=1,
+        CUBE=min(512, triton.next_power_of_2(volume)), LINE=min(64, triton.next_power_of_2(2 * half_x + 1)),
+        num_warps=1,
     )  # fmt: skip
     for half, stride, length in ((half_y, width, height), (half_z, height * width, depth)):
         spread_kernel[(triton.cdiv(voxels, TILE),)](

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nnunet_ici.instances._triton_cubes import cover_by_kernels
-from nnunet_ici.instances._triton_grid import TILE, Grid
+from nnunet_ici.instances._triton_grid import Grid
 from nnunet_ici.instances._triton_label import union_kernel
 from nnunet_ici.instances._triton_outputs import MODES, classify_kernel, gradient_kernel
 from nnunet_ici.instances._triton_sums import finish_kernel, measure_kernel
@@ -51,29 +51,32 @@ __all__ = ["find_by_kernels"]
 
 PROB_UNIT = 2.0**32  # scale of integer sums of probabilities: 2^31 voxels of value 1 fit into 63 bits
 MAP_UNIT = 2.0**24  # scale for other voxel maps: 2^31 voxels of value 100 fit
+ROWS = 512  # rows of a table per program
 
 
-def find_by_kernels(
-    source: Source, threshold: float | Tensor, inner: str, halves: Sequence[int] | None
-) -> Table:
+def find_by_kernels(source: Source, threshold: float | Tensor, inner: str, halves: Sequence[int] | None) -> Table:
     """As :func:`~nnunet_ici.instances.table.find_instances`, for a source with at least one voxel.
 
     Rows are blocks: K = K' is the number of blocks of an image, and an instance has the row of its first block. Sums
     are float32. A threshold tensor must be on the device of the source.
     """
-    found = _Found.of(source, threshold)
-    *sums, zero = _Measure.apply(source.x, found, source.activation, halves)
-    of_entropy: Sequence[Tensor | None] = [None] * 4
-    if inner != "dice":
-        of_entropy = _Sum.apply(entropy(source.prob, source.label, inner), found)
+    with launching(source.x.device):
+        found = _Found.of(source, threshold)
+        *sums, zero, label_rows, pred_rows, used, elsewhere, inside, size = _Measure.apply(
+            source.x, found, source.activation, halves
+        )
+        of_entropy: Sequence[Tensor | None] = [None] * 4
+        if inner != "dice":
+            of_entropy = _Sum.apply(entropy(source.prob, source.label, inner), found)
     count = found.count
     label, pred = (Side(*count[s : s + 2], *sums[s : s + 2], *of_entropy[s : s + 2]) for s in (0, 2))
-    return Table(label, pred, *found.pairs, zero, found.cover)
+    cover = None if halves is None else Cover(elsewhere[0], inside[0], elsewhere[1], inside[1], size)
+    return Table(label, pred, label_rows, pred_rows, used, zero, cover)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Found:
-    """The labeled images in the layout of the kernels, and what is measured without a gradient.
+    """The labeled images in the layout of the kernels.
 
     Attributes:
         grid: grid of the images.
@@ -81,8 +84,6 @@ class _Found:
         bits, parent: uint8 and int32 (2, N, K), see :func:`~nnunet_ici.instances._triton_outputs.classify_kernel`.
         flags: int32 (2,), whether a probability is NaN, and the number of center cubes.
         count: int32 (4, B, C, K), numbers of voxels.
-        pairs: ``pair_label``, ``pair_pred`` and ``pair_used`` of a table.
-        cover: center cubes, or None.
     """
 
     grid: Grid
@@ -91,44 +92,42 @@ class _Found:
     parent: Tensor
     flags: Tensor
     count: Tensor
-    pairs: tuple[Tensor, Tensor, Tensor] | None = None
-    cover: Cover | None = None
 
     @classmethod
     @torch.no_grad()
     def of(cls, source: Source, threshold: float | Tensor) -> _Found:
         """Find the foreground and label it."""
         x, target, mask = source.x.contiguous(), source.target.contiguous(), source.mask
+        device = x.device
         grid = Grid(source.images[0], source.images[1:])
-        with launching(x.device):
-            # torch.tensor would copy from the host.
-            tau = threshold if isinstance(threshold, Tensor) else torch.full((), threshold, device=x.device)
-            bits = torch.empty((2, grid.images, grid.blocks), dtype=torch.uint8, device=x.device)
-            parent = torch.empty(bits.shape, dtype=torch.int32, device=x.device)
-            count, flags = torch.zeros(4 * grid.rows + 2, dtype=torch.int32, device=x.device).split([4 * grid.rows, 2])
-            classify_kernel[(len(x) * grid.tiles,)](
-                x,
-                target.view(torch.uint8) if target.dtype == torch.bool else target,
-                bits if mask is None else mask.contiguous().view(torch.uint8),
-                tau.to(x.device, torch.float32),
-                bits,
-                parent,
-                flags,
-                -1 if source.ignore_label is None else source.ignore_label,
-                grid.images,
-                **grid.options,
-                MODE=MODES[source.activation],
-                CLASSES=source.classes,
-                BY_CLASS=source.by_class,
-                TARGETS=target.shape[1],
-                HAS_MASK=mask is not None,
-                HAS_IGNORE=source.ignore_label is not None,
-            )
-            union_kernel[(2 * grid.images * grid.tiles,)](bits, parent, **grid.options)
         shape = (len(x), source.classes, grid.blocks)
+        if not isinstance(threshold, Tensor):
+            threshold = torch.full((), threshold, device=device)  # torch.tensor would copy from the host
+        bits = torch.empty((2, grid.images, grid.blocks), dtype=torch.uint8, device=device)
+        parent = torch.empty(bits.shape, dtype=torch.int32, device=device)
+        count, flags = torch.zeros(4 * grid.rows + 2, dtype=torch.int32, device=device).split([4 * grid.rows, 2])
+        classify_kernel[(len(x) * grid.tiles,)](
+            x,
+            target.view(torch.uint8) if target.dtype == torch.bool else target,
+            bits if mask is None else mask.contiguous().view(torch.uint8),
+            threshold.to(device, torch.float32),
+            bits,
+            parent,
+            flags,
+            -1 if source.ignore_label is None else source.ignore_label,
+            grid.images,
+            **grid.options,
+            MODE=MODES[source.activation],
+            CLASSES=source.classes,
+            BY_CLASS=source.by_class,
+            TARGETS=target.shape[1],
+            HAS_MASK=mask is not None,
+            HAS_IGNORE=source.ignore_label is not None,
+        )
+        union_kernel[(2 * grid.images * grid.tiles,)](bits, parent, **grid.options)
         return cls(grid, shape, bits, parent, flags, count.reshape(4, *shape))
 
-    def sum(self, x: Tensor, activation: str, unit: float, slots: Tensor | None = None, axes: int = 0) -> tuple[Tensor, Tensor]:
+    def sum(self, x: Tensor, activation: str, unit: float, slots: Tensor | None, axes: int) -> tuple[Tensor, Tensor]:
         """Integer sums of the probability or of another map, and of the coordinates.
 
         Args:
@@ -144,10 +143,10 @@ class _Found:
         grid = self.grid
         sums = x.new_zeros((4, grid.rows), dtype=torch.int64)
         # A sum below 2^32 fits into an int32 that wraps around.
-        small = grid.voxels * max(grid.shape) < 2**32
-        coordinates = x.new_zeros((2, axes, grid.rows), dtype=torch.int32 if small else torch.int64) if axes else self.count
+        whole = torch.int32 if grid.voxels * max(grid.shape) < 2**32 else torch.int64
+        coordinates = x.new_zeros((2, axes, grid.rows), dtype=whole) if axes else self.count
         measure_kernel[(grid.images * grid.tiles,)](
-            x,
+            x.contiguous(),
             self.bits,
             self.parent,
             self.count,
@@ -164,48 +163,6 @@ class _Found:
             AXES=axes,
         )
         return sums, coordinates
-
-    def measure(self, x: Tensor, activation: str, halves: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-        """Measure the instances; returns the sums of the probability float32 (4, B, C, K), and ``zero`` of a table."""
-        grid, axes = self.grid, 0 if halves is None else len(self.grid.spatial)
-        # A block has voxels of at most one pair, so that the hash table cannot overflow.
-        slots = x.new_zeros(triton.next_power_of_2(grid.rows), dtype=torch.int64)
-        sums, coordinates = self.sum(x, activation, PROB_UNIT, slots, axes)
-        prob = torch.empty((4, *self.shape), dtype=torch.float32, device=x.device)
-        center = torch.empty((2, grid.rows), dtype=torch.int32, device=x.device) if axes else self.count
-        pair = torch.empty((2, len(slots)), dtype=torch.int32, device=x.device)
-        used = torch.empty(len(slots), dtype=torch.bool, device=x.device)
-        zero = torch.empty((), dtype=torch.float32, device=x.device)
-        depth, height, width = grid.shape
-        lanes = min(TILE, 512)
-        finish_kernel[(triton.cdiv(len(slots), lanes),)](
-            self.count,
-            sums,
-            coordinates,
-            slots,
-            self.flags,
-            prob,
-            center,
-            self.flags[1:],
-            pair,
-            used,
-            zero,
-            len(slots),
-            grid.images,
-            depth,
-            height,
-            width,
-            LANES=lanes,
-            UNIT=PROB_UNIT,
-            AXES=axes,
-        )
-        self.pairs = (pair[0], pair[1], used)
-        del sums, coordinates, slots
-        if halves is not None:
-            cover, size = cover_by_kernels(grid, halves, center, self.flags[1:], self.count, prob)
-            elsewhere, inside = cover.reshape(2, 2, *self.shape)
-            self.cover = Cover(elsewhere[0], inside[0], elsewhere[1], inside[1], size.reshape(self.shape[:2]))
-        return prob, zero
 
     def gradient(self, x: Tensor | None, grad: Tensor, activation: str, grads: Sequence[Tensor | None]) -> Tensor:
         """Write the gradient with respect to x, from the gradients (B, C, K) with respect to the four sums."""
@@ -227,19 +184,54 @@ class _Found:
 
 
 class _Measure(torch.autograd.Function):
-    """Measure the instances. Differentiable are the four sums of the probability, and ``zero``."""
+    """Measure the instances: the sums and ``zero``, which are differentiable, the pairs and the cover of a table."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, found: _Found, activation: str, halves: Sequence[int] | None
-    ) -> tuple[Tensor, ...]:
-        x = x.contiguous()
+    ) -> tuple[Tensor | None, ...]:
+        x, grid, shape = x.contiguous(), found.grid, found.shape
         ctx.save_for_backward(x)
         ctx.found, ctx.activation = found, activation
         ctx.set_materialize_grads(False)
-        with launching(x.device):
-            prob, zero = found.measure(x, activation, halves)
-        return *prob.unbind(), zero
+        axes = 0 if halves is None else len(grid.spatial)
+        # A block has voxels of at most one pair, so that the hash table cannot overflow.
+        slots = x.new_zeros(triton.next_power_of_2(grid.rows), dtype=torch.int64)
+        sums, coordinates = found.sum(x, activation, PROB_UNIT, slots, axes)
+        prob = torch.empty((4, *shape), dtype=torch.float32, device=x.device)
+        zero = torch.empty((), dtype=torch.float32, device=x.device)
+        center = torch.empty((2, grid.rows), dtype=torch.int32, device=x.device) if axes else found.count
+        pair = torch.empty((2, len(slots)), dtype=torch.int32, device=x.device)
+        used = torch.empty(len(slots), dtype=torch.bool, device=x.device)
+        depth, height, width = grid.shape
+        finish_kernel[(triton.cdiv(len(slots), ROWS),)](
+            found.count,
+            sums,
+            coordinates,
+            slots,
+            found.flags,
+            prob,
+            center,
+            found.flags[1:],
+            pair,
+            used,
+            zero,
+            len(slots),
+            grid.images,
+            depth,
+            height,
+            width,
+            LANES=ROWS,
+            UNIT=PROB_UNIT,
+            AXES=axes,
+        )
+        del sums, coordinates, slots
+        fixed = [*pair, used]
+        if halves is not None:
+            cover, size = cover_by_kernels(grid, halves, center, found.flags[1:], found.count, prob)
+            fixed += [*cover.reshape(2, 2, *shape), size.reshape(shape[:2])]
+        ctx.mark_non_differentiable(*fixed)
+        return *prob, zero, *fixed, *[None] * (6 - len(fixed))
 
     @staticmethod
     @once_differentiable
@@ -255,9 +247,8 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, found: _Found) -> tuple[Tensor, ...]:
         ctx.found, ctx.shape = found, values.shape
         ctx.set_materialize_grads(False)
-        with launching(values.device):
-            sums, _ = found.sum(values.contiguous(), "none", MAP_UNIT)
-        return (sums * (1 / MAP_UNIT)).reshape(4, *found.shape).unbind()
+        sums, _ = found.sum(values, "none", MAP_UNIT, None, 0)
+        return tuple((sums * (1 / MAP_UNIT)).reshape(4, *found.shape))
 
     @staticmethod
     @once_differentiable

@@ -92,12 +92,6 @@ def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelSta
     return _statuses[key]
 
 
-def uses_kernels(x: torch.Tensor) -> bool:
-    """Whether the Triton kernels process a tensor: not empty, float16, bfloat16 or float32, on CUDA where they run."""
-    fits = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16, torch.float32) and x.numel() > 0
-    return fits and kernel_status(x.device).runs
-
-
 def runs_on(device: torch.device | str) -> bool:
     """Whether the kernels run on the tensors of a device; errors as :func:`kernel_status`."""
     device = torch.device(device)

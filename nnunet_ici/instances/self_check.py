@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nnunet_ici.instances import distance
 from nnunet_ici.instances.labelling_torch import label_union_find
+from nnunet_ici.instances.pairs import pair_sum
 from nnunet_ici.instances.segments import segment_sum
 from nnunet_ici.instances.source import Source
 from nnunet_ici.instances.table import Side, Table, is_hit
@@ -100,6 +101,7 @@ def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
     from nnunet_ici.instances._triton_distance import along_lines
     from nnunet_ici.instances._triton_find import find_by_kernels
     from nnunet_ici.instances._triton_label import label_triton
+    from nnunet_ici.instances._triton_pairs import pair_sum_by_kernel
     from nnunet_ici.instances.cells import find_in_torch
 
     mask = source.label.flatten(0, 1)
@@ -109,6 +111,10 @@ def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
     yield "labeling", torch.equal(_first_voxels(ids, mask), _first_voxels(expected_ids, mask))
     lines = torch.where(mask.flatten(2), distance.NOTHING, expected_ids.flatten(2).to(torch.int64))
     yield "distances", torch.equal(along_lines(lines), distance.along_lines_in_torch(lines))
+
+    values, at = torch.rand(50, device=mask.device), torch.arange(99, device=mask.device)
+    pairs = (values, at % 50, at // 9, at % 2 == 0, 20)
+    yield "sums over pairs", _is_close(pair_sum_by_kernel(*pairs), pair_sum(*pairs))
 
     halves = [HALF_WIDTH] * mask[0].ndim
     found, expected = (
@@ -143,7 +149,7 @@ def _describe(table: Table, x: Tensor) -> dict[str, Tensor]:
     error = cover.label_elsewhere * label_value + cover.label_inside * (1 - label_value)
     error_of_pred = cover.pred_elsewhere * pred_value + cover.pred_inside * (1 - pred_value)
 
-    sums = torch.cat([torch.stack(side[2:]).square().flatten() for side in (label, pred)])
+    sums = torch.cat([part.square().flatten() for side in (label, pred) for part in _sums(side)])
     touching = (table.over_preds(pred.part) * label.part).sum()
     total = table.zero + (sums.sum() + touching) / x.numel()
     (gradient,) = torch.autograd.grad(total, x)
@@ -165,8 +171,12 @@ def _describe_side(side: Side, touched: Tensor) -> tuple[Tensor, Tensor]:
     used = side.voxels > 0
     facts = [image.expand_as(used), side.voxels, side.part_voxels, touched]
     distinct, group = torch.stack([fact[used].long() for fact in facts], 1).unique(dim=0, return_inverse=True)
-    sums = torch.stack([part[used].double() for part in side[2:]], 1)
+    sums = torch.stack([part[used].double() for part in _sums(side)], 1)
     return distinct, segment_sum(sums.detach(), group, len(distinct))
+
+
+def _sums(side: Side) -> list[Tensor]:
+    return [part for part in side[2:] if part is not None]
 
 
 def _is_close(found: Tensor, expected: Tensor) -> bool:
