@@ -76,15 +76,12 @@ def compiler(arch: int):
 def launch_everything(half: torch.dtype) -> None:
     """Call every launcher with the data types, modes and shapes that lead to different variants."""
     from nnunet_ici.instances import Source
-    from nnunet_ici.instances._triton_cubes import cover_counts
     from nnunet_ici.instances._triton_distance import along_lines
-    from nnunet_ici.instances._triton_find import TritonInstances
+    from nnunet_ici.instances._triton_find import find_by_kernels
     from nnunet_ici.instances._triton_label import label_triton
-    from nnunet_ici.instances.cubes import Cubes
 
     for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
-        for faces in (False, True):
-            label_triton(torch.ones(shape, dtype=torch.bool), faces)
+        label_triton(torch.ones(shape, dtype=torch.bool))
     for lines in ((1, 5, 7), (40, 40, 1), (3, 40, 1600)):
         along_lines(torch.ones(lines, dtype=torch.int64))
     for spatial in ((40, 40), (40, 40, 40), (1, 1, 1), (3, 5, 7)):
@@ -98,15 +95,11 @@ def launch_everything(half: torch.dtype) -> None:
             target = torch.ones(2, target_channels, *spatial, dtype=torch.bool if by_class else torch.int16)
             mask = torch.ones(2, 1, *spatial, dtype=torch.bool) if activation == "none" else None
             source = Source(x, target, activation, by_class, mask, None if by_class else channels)
-            found = TritonInstances(source, 0.5)
-            map_sums = found.sums(torch.ones(source.images, requires_grad=True))
-            (found.prob.label.sum() + map_sums.pred.sum()).backward()
-            one = Cubes(torch.zeros(1, dtype=torch.int64), torch.zeros(1, len(spatial), dtype=torch.int64))
-            cover_counts(source.images, one, one, torch.arange(2), [3] * len(spatial))
+            find_by_kernels(source, 0.5, "dice", None)
+            table = find_by_kernels(source, 0.5, "bce", [3] * len(spatial))
+            (table.label.prob.sum() + table.label.entropy.sum()).backward()
 
 
 if __name__ == "__main__":
     JITFunction.run = compiler(int(sys.argv[1]))
-    # Values that are never computed must look like counts of instances.
-    torch.empty, torch.empty_like = torch.ones, torch.ones_like
     launch_everything(torch.bfloat16 if int(sys.argv[1]) >= 80 else torch.float16)

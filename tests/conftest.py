@@ -27,26 +27,13 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(autouse=True, scope="session")
 def _a_faster_interpreter() -> None:
-    """Triton's interpreter scans element by element in Python, except for sums and products, which it leaves to
-    NumPy. NumPy has running maxima as well. The private parts patched here were tried with Triton 3.8.0."""
+    """Triton's interpreter replaces the functions of triton.language at every call of a helper; once per launch is
+    enough. The private parts patched here were tried with Triton 3.8.0."""
     if os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None:
         return
     import triton.language as tl
     from triton.runtime import interpreter
-    from triton.runtime.interpreter import ScanOps
 
-    from nnunet_ici.instances import _triton_label
-
-    generic = ScanOps.generic_scan
-
-    def scan(self, given):
-        if self.combine_fn is not _triton_label._larger:
-            return generic(self, given)
-        return [self.to_tensor(np.maximum.accumulate(given[0].handle.data, self.axis), given[0].dtype)]
-
-    ScanOps.generic_scan = scan
-
-    # It replaces the functions of triton.language at every call of a helper; once per launch is enough.
     replace, replaced = interpreter._patch_lang, set()
 
     def replace_once(kernel):

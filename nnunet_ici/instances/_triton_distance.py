@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nnunet_ici.instances.kernels import launching
+
 __all__ = ["along_lines"]
 
 PLACES = 16  # voxels along a line, per program
@@ -32,12 +34,12 @@ def lines_kernel(line_ptr, out_ptr, length, inner, place_blocks, PLACES: tl.cons
 
 
 def along_lines(lines: Tensor) -> Tensor:
-    """Launch the kernel on int64 (outer, length, inner), on CUDA and not empty; returns the same shape and dtype."""
+    """Launch the kernel on int64 (outer, length, inner), not empty; returns the same shape and dtype."""
     outer, length, inner = lines.shape
     lines = lines.contiguous()
     nearest = torch.empty_like(lines)
     places = triton.cdiv(length, PLACES)
-    with torch.cuda.device_of(lines):
+    with launching(lines.device):
         lines_kernel[(outer * places, triton.cdiv(inner, LANES))](
             lines, nearest, length, inner, places, PLACES=PLACES, LANES=LANES
         )

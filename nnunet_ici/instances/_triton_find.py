@@ -1,22 +1,35 @@
-"""Instances and sums over them on CUDA: buffers, grids and launches of the Triton kernels.
+"""Instances and sums over them on CUDA: buffers and launches of the Triton kernels.
 
-The steps are:
+1. One pass over the network outputs separates foreground from background, as bits of the blocks.
+2. Blocks that touch are joined.
+3. One pass finds the roots, measures the instances, sums the probability over them, and collects the pairs that touch.
+4. One pass over the tables converts the sums, and computes the centers.
+5. The center cubes are drawn and counted, see :mod:`~nnunet_ici.instances._triton_cubes`.
 
-1. One pass over the network outputs separates foreground from background and finds the run starts.
-2. Runs are joined, and components are numbered.
-3. The numbers of instances are copied to the host, which is the only host synchronization.
-4. One pass measures the instances and lists where overlaps begin; another removes repeated pairs.
-5. One pass sums each voxel map.
+All voxels of an instance part share one gradient, so the backward of a sum is a single gather pass. The size of every
+table follows from the shape of the images: the host waits for nothing, and a CUDA graph can capture all of it.
 
-All voxels of an instance part share one gradient, so the backward of a sum is a single gather pass.
+Memory in bytes per voxel and class, 3D, with two float16 logits. Tables of an int32 have 4 / 8 bytes per voxel.
+
+=====================================  =======  =====  =====  ========
+buffer                                 measure  cubes  count  backward
+=====================================  =======  =====  =====  ========
+bits, parents                             1.25   1.25   1.25      1.25
+numbers of voxels, 4 tables                2      2      2         2
+pairs: hash table, rows, used              1.2    1.3    1.3       1.3
+sums, 4 tables of int64; coordinates, 6    7      -      -         -
+sums, 4 tables of float32; centers         3      3      3         2
+maps of cubes                              -      8      4         -
+voxels of cubes, 4 tables                  -      -      2         2
+gradients: 4 tables, logits                -      -      -         6
+sum                                       14.5   15.6   13.6      14.6
+=====================================  =======  =====  =====  ========
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from math import prod
 from typing import Any
 
 import torch
@@ -24,97 +37,85 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nnunet_ici.instances import _triton_cubes as cubes
-from nnunet_ici.instances import _triton_label as labelling
-from nnunet_ici.instances import _triton_sums as sums
-from nnunet_ici.instances._triton_grid import BLOCK, Grid
+from nnunet_ici.instances._triton_cubes import cover_by_kernels
+from nnunet_ici.instances._triton_grid import Grid
+from nnunet_ici.instances._triton_label import union_kernel
 from nnunet_ici.instances._triton_outputs import MODES, classify_kernel, gradient_kernel
-from nnunet_ici.instances._triton_rest import sum_parts
-from nnunet_ici.instances.cubes import rounded_mean
-from nnunet_ici.instances.kernels import or_in_torch
-from nnunet_ici.instances.parts import Instances, PartSums
-from nnunet_ici.instances.source import Source, activate
+from nnunet_ici.instances._triton_sums import finish_kernel, measure_kernel
+from nnunet_ici.instances.entropy import entropy
+from nnunet_ici.instances.kernels import launching
+from nnunet_ici.instances.source import Source
+from nnunet_ici.instances.table import Cover, Side, Table
 
-__all__ = ["TritonInstances"]
+__all__ = ["find_by_kernels"]
 
-LANES = 256  # candidates per program
 PROB_UNIT = 2.0**32  # scale of integer sums of probabilities: 2^31 voxels of value 1 fit into 63 bits
 MAP_UNIT = 2.0**24  # scale for other voxel maps: 2^31 voxels of value 100 fit
+ROWS = 512  # rows of a table per program
+
+
+def find_by_kernels(source: Source, threshold: float | Tensor, inner: str, halves: Sequence[int] | None) -> Table:
+    """As :func:`~nnunet_ici.instances.table.find_instances`, for a source with at least one voxel.
+
+    Rows are blocks: K = K' is the number of blocks of an image, and an instance has the row of its first block. Sums
+    are float32. A threshold tensor must be on the device of the source.
+    """
+    with launching(source.x.device):
+        found = _Found.of(source, threshold)
+        *sums, zero, label_rows, pred_rows, used, elsewhere, inside, size = _Measure.apply(
+            source.x, found, source.activation, halves
+        )
+        of_entropy: Sequence[Tensor | None] = [None] * 4
+        if inner != "dice":
+            of_entropy = _Sum.apply(entropy(source.prob, source.label, inner), found)
+    count = found.count
+    label, pred = (Side(*count[s : s + 2], *sums[s : s + 2], *of_entropy[s : s + 2]) for s in (0, 2))
+    cover = None if halves is None else Cover(elsewhere[0], inside[0], elsewhere[1], inside[1], size)
+    return Table(label, pred, label_rows, pred_rows, used, zero, cover)
 
 
 @dataclass(frozen=True, eq=False)
-class _Labelled:
-    """The labeled images in the layout of the kernels: Z label and M predicted instances in N images of S voxels.
+class _Found:
+    """The labeled images in the layout of the kernels.
 
     Attributes:
-        grid: grid of the programs.
-        classes: number of classes F.
-        bits: uint8 (N, S), sum of 1 on the label and 2 in the prediction.
-        parent: int32 (2, N, S), numbered by :func:`~nnunet_ici.instances._triton_label.number_roots`.
-        labels, preds: numbers of instances Z and M.
+        grid: grid of the images.
+        shape: shape of a table, (B, C, K).
+        bits, parent: uint8 and int32 (2, N, K), see :func:`~nnunet_ici.instances._triton_outputs.classify_kernel`.
+        flags: int32 (2,), whether a probability is NaN, and the number of center cubes.
+        count: int32 (4, B, C, K), numbers of voxels.
     """
 
     grid: Grid
-    classes: int
+    shape: tuple[int, int, int]
     bits: Tensor
     parent: Tensor
-    labels: int
-    preds: int
+    flags: Tensor
+    count: Tensor
 
-    def table(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Zero tables for label and predicted instances, int64 (rows, Z + 1) and (rows, M + 1)."""
-        counts = (self.labels + 1, self.preds + 1)
-        label, pred = self.bits.new_zeros(rows * sum(counts), dtype=torch.int64).split([rows * n for n in counts])
-        return label.reshape(rows, -1), pred.reshape(rows, -1)
-
-    def sum_parts(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Sums of a voxel map (B, F, *spatial) in plain torch, in case a kernel fails after the labeling."""
-        return sum_parts(values, self.bits, self.parent, self.labels, self.preds)
-
-
-class TritonInstances(Instances):
-    """The instances of a source on CUDA.
-
-    Args:
-        source: probabilities or logits, and a target, for which :func:`~nnunet_ici.instances.find.uses_kernels` is
-            True.
-        threshold: threshold of the predicted instances, the components of ``p >= threshold``; above 1 there are none.
-        block: voxels per tile, a power of 2.
-    """
-
-    def __init__(self, source: Source, threshold: float, block: int = BLOCK) -> None:
-        self.source = source
-        with torch.cuda.device_of(source.x), torch.no_grad():
-            end, nan, candidates = self._label(threshold, block)
-            self._measure(end, candidates)
-        *parts, self.zero = _Sums.apply(source.x, self._labelled, source.activation, PROB_UNIT, nan)
-        self.prob = PartSums(*parts)
-
-    def _label(self, threshold: float, block: int) -> tuple[Tensor, Tensor, int]:
-        """Find the foreground, label it, and copy the numbers of instances to the host.
-
-        Returns:
-            int64 (3, N, tiles) from :func:`~nnunet_ici.instances._triton_label.number_roots`; int32 (1,), 1 if any
-            probability is NaN; and the number of voxels at which an overlap begins.
-        """
-        source = self.source
-        x, target = source.x.contiguous(), source.target.contiguous()
-        images, *spatial = source.images
-        grid = Grid(images, tuple(spatial), block)
-        bits = torch.empty((images, grid.voxels), dtype=torch.uint8, device=x.device)
-        parent = torch.empty((2, *bits.shape), dtype=torch.int32, device=x.device)
-        nan = torch.zeros(1, dtype=torch.int32, device=x.device)
-        mask = None if source.mask is None else source.mask.contiguous().view(torch.uint8)
+    @classmethod
+    @torch.no_grad()
+    def of(cls, source: Source, threshold: float | Tensor) -> _Found:
+        """Find the foreground and label it."""
+        x, target, mask = source.x.contiguous(), source.target.contiguous(), source.mask
+        device = x.device
+        grid = Grid(source.images[0], source.images[1:])
+        shape = (len(x), source.classes, grid.blocks)
+        if not isinstance(threshold, Tensor):
+            threshold = torch.full((), threshold, device=device)  # torch.tensor would copy from the host
+        bits = torch.empty((2, grid.images, grid.blocks), dtype=torch.uint8, device=device)
+        parent = torch.empty(bits.shape, dtype=torch.int32, device=device)
+        count, flags = torch.zeros(4 * grid.rows + 2, dtype=torch.int32, device=device).split([4 * grid.rows, 2])
         classify_kernel[(len(x) * grid.tiles,)](
             x,
             target.view(torch.uint8) if target.dtype == torch.bool else target,
-            bits if mask is None else mask,
+            bits if mask is None else mask.contiguous().view(torch.uint8),
+            threshold.to(device, torch.float32),
             bits,
             parent,
-            nan,
-            threshold,
+            flags,
             -1 if source.ignore_label is None else source.ignore_label,
-            images,
+            grid.images,
             **grid.options,
             MODE=MODES[source.activation],
             CLASSES=source.classes,
@@ -123,143 +124,134 @@ class TritonInstances(Instances):
             HAS_MASK=mask is not None,
             HAS_IGNORE=source.ignore_label is not None,
         )
-        end = labelling.number_roots(bits, parent, grid, masks=2, per_image=False)
-        last = end[:, -1, -1]
-        labels, preds, candidates = last.diff(prepend=last.new_zeros(1)).tolist()  # host synchronization
-        self._labelled = _Labelled(grid, source.classes, bits, parent, labels, preds)
-        return end, nan, candidates
+        union_kernel[(2 * grid.images * grid.tiles,)](bits, parent, **grid.options)
+        return cls(grid, shape, bits, parent, flags, count.reshape(4, *shape))
 
-    def _measure(self, end: Tensor, candidates: int) -> None:
-        """Compute sizes, coordinate sums and images of the instances, and the pairs that touch."""
-        found = self._labelled
-        grid, device = found.grid, found.bits.device
-        self._label_table, self._pred_table = found.table(sums.IMAGE.value + 1)
-        pairs = torch.empty((2, candidates), dtype=torch.int32, device=device)
-        if found.labels + found.preds:
-            sums.measure_kernel[(grid.images * grid.tiles,)](
-                found.bits,
-                found.parent,
-                end,
-                self._label_table,
-                self._pred_table,
-                pairs,
-                found.labels,
-                found.preds,
-                candidates,
-                grid.images,
-                **grid.options,
-                NDIM=len(grid.shape),
+    def sum(self, x: Tensor, activation: str, unit: float, slots: Tensor | None, axes: int) -> tuple[Tensor, Tensor]:
+        """Integer sums of the probability or of another map, and of the coordinates.
+
+        Args:
+            x: (B, C, *spatial), or softmax logits (B, C + 1, *spatial).
+            activation: see :class:`~nnunet_ici.instances.source.Source`.
+            unit: number that is added for the value 1.
+            slots: int64 hash table of the pairs, zero, if voxels and pairs are to be counted, too.
+            axes: number of coordinates to sum, or 0.
+
+        Returns:
+            int64 (4, N * K), and int32 or int64 (2, axes, N * K).
+        """
+        grid = self.grid
+        sums = x.new_zeros((4, grid.rows), dtype=torch.int64)
+        # A sum below 2^32 fits into an int32 that wraps around.
+        whole = torch.int32 if grid.voxels * max(grid.shape) < 2**32 else torch.int64
+        coordinates = x.new_zeros((2, axes, grid.rows), dtype=whole) if axes else self.count
+        measure_kernel[(grid.images * grid.tiles,)](
+            x.contiguous(),
+            self.bits,
+            self.parent,
+            self.count,
+            sums,
+            coordinates,
+            sums if slots is None else slots,
+            0 if slots is None else len(slots),
+            grid.images,
+            **grid.options,
+            MODE=MODES[activation],
+            CLASSES=self.shape[1],
+            UNIT=unit,
+            COUNT=slots is not None,
+            AXES=axes,
+        )
+        return sums, coordinates
+
+    def gradient(self, x: Tensor | None, grad: Tensor, activation: str, grads: Sequence[Tensor | None]) -> Tensor:
+        """Write the gradient with respect to x, from the gradients (B, C, K) with respect to the four sums."""
+        missing = any(given is None for given in grads)
+        nothing = grad.new_zeros(self.shape, dtype=torch.float32) if missing else grad
+        with launching(grad.device):
+            gradient_kernel[(len(grad) * self.grid.tiles,)](
+                grad if x is None else x,
+                self.bits,
+                self.parent,
+                *(nothing if given is None else given.contiguous() for given in grads),
+                grad,
+                self.grid.images,
+                **self.grid.options,
+                MODE=MODES[activation],
+                CLASSES=self.shape[1],
             )
-        if candidates:
-            capacity = triton.next_power_of_2(2 * candidates + 1)
-            seen = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
-            grid_of_pairs = (triton.cdiv(candidates, LANES),)
-            sums.pairs_kernel[grid_of_pairs](pairs, seen, found.preds, candidates, capacity, LANES=LANES)
-        self.pair_label, self.pair_pred = pairs
-        self.label_image, self.pred_image = self._rows(sums.IMAGE.value)
-        self.voxels = PartSums(*(table[row, 1:] for table in (self._label_table, self._pred_table) for row in range(2)))
-
-    def _rows(self, row: int) -> tuple[Tensor, Tensor]:
-        return self._label_table[row, 1:], self._pred_table[row, 1:]
-
-    def sums(self, values: Tensor) -> PartSums:
-        nan = torch.zeros(1, dtype=torch.int32, device=values.device)
-        return PartSums(*_Sums.apply(values, self._labelled, "none", MAP_UNIT, nan)[:4])
-
-    @cached_property
-    def label_center(self) -> Tensor:
-        return self._center(self._label_table)
-
-    @cached_property
-    def pred_center(self) -> Tensor:
-        return self._center(self._pred_table)
-
-    def _center(self, table: Tensor) -> Tensor:
-        first = sums.COORDINATE.value
-        axes = len(self._labelled.grid.shape)
-        return rounded_mean(table[first : first + axes, 1:].T, table[sums.WHOLE.value, 1:])
-
-    def cover_counts(self, order: Tensor, halves: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        if prod(2 * half + 1 for half in halves) > cubes.LARGEST_CUBE:
-            return super().cover_counts(order, halves)
-
-        def by_kernels() -> tuple[Tensor, Tensor, Tensor]:
-            with torch.cuda.device_of(order):
-                return cubes.cover_counts(self.source.images, self.label_cubes, self.pred_cubes, order, halves)
-
-        return or_in_torch(order.device, by_kernels, lambda: super(TritonInstances, self).cover_counts(order, halves))
+        return grad
 
 
-class _Sums(torch.autograd.Function):
-    """Sums of x in the order of :class:`PartSums`, float64; and a scalar that is NaN if ``nan`` is set, else 0."""
+class _Measure(torch.autograd.Function):
+    """Measure the instances: the sums and ``zero``, which are differentiable, the pairs and the cover of a table."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, found: _Labelled, activation: str, unit: float, nan: Tensor) -> tuple[Tensor, ...]:
-        x = x.contiguous()
+    def forward(
+        ctx: Any, x: Tensor, found: _Found, activation: str, halves: Sequence[int] | None
+    ) -> tuple[Tensor | None, ...]:
+        x, grid, shape = x.contiguous(), found.grid, found.shape
         ctx.save_for_backward(x)
         ctx.found, ctx.activation = found, activation
-        parts = or_in_torch(
-            x.device, lambda: _sum_parts(x, found, activation, unit), lambda: found.sum_parts(activate(x, activation))
+        ctx.set_materialize_grads(False)
+        axes = 0 if halves is None else len(grid.spatial)
+        # A block has voxels of at most one pair, so that the hash table cannot overflow.
+        slots = x.new_zeros(triton.next_power_of_2(grid.rows), dtype=torch.int64)
+        sums, coordinates = found.sum(x, activation, PROB_UNIT, slots, axes)
+        prob = torch.empty((4, *shape), dtype=torch.float32, device=x.device)
+        zero = torch.empty((), dtype=torch.float32, device=x.device)
+        center = torch.empty((2, grid.rows), dtype=torch.int32, device=x.device) if axes else found.count
+        pair = torch.empty((2, len(slots)), dtype=torch.int32, device=x.device)
+        used = torch.empty(len(slots), dtype=torch.bool, device=x.device)
+        depth, height, width = grid.shape
+        finish_kernel[(triton.cdiv(len(slots), ROWS),)](
+            found.count,
+            sums,
+            coordinates,
+            slots,
+            found.flags,
+            prob,
+            center,
+            found.flags[1:],
+            pair,
+            used,
+            zero,
+            len(slots),
+            grid.images,
+            depth,
+            height,
+            width,
+            LANES=ROWS,
+            UNIT=PROB_UNIT,
+            AXES=axes,
         )
-        return *parts, torch.where(nan[0] > 0, torch.nan, 0.0).double()
+        del sums, coordinates, slots
+        fixed = [*pair, used]
+        if halves is not None:
+            cover, size = cover_by_kernels(grid, halves, center, found.flags[1:], found.count, prob)
+            fixed += [*cover.reshape(2, 2, *shape), size.reshape(shape[:2])]
+        ctx.mark_non_differentiable(*fixed)
+        return *prob, zero, *fixed, *[None] * (6 - len(fixed))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (x,), found, activation = ctx.saved_tensors, ctx.found, ctx.activation
-
-        def in_torch() -> Tensor:
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                (grad,) = torch.autograd.grad(found.sum_parts(activate(leaf, activation)), leaf, grads[:4])
-            return grad
-
-        grad = or_in_torch(x.device, lambda: _gradient(x, found, activation, grads), in_torch)
-        return grad, None, None, None, None
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.found.gradient(x, torch.empty_like(x), ctx.activation, grads[:4]), None, None, None
 
 
-def _sum_parts(x: Tensor, found: _Labelled, activation: str, unit: float) -> tuple[Tensor, ...]:
-    label, pred = found.table(2)
-    if found.labels + found.preds:
-        with torch.cuda.device_of(x):
-            sums.sums_kernel[(found.grid.images * found.grid.tiles,)](
-                x,
-                found.bits,
-                found.parent,
-                label,
-                pred,
-                found.labels,
-                found.preds,
-                found.grid.images,
-                **found.grid.options,
-                MODE=MODES[activation],
-                CLASSES=found.classes,
-                UNIT=unit,
-            )
-    of_label, of_pred = (table[:, 1:].double() / unit for table in (label, pred))
-    return of_label[0], of_label[1], of_pred[0], of_pred[1]
+class _Sum(torch.autograd.Function):
+    """The four sums of another voxel map (B, C, *spatial), float32."""
 
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, found: _Found) -> tuple[Tensor, ...]:
+        ctx.found, ctx.shape = found, values.shape
+        ctx.set_materialize_grads(False)
+        sums, _ = found.sum(values, "none", MAP_UNIT, None, 0)
+        return tuple((sums * (1 / MAP_UNIT)).reshape(4, *found.shape))
 
-def _gradient(x: Tensor, found: _Labelled, activation: str, grads: Sequence[Tensor]) -> Tensor:
-    if found.labels + found.preds == 0:
-        return torch.zeros_like(x)
-    by_label, by_pred = (
-        torch.nn.functional.pad(torch.stack(list(pair)).float(), (1, 0)) for pair in (grads[:2], grads[2:4])
-    )
-    grad = torch.empty_like(x)
-    with torch.cuda.device_of(x):
-        gradient_kernel[(len(x) * found.grid.tiles,)](
-            x,
-            found.bits,
-            found.parent,
-            by_label,
-            by_pred,
-            grad,
-            found.labels,
-            found.preds,
-            found.grid.images,
-            **found.grid.options,
-            MODE=MODES[activation],
-            CLASSES=found.classes,
-        )
-    return grad
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
+        grad = torch.empty(ctx.shape, dtype=torch.float32, device=ctx.found.count.device)
+        return ctx.found.gradient(None, grad, "none", grads), None

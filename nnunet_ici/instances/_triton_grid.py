@@ -1,105 +1,130 @@
-"""The grid of Triton programs over a batch of images: one program per tile, a few rows of up to 64 voxels.
+"""The grid of Triton programs over the blocks of a batch of images: 2 x 2 x 2 voxels, or 2 x 2 in flat images.
 
-In two-dimensional tiles a voxel's coordinates need no division, and a run of voxels in a row is a scan along one axis.
+With full connectivity all foreground voxels of a block belong to one component, so a block is the unit of labeling, and
+tables of instances have one row for each block. A 2D image is a 3D image of depth 1. A program handles a tile of
+consecutive blocks of one image. Indices within an image are int32, addresses int64.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import triton
 import triton.language as tl
 from triton import knobs
 
-__all__ = ["BLOCK", "Grid", "rank_in_tile", "tile_of", "voxels_of"]
+__all__ = ["TILE", "Grid", "blocks_of", "corners_of", "position_of", "tile_of", "voxels_of"]
 
-WARPS = 1
-BLOCK = 1024 if knobs.runtime.interpret else 128  # voxels per tile; the interpreter's cost is per program
+# Voxels per program. Starting a program costs more than reading 128 bytes; the interpreter's cost is per program.
+TILE = 2**14 if knobs.runtime.interpret else 1024
+MOST_BLOCKS = 2**28  # of a batch, so that the number of a cube and two flags fit into 31 bits
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Division of images of a given shape into tiles.
+    """Division of images into tiles of blocks.
 
     Attributes:
         images: number of images N.
-        shape: shape of one image, (H, W) or (D, H, W).
-        block: voxels per tile, a power of 2.
+        spatial: shape of one image, (H, W) or (D, H, W).
 
     Raises:
-        ValueError: if an image is too large for int32 indices, at about 2^31 voxels.
+        ValueError: if an image is too large for int32 indices, or the batch for int32 rows.
     """
 
     images: int
-    shape: tuple[int, ...]
-    block: int = BLOCK
+    spatial: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if self.voxels >= 2**31 - self.block or max(self.shape) * self.block >= 2**31:
-            raise ValueError(f"an image must have fewer than 2^31 voxels. Got: {self.shape}")
+        if self.voxels >= 2**31 - 2**26:
+            raise ValueError(f"an image must have fewer than 2^31 - 2^26 voxels. Got: {self.spatial}")
+        if self.rows >= MOST_BLOCKS:
+            raise ValueError(
+                f"a batch must have fewer than 2^28 blocks of 2 voxels along each axis. Got: {self.images} images of "
+                f"{self.spatial} voxels"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Depth, height and width in voxels."""
+        depth, height, width = (1, *self.spatial)[-3:]
+        return depth, height, width
 
     @property
     def voxels(self) -> int:
-        """S, the number of voxels per image."""
-        return self.rows * self.shape[-1]
+        """S, the number of voxels of an image."""
+        return prod(self.spatial)
+
+    @property
+    def blocks(self) -> int:
+        """K, the number of blocks of an image."""
+        return prod(-(-n // 2) for n in self.spatial)
 
     @property
     def rows(self) -> int:
-        """Number of rows per image."""
-        return self.shape[0] * (self.shape[1] if len(self.shape) == 3 else 1)
+        """N * K, the number of rows of a table."""
+        return self.images * self.blocks
 
     @property
-    def tile(self) -> tuple[int, int]:
-        """Rows per tile, and voxels per tile row."""
-        width = min(64, self.block, triton.next_power_of_2(self.shape[-1]))
-        return self.block // width, width
+    def corners(self) -> int:
+        """Voxels of a block: 8, or 4 in a flat image."""
+        return 4 if self.shape[0] == 1 else 8
 
     @property
-    def chunks(self) -> int:
-        """Number of tiles side by side along a row."""
-        return -(-self.shape[-1] // self.tile[1])
+    def lanes(self) -> int:
+        """Blocks of a tile."""
+        return TILE // self.corners
 
     @property
     def tiles(self) -> int:
-        """Number of tiles per image."""
-        return -(-self.rows // self.tile[0]) * self.chunks
+        """Number of tiles of an image."""
+        return triton.cdiv(self.blocks, self.lanes)
 
     @property
     def options(self) -> dict[str, int]:
         """The arguments shared by all kernels over tiles."""
-        rows, width = self.tile
-        return {
-            "tiles": self.tiles,
-            "chunks": self.chunks,
-            "height": self.shape[-2],
-            "rows": self.rows,
-            "width": self.shape[-1],
-            "ROWS": rows,
-            "WIDTH": width,
-            "num_warps": WARPS,
-        }
+        depth, height, width = self.shape
+        size = {"tiles": self.tiles, "depth": depth, "height": height, "width": width}
+        return size | {"LANES": self.lanes, "CORNERS": self.corners, "num_warps": 4}
 
 
 @triton.jit
-def tile_of(tiles, chunks, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """The program's image, tile, row (ROWS, 1), x (1, WIDTH), first x, and whether each voxel lies in the image."""
+def tile_of(tiles, LANES: tl.constexpr):
+    """The program's image, int64, and its blocks (LANES,)."""
     program = tl.program_id(0)
-    image = program // tiles
-    tile = program % tiles
-    row = (tile // chunks) * ROWS + tl.arange(0, ROWS)[:, None]
-    first_x = (tile % chunks) * WIDTH
-    x = first_x + tl.arange(0, WIDTH)[None, :]
-    return image.to(tl.int64), tile, row, x, first_x, (row < rows) & (x < width)
+    return (program // tiles).to(tl.int64), (program % tiles) * LANES + tl.arange(0, LANES)
 
 
 @triton.jit
-def voxels_of(rows, width):
+def blocks_of(depth, height, width):
+    """Number of blocks of an image, int64."""
+    return tl.full((), 1, tl.int64) * ((depth + 1) // 2) * ((height + 1) // 2) * ((width + 1) // 2)
+
+
+@triton.jit
+def voxels_of(depth, height, width):
     """Number of voxels of an image, int64. (Triton turns an argument of value 1 into a constant, without ``.to``.)"""
-    return tl.full((), 1, tl.int64) * rows * width
+    return tl.full((), 1, tl.int64) * depth * height * width
 
 
 @triton.jit
-def rank_in_tile(flags):
-    """Inclusive count of the flags up to each element of the tile, row by row: (ROWS, WIDTH) int32."""
-    flat = tl.reshape(flags.to(tl.int32), (flags.shape[0] * flags.shape[1],))
-    return tl.reshape(tl.cumsum(flat, 0), (flags.shape[0], flags.shape[1]))
+def position_of(block, height, width):
+    """z, y and x of blocks, counted in blocks."""
+    columns = (width + 1) // 2
+    lines = (height + 1) // 2
+    return block // columns // lines, block // columns % lines, block % columns
+
+
+@triton.jit
+def corners_of(block, depth, height, width, CORNERS: tl.constexpr):
+    """Corners (1, CORNERS) of a block, its voxels (LANES, CORNERS), and whether they exist.
+
+    Bit 0 of a corner is its x, bit 1 its y, bit 2 its z.
+    """
+    z, y, x = position_of(block, height, width)
+    corner = tl.arange(0, CORNERS)[None, :]
+    z = 2 * z[:, None] + (corner >> 2)
+    y = 2 * y[:, None] + ((corner >> 1) & 1)
+    x = 2 * x[:, None] + (corner & 1)
+    return corner, (z * height + y) * width + x, (z < depth) & (y < height) & (x < width)

@@ -1,16 +1,11 @@
-"""Connected components in Triton: union-find over runs until convergence, a whole batch of masks per launch.
+"""Connected components in Triton: union-find over blocks of 2 x 2 (x 2) voxels until convergence.
 
-One program handles one tile of an image, a few rows of up to 64 voxels. Every run of foreground voxels in a tile row
-starts as one tree. Trees of touching runs are hooked with atomic minima, only from voxels at which a contact begins.
-Then the trees are flattened, and their roots, the first voxels of the components, are counted and numbered. Tiles
-without foreground are read only as bits, one byte per voxel.
+Every block starts as a tree. Blocks with voxels that touch are joined with atomic minima (Playne & Hawick, TPDS 2018;
+Komura, 2015), and paths are halved on the way to a root (as in ECL-CC: Jaiganesh & Burtscher, HPDC 2018). Blocks as the
+unit of labeling follow Allegretti et al. (TPDS 2020). The root of a component is its first block.
 
-Union with atomic minima follows Playne & Hawick (TPDS 2018) and Komura (2015); the survey by Allegretti et al. (TPDS
-2020) compares such labelings.
-
-Layouts: bits uint8 (N, S), one bit for each of K = 1 or 2 masks of N images of S voxels. parent int32 (K, N, S),
-indices within the image, defined on the foreground only: first the parent of each voxel, finally its root, and ``-id``
-at the roots. Indices within an image are int32, addresses int64.
+Layouts: bits uint8 (N, K), one bit for each foreground voxel of a block. parent int32 (N, K), indices of blocks within
+the image, defined where bits are not 0.
 """
 
 from __future__ import annotations
@@ -20,48 +15,27 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nnunet_ici.instances._triton_grid import BLOCK, Grid, rank_in_tile, tile_of, voxels_of
+from nnunet_ici.instances._triton_grid import Grid, blocks_of, corners_of, position_of, tile_of, voxels_of
 
-__all__ = ["id_at", "label_triton", "number_roots", "overlap_begins", "run_start"]
-
-
-@triton.jit
-def _larger(a, b):
-    return tl.maximum(a, b)
+__all__ = ["find_roots", "label_triton", "pack_bits", "union_kernel"]
 
 
 @triton.jit
-def run_start(foreground, row, x, first_x, width):
-    """First voxel of the run of each foreground voxel within the tile: (ROWS, WIDTH) int32."""
-    after_gap = tl.where(foreground, first_x, x + 1)
-    return row * width + tl.associative_scan(after_gap, 1, _larger)
+def pack_bits(foreground, corner):
+    """Bits of the blocks (LANES,) from the foreground (LANES, CORNERS)."""
+    return tl.sum(foreground.to(tl.int32) << corner, 1)
 
 
 @triton.jit
-def init_kernel(
-    bits_ptr, parent_ptr, images, tiles, chunks, height, rows, width,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr,
-):  # fmt: skip
-    """parent = first voxel of the run in the tile row."""
-    image, _, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    bits = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0)
-    if tl.max(bits.to(tl.int32)) == 0:
-        return
-    for k in tl.static_range(MASKS):
-        foreground = ((bits >> k) & 1) != 0
-        start = run_start(foreground, row, x, first_x, width)
-        tl.store(parent_ptr + (k * images + image) * size + voxel, start, mask=foreground)
-
-
-@triton.jit
-def _find(parent_ptr, node, active):
-    """The root of each active node."""
+def find_roots(parent_ptr, node, active):
+    """The root of each active node. Every second node of a path is attached to the parent of its parent."""
     while tl.max(active.to(tl.int32)) > 0:
         parent = tl.load(parent_ptr + node, mask=active, other=0, volatile=True)
         active = active & (parent != node)
-        node = tl.where(active, parent, node)
+        above = tl.load(parent_ptr + parent, mask=active, other=0, volatile=True)
+        tl.store(parent_ptr + node, above, mask=active & (above != parent))
+        node = tl.where(active, above, node)
+        active = active & (above != parent)
     return node
 
 
@@ -74,8 +48,8 @@ def _unite(parent_ptr, a, b, active):
     correct.
     """
     while tl.max(active.to(tl.int32)) > 0:
-        a = _find(parent_ptr, a, active)
-        b = _find(parent_ptr, b, active)
+        a = find_roots(parent_ptr, a, active)
+        b = find_roots(parent_ptr, b, active)
         high, low = tl.maximum(a, b), tl.minimum(a, b)
         active = active & (high != low)
         found = tl.atomic_min(parent_ptr + high, low, mask=active, sem="relaxed")
@@ -85,202 +59,128 @@ def _unite(parent_ptr, a, b, active):
 
 
 @triton.jit
-def _join_row(
-    bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size,
-    MASKS: tl.constexpr, FACES: tl.constexpr,
-):  # fmt: skip
-    """Join each voxel with its three neighbors other - 1, other and other + 1 in another row; with FACES only with
-    ``other``."""
+def _touch(a, b, DZ: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr):
+    """Whether a voxel of block a touches one of block b, which lies in the direction (DZ, DY, DX) of a.
+
+    All voxels on a shared face touch, and so do those on a shared edge or corner. a and b are the bits of the blocks.
+    """
+    if DX < 0:
+        a, b = a & 0x55, b & 0xAA
+    if DX > 0:
+        a, b = a & 0xAA, b & 0x55
+    if DY < 0:
+        a, b = a & 0x33, b & 0xCC
+    if DY > 0:
+        a, b = a & 0xCC, b & 0x33
+    if DZ < 0:
+        a, b = a & 0x0F, b & 0xF0
+    return (a != 0) & (b != 0)
+
+
+@triton.jit
+def _join_row(bits_ptr, parent_ptr, block, bits, left, right, x, columns, other, there, DZ: tl.constexpr,
+              DY: tl.constexpr):  # fmt: skip
+    """Join each block with its neighbors other - 1, other and other + 1 in the row of blocks in direction (DZ, DY).
+
+    Neighbors that other joins connect anyway are left out. The proof is by induction along the row: blocks that touch
+    in a row are connected, then a block and the one straight in the direction, then the two diagonal ones.
+    """
     straight = tl.load(bits_ptr + other, mask=there, other=0).to(tl.int32)
     before = tl.load(bits_ptr + other - 1, mask=there & (x > 0), other=0).to(tl.int32)
-    after = tl.load(bits_ptr + other + 1, mask=there & (x < width - 1), other=0).to(tl.int32)
-    # Only where a contact begins: later voxels of the same two runs would join the same trees again.
-    joins_straight = bits & straight & ~(left & before)
-    joins_before = bits & before & ~straight & ~left
-    joins_after = bits & after & ~straight & ~right
-    for k in tl.static_range(MASKS):
-        parents = parent_ptr + (k * images + image) * size
-        _unite(parents, voxel, other, ((joins_straight >> k) & 1) != 0)
-        if not FACES:
-            _unite(parents, voxel, other - 1, ((joins_before >> k) & 1) != 0)
-            _unite(parents, voxel, other + 1, ((joins_after >> k) & 1) != 0)
+    after = tl.load(bits_ptr + other + 1, mask=there & (x < columns - 1), other=0).to(tl.int32)
+    meets = _touch(bits, straight, DZ, DY, 0)
+    by_left = _touch(bits, left, 0, 0, -1) & _touch(left, before, DZ, DY, 0)
+    by_right = _touch(bits, right, 0, 0, 1) & _touch(right, after, DZ, DY, 0)
+    is_run_before = _touch(straight, before, 0, 0, -1)
+    is_run_after = _touch(straight, after, 0, 0, 1)
+    _unite(parent_ptr, block, other, meets & ~(by_left & is_run_before))
+    _unite(parent_ptr, block, other - 1, _touch(bits, before, DZ, DY, -1) & ~by_left & ~(meets & is_run_before))
+    _unite(parent_ptr, block, other + 1, _touch(bits, after, DZ, DY, 1) & ~by_right & ~(meets & is_run_after))
 
 
 @triton.jit
 def union_kernel(
-    bits_ptr, parent_ptr, images, tiles, chunks, height, rows, width,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr, NDIM: tl.constexpr, FACES: tl.constexpr,
+    bits_ptr, parent_ptr, tiles, depth, height, width, LANES: tl.constexpr, CORNERS: tl.constexpr
 ):  # fmt: skip
-    """Join each run with the runs that it touches across tile borders and in the preceding adjacent rows.
+    """Join each block with the neighbors that it touches among the 13 (4 in flat images) that precede it.
 
-    These are 1 row in 2D, 4 rows in 3D, and 2 rows in 3D with FACES.
+    parent must be the block's own index wherever bits are not 0.
     """
-    image, _, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    bits_ptr += image * size
-    bits = tl.load(bits_ptr + voxel, mask=exists, other=0).to(tl.int32)
+    image, block = tile_of(tiles, LANES)
+    blocks = blocks_of(depth, height, width)
+    bits_ptr += image * blocks
+    parent_ptr += image * blocks
+    bits = tl.load(bits_ptr + block, mask=block < blocks, other=0).to(tl.int32)
     if tl.max(bits) == 0:
         return
+    z, y, x = position_of(block, height, width)
+    lines = (height + 1) // 2
+    columns = (width + 1) // 2
     some = bits != 0
-    left = tl.load(bits_ptr + voxel - 1, mask=some & (x > 0), other=0).to(tl.int32)
-    right = tl.load(bits_ptr + voxel + 1, mask=some & (x < width - 1), other=0).to(tl.int32)
-
-    for k in tl.static_range(MASKS):
-        crosses = ((bits & left) >> k) & 1
-        _unite(parent_ptr + (k * images + image) * size, voxel, voxel - 1, (crosses != 0) & (x == first_x))
-
-    y = row % height
-    row_before = some & (y > 0)
-    _join_row(
-        bits_ptr, parent_ptr, voxel, voxel - width, row_before, bits, left, right, x, images, image, width, size,
-        MASKS, FACES,
-    )  # fmt: skip
-    if NDIM == 3:
-        slice_before = some & (row >= height)
-        reach: tl.constexpr = 0 if FACES else 1
-        for dy in tl.static_range(-reach, reach + 1):
-            there = slice_before & (y + dy >= 0) & (y + dy < height)
-            other = voxel + (dy - height) * width
-            _join_row(
-                bits_ptr, parent_ptr, voxel, other, there, bits, left, right, x, images, image, width, size,
-                MASKS, FACES,
-            )  # fmt: skip
+    left = tl.load(bits_ptr + block - 1, mask=some & (x > 0), other=0).to(tl.int32)
+    right = tl.load(bits_ptr + block + 1, mask=some & (x < columns - 1), other=0).to(tl.int32)
+    _unite(parent_ptr, block, block - 1, _touch(bits, left, 0, 0, -1))
+    above = block - columns
+    _join_row(bits_ptr, parent_ptr, block, bits, left, right, x, columns, above, some & (y > 0), 0, -1)
+    if CORNERS == 8:
+        for dy in tl.static_range(-1, 2):
+            other = block + (dy - lines) * columns
+            there = some & (z > 0) & (y + dy >= 0) & (y + dy < lines)
+            _join_row(bits_ptr, parent_ptr, block, bits, left, right, x, columns, other, there, -1, dy)
 
 
 @triton.jit
-def flatten_kernel(
-    bits_ptr, parent_ptr, count_ptr, images, tiles, chunks, height, rows, width,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr,
+def pack_kernel(
+    mask_ptr, bits_ptr, parent_ptr, tiles, depth, height, width, LANES: tl.constexpr, CORNERS: tl.constexpr
 ):  # fmt: skip
-    """parent = root; count (K, N, tiles) = roots in each tile.
-
-    With two masks, a third row counts the voxels of each tile at which an overlap of both masks begins along x. They
-    are the candidates for touching pairs.
-    """
-    image, tile, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    bits = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0).to(tl.int32)
-    empty = tl.max(bits) == 0
-    for k in tl.static_range(MASKS):
-        count = 0
-        if not empty:
-            parents = parent_ptr + (k * images + image) * size
-            foreground = ((bits >> k) & 1) != 0
-            root = _find(parents, voxel, foreground)
-            tl.store(parents + voxel, root, mask=foreground)
-            count = tl.sum((foreground & (root == voxel)).to(tl.int32))
-        tl.store(count_ptr + (k * images + image) * tiles + tile, count)
-    if MASKS == 2:
-        count = 0
-        if not empty:
-            begins = overlap_begins(bits_ptr + image * size, bits, voxel, x, first_x)
-            count = tl.sum(begins.to(tl.int32))
-        tl.store(count_ptr + (2 * images + image) * tiles + tile, count)
-
-
-@triton.jit
-def overlap_begins(bits_ptr, bits, voxel, x, first_x):
-    """Whether a run of voxels in both masks begins at a voxel, within the tile row."""
-    both = bits == 3
-    left = tl.load(bits_ptr + voxel - 1, mask=both & (x > first_x), other=0).to(tl.int32)
-    return both & (left != 3)
-
-
-@triton.jit
-def number_kernel(
-    bits_ptr, parent_ptr, count_ptr, end_ptr, images, tiles, chunks, height, rows, width,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, MASKS: tl.constexpr, PER_IMAGE: tl.constexpr,
-):  # fmt: skip
-    """At each root, parent = -id. Ids are consecutive over the tiles of an image, or of all images of a mask."""
-    image, tile, row, x, _, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    for k in tl.static_range(MASKS):
-        at = (k * images + image) * tiles + tile
-        count = tl.load(count_ptr + at)
-        if count > 0:
-            first = at - tile if PER_IMAGE else tl.full((), k, tl.int64) * images * tiles
-            before = tl.load(end_ptr + at) - count - tl.load(end_ptr + first) + tl.load(count_ptr + first)
-            bits = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0).to(tl.int32)
-            parents = parent_ptr + (k * images + image) * size + voxel
-            foreground = ((bits >> k) & 1) != 0
-            is_root = foreground & (tl.load(parents, mask=foreground, other=-1) == voxel)
-            tl.store(parents, -(before.to(tl.int32) + rank_in_tile(is_root)), mask=is_root)
-
-
-@triton.jit
-def id_at(parent_ptr, voxel, foreground):
-    """The id of each foreground voxel, 0 elsewhere, and whether it is a root; parent_ptr at the image, numbered."""
-    root = tl.load(parent_ptr + voxel, mask=foreground, other=0)
-    is_root = foreground & (root < 0)
-    numbered = tl.load(parent_ptr + root, mask=foreground & (root >= 0), other=0)
-    return tl.where(foreground, -tl.where(is_root, root, numbered), 0), is_root
+    """bits of a mask uint8 (N, S); parent = own index."""
+    image, block = tile_of(tiles, LANES)
+    blocks = blocks_of(depth, height, width)
+    corner, voxel, exists = corners_of(block, depth, height, width, CORNERS)
+    mask = tl.load(mask_ptr + image * voxels_of(depth, height, width) + voxel, mask=exists, other=0) != 0
+    at = image * blocks + block
+    tl.store(bits_ptr + at, pack_bits(mask, corner).to(tl.uint8), mask=block < blocks)
+    tl.store(parent_ptr + at, block, mask=block < blocks)
 
 
 @triton.jit
 def ids_kernel(
-    bits_ptr, parent_ptr, ids_ptr, tiles, chunks, height, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
-    """ids (N, S) of a single mask."""
-    image, _, row, x, _, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    foreground = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0) != 0
-    ids, _ = id_at(parent_ptr + image * size, voxel, foreground)
-    tl.store(ids_ptr + image * size + voxel, ids, mask=exists)
+    bits_ptr, parent_ptr, number_ptr, ids_ptr, tiles, depth, height, width,
+    LANES: tl.constexpr, CORNERS: tl.constexpr,
+):  # fmt: skip
+    """ids (N, S) of the voxels from number (N, K) at the roots."""
+    image, block = tile_of(tiles, LANES)
+    blocks = blocks_of(depth, height, width)
+    corner, voxel, exists = corners_of(block, depth, height, width, CORNERS)
+    bits = tl.load(bits_ptr + image * blocks + block, mask=block < blocks, other=0).to(tl.int32)
+    root = find_roots(parent_ptr + image * blocks, block, bits != 0)
+    number = tl.load(number_ptr + image * blocks + root, mask=bits != 0, other=0)
+    ids = tl.where(((bits[:, None] >> corner) & 1) != 0, number[:, None], 0)
+    tl.store(ids_ptr + image * voxels_of(depth, height, width) + voxel, ids, mask=exists)
 
 
-def number_roots(bits: Tensor, parent: Tensor, grid: Grid, masks: int, per_image: bool, faces: bool = False) -> Tensor:
-    """Join runs, flatten the trees, and number the components, without host synchronization.
+def label_triton(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Label the components of a batch of binary images, with full connectivity and without host synchronization.
 
-    Args:
-        bits: uint8 (N, S).
-        parent: int32 (K, N, S), run starts from :func:`init_kernel`; overwritten.
-        grid: grid of the images.
-        masks: number of masks K, 1 or 2.
-        per_image: whether to number the components of each image from 1, or consecutively over all images of a mask.
-        faces: whether to connect only voxels that share a face (an edge in 2D).
-
-    Returns:
-        int64 (1, N, tiles) for one mask, (3, N, tiles) for two: inclusive cumulative sum, over the flattened table, of
-        the number of roots in each tile. The third row continues it with the candidates of :func:`overlap_begins`.
-    """
-    n = (grid.images * grid.tiles,)
-    fixed = {**grid.options, "MASKS": masks}
-    count = torch.empty((3 if masks == 2 else 1, grid.images, grid.tiles), dtype=torch.int32, device=bits.device)
-    union_kernel[n](bits, parent, grid.images, **fixed, NDIM=len(grid.shape), FACES=faces)
-    flatten_kernel[n](bits, parent, count, grid.images, **fixed)
-    end = count.reshape(-1).cumsum(0).reshape(count.shape)
-    number_kernel[n](bits, parent, count, end, grid.images, **fixed, PER_IMAGE=per_image)
-    return end
-
-
-def label_triton(mask: Tensor, faces: bool = False, block: int = BLOCK) -> tuple[Tensor, Tensor]:
-    """Label the components of a batch of binary images on a CUDA device.
-
-    Ids are deterministic: they follow the first voxels of the components, tile by tile.
+    Ids are deterministic: they follow the first blocks of the components.
 
     Args:
-        mask: bool (B, H, W) or (B, D, H, W), at least one voxel.
-        faces: whether to connect only voxels that share a face (an edge in 2D), instead of full connectivity.
-        block: voxels per tile, a power of 2.
+        mask: bool (N, H, W) or (N, D, H, W), at least one voxel.
 
     Returns:
-        int32 ids, same shape as ``mask``, 0 for background, 1..n per image; and int64 counts (B,).
+        int32 ids, same shape as ``mask``, 0 for background, 1..n per image; and int64 counts (N,).
 
     Raises:
-        ValueError: if an image is too large, see :class:`~nnunet_ici.instances._triton_grid.Grid`.
+        ValueError: if the batch is too large, see :class:`~nnunet_ici.instances._triton_grid.Grid`.
     """
-    grid = Grid(len(mask), tuple(mask.shape[1:]), block)
-    bits = mask.contiguous().view(torch.uint8)
-    parent = torch.empty((1, grid.images, grid.voxels), dtype=torch.int32, device=mask.device)
+    grid = Grid(len(mask), tuple(mask.shape[1:]))
+    programs = (grid.images * grid.tiles,)
+    bits = torch.empty((grid.images, grid.blocks), dtype=torch.uint8, device=mask.device)
+    parent = torch.empty(bits.shape, dtype=torch.int32, device=mask.device)
     ids = torch.empty(mask.shape, dtype=torch.int32, device=mask.device)
-    n = (grid.images * grid.tiles,)
-    with torch.cuda.device_of(mask):
-        init_kernel[n](bits, parent, grid.images, **grid.options, MASKS=1)
-        end = number_roots(bits, parent, grid, masks=1, per_image=True, faces=faces)
-        ids_kernel[n](bits, parent, ids, **grid.options)
-    last = end[0, :, -1]
-    return ids, last.diff(prepend=last.new_zeros(1))
+    pack_kernel[programs](mask.contiguous().view(torch.uint8), bits, parent, **grid.options)
+    union_kernel[programs](bits, parent, **grid.options)
+    is_root = (parent == torch.arange(grid.blocks, dtype=torch.int32, device=mask.device)) & (bits > 0)
+    number = is_root.cumsum(1, dtype=torch.int32)
+    ids_kernel[programs](bits, parent, number, ids, **grid.options)
+    return ids, number[:, -1].to(torch.int64)

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nnunet_ici.instances.kernels import launching
+
 __all__ = ["pair_sum_by_kernel"]
 
 LANES = 1024  # entries per program
@@ -15,16 +17,9 @@ UNIT = 2.0**40  # integers per largest value: 2^22 entries fit into 63 bits
 
 @triton.jit
 def pairs_kernel(
-    value_ptr,
-    source_ptr,
-    target_ptr,
-    used_ptr,
-    scale_ptr,
-    sum_ptr,
-    entries,
-    HAS_USED: tl.constexpr,
+    value_ptr, source_ptr, target_ptr, used_ptr, scale_ptr, sum_ptr, entries, HAS_USED: tl.constexpr,
     LANES: tl.constexpr,
-):
+):  # fmt: skip
     """sum int64 (R,) += value of the source row, times scale, for each used entry."""
     at = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     used = at < entries
@@ -42,7 +37,7 @@ def pair_sum_by_kernel(values: Tensor, source: Tensor, target: Tensor, used: Ten
     largest = torch.linalg.vector_norm(values, torch.inf).clamp(min=torch.finfo(torch.float32).tiny * UNIT)
     sums = torch.zeros(rows, dtype=torch.int64, device=values.device)
     scale = UNIT / largest
-    with torch.cuda.device_of(values):
+    with launching(values.device):
         pairs_kernel[(triton.cdiv(len(source), LANES),)](
             values, source, target, source if used is None else used.view(torch.uint8), scale, sums, len(source),
             HAS_USED=used is not None, LANES=LANES,

@@ -1,8 +1,9 @@
 """Sums over instances and their parts in Triton, and the pairs that touch.
 
-Sums are accumulated as integers: integer addition is associative, so atomics give deterministic sums, and small values
-are not lost in large components. Tables are int64 (rows, count + 1), one for label and one for predicted instances;
-column 0 is unused.
+The row of an instance is the root of its component in the N * K blocks of the batch. Tables have two or more rows of
+columns (R, N * K), R = 2 * side + part: label instances, their parts in predicted instances, predicted instances, their
+parts outside the label. Sums are accumulated as integers: integer addition is associative, so atomics give
+deterministic sums, and small values are not lost in large components.
 """
 
 from __future__ import annotations
@@ -10,144 +11,219 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from nnunet_ici.instances._triton_grid import rank_in_tile, tile_of, voxels_of
-from nnunet_ici.instances._triton_label import id_at, overlap_begins
+from nnunet_ici.instances._triton_grid import blocks_of, corners_of, position_of, tile_of, voxels_of
+from nnunet_ici.instances._triton_label import find_roots
 from nnunet_ici.instances._triton_outputs import normalizer, probability
 
-__all__ = ["COORDINATE", "IMAGE", "PART", "WHOLE", "measure_kernel", "pairs_kernel", "sums_kernel"]
-
-# Rows of the tables. WHOLE sums over instances; PART over the part of a label instance in predicted instances, or of a
-# predicted instance outside the label.
-WHOLE = tl.constexpr(0)
-PART = tl.constexpr(1)
-COORDINATE = tl.constexpr(2)  # sums of the coordinates, one row for each axis
-IMAGE = tl.constexpr(5)
+__all__ = ["finish_kernel", "measure_kernel"]
 
 
 @triton.jit
-def _add(table_ptr, columns, at, mask, whole, part, z, y, x, AXES: tl.constexpr):
-    """Add to the rows of the table, in one column or in a tile of columns."""
-    tl.atomic_add(table_ptr + at, whole.to(tl.int64), mask=mask, sem="relaxed")
-    tl.atomic_add(table_ptr + PART * columns + at, part.to(tl.int64), mask=mask, sem="relaxed")
-    if AXES == 3:
-        tl.atomic_add(table_ptr + COORDINATE * columns + at, z.to(tl.int64), mask=mask, sem="relaxed")
-    if AXES >= 2:
-        tl.atomic_add(table_ptr + (COORDINATE + AXES - 2) * columns + at, y.to(tl.int64), mask=mask, sem="relaxed")
-        tl.atomic_add(table_ptr + (COORDINATE + AXES - 1) * columns + at, x.to(tl.int64), mask=mask, sem="relaxed")
+def _ones(bits):
+    """Number of bits set in a byte."""
+    pairs = bits - ((bits >> 1) & 0x55)
+    halves = (pairs & 0x33) + ((pairs >> 2) & 0x33)
+    return (halves + (halves >> 4)) & 0x0F
 
 
 @triton.jit
-def _add_tile(table_ptr, columns, ids, whole, part, z, y, x, AXES: tl.constexpr):
-    """Add a tile to the table, without coordinates if AXES is 0.
+def _add(
+    count_ptr, sum_ptr, coordinate_ptr, rows, row, mask, voxels, part_voxels, whole, part, z, y, x,
+    COUNT: tl.constexpr, AXES: tl.constexpr,
+):  # fmt: skip
+    """Add to one row of the tables of a side, or to a tile of rows."""
+    tl.atomic_add(sum_ptr + row, whole, mask=mask, sem="relaxed")
+    tl.atomic_add(sum_ptr + rows + row, part, mask=mask, sem="relaxed")
+    if COUNT:
+        tl.atomic_add(count_ptr + row, voxels, mask=mask, sem="relaxed")
+        tl.atomic_add(count_ptr + rows + row, part_voxels, mask=mask, sem="relaxed")
+    if AXES > 0:
+        kind = coordinate_ptr.dtype.element_ty
+        tl.atomic_add(coordinate_ptr + row, x.to(kind), mask=mask, sem="relaxed")
+        tl.atomic_add(coordinate_ptr + rows + row, y.to(kind), mask=mask, sem="relaxed")
+        if AXES == 3:
+            tl.atomic_add(coordinate_ptr + 2 * rows + row, z.to(kind), mask=mask, sem="relaxed")
+
+
+@triton.jit
+def _add_tile(
+    count_ptr, sum_ptr, coordinate_ptr, rows, first_row, root, left, voxels, part_voxels, whole, part, z, y, x,
+    COUNT: tl.constexpr, AXES: tl.constexpr,
+):  # fmt: skip
+    """Add the blocks of a tile where ``left`` is True.
 
     For the first four instances in the tile, values are reduced before a single atomic addition; further instances are
-    added voxel by voxel. Without the reduction, millions of voxels of one component would contend for one address.
+    added block by block. Without the reduction, millions of blocks of one component would contend for one address.
     """
-    columns64 = tl.full((), 1, tl.int64) * columns
-    nothing = tl.zeros_like(whole)
-    none = tl.zeros_like(ids)
-    left = ids > 0
     turn = 0
     while (tl.max(left.to(tl.int32)) > 0) & (turn < 4):
-        first = tl.min(tl.where(left, ids, 2147483647))
-        mine = left & (ids == first)
+        first = tl.min(tl.where(left, root, 2147483647))
+        mine = left & (root == first)
         _add(
-            table_ptr, columns64, first, first > 0, tl.sum(tl.where(mine, whole, nothing)),
-            tl.sum(tl.where(mine, part, nothing)), tl.sum(tl.where(mine, z, none)), tl.sum(tl.where(mine, y, none)),
-            tl.sum(tl.where(mine, x, none)), AXES,
+            count_ptr, sum_ptr, coordinate_ptr, rows, first_row + first, first >= 0, tl.sum(tl.where(mine, voxels, 0)),
+            tl.sum(tl.where(mine, part_voxels, 0)), tl.sum(tl.where(mine, whole, 0)), tl.sum(tl.where(mine, part, 0)),
+            tl.sum(tl.where(mine, z, 0)), tl.sum(tl.where(mine, y, 0)), tl.sum(tl.where(mine, x, 0)), COUNT, AXES,
         )  # fmt: skip
-        left = left & (ids != first)
+        left = left & (root != first)
         turn += 1
     if tl.max(left.to(tl.int32)) > 0:
-        _add(table_ptr, columns64, ids, left, whole, part, none + z, none + y, none + x, AXES)
+        _add(
+            count_ptr, sum_ptr, coordinate_ptr, rows, first_row + root, left, voxels, part_voxels, whole, part, z, y, x,
+            COUNT, AXES,
+        )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["labels", "preds", "candidates"])
-def measure_kernel(
-    bits_ptr, parent_ptr, end_ptr, label_ptr, pred_ptr, pair_ptr, labels, preds, candidates, images,
-    tiles, chunks, height, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr, NDIM: tl.constexpr,
-):  # fmt: skip
-    """Write the number of voxels, the coordinate sums and the image of every instance into tables of 6 rows.
+@triton.jit
+def _insert(slot_ptr, capacity, key, lane, active):
+    """Insert keys > 0 into a hash table with open addressing, int64 (capacity,), a power of 2 that is large enough.
 
-    Also write pair int32 (2, candidates): the label and the predicted instance at each voxel where an overlap begins
-    along x.
+    A slot is read before it is written, because most blocks of a tile repeat a pair that is already there.
     """
-    image, tile, row, x, first_x, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    bits = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0).to(tl.int32)
-    if tl.max(bits) == 0:
-        return
-    label, label_root = id_at(parent_ptr + image * size, voxel, (bits & 1) != 0)
-    pred, pred_root = id_at(parent_ptr + (images + image) * size, voxel, (bits & 2) != 0)
-    y = row % height
-    z = row // height
-    one = tl.zeros_like(bits) + 1
-    _add_tile(label_ptr, labels + 1, label, one, (pred > 0).to(tl.int32), z, y, x, NDIM)
-    _add_tile(pred_ptr, preds + 1, pred, one, (label == 0).to(tl.int32), z, y, x, NDIM)
-    of_image = image + tl.zeros_like(label).to(tl.int64)
-    tl.store(label_ptr + tl.full((), IMAGE, tl.int64) * (labels + 1) + label, of_image, mask=label_root)
-    tl.store(pred_ptr + tl.full((), IMAGE, tl.int64) * (preds + 1) + pred, of_image, mask=pred_root)
-
-    begins = overlap_begins(bits_ptr + image * size, bits, voxel, x, first_x)
-    found = tl.sum(begins.to(tl.int32))
-    if found > 0:
-        before = tl.load(end_ptr + (2 * images + image) * tiles + tile) - found
-        before -= tl.load(end_ptr + tl.full((), 2, tl.int64) * images * tiles - 1)
-        at = before + rank_in_tile(begins) - 1
-        tl.store(pair_ptr + at, label, mask=begins)
-        tl.store(pair_ptr + tl.full((), 1, tl.int64) * candidates + at, pred, mask=begins)
+    lowest = tl.min(tl.where(active, key, 9223372036854775807))
+    leader = tl.min(tl.where(active & (key == lowest), lane, 2147483647))
+    active = active & ((key != lowest) | (lane == leader))
+    slot = ((key * -7046029254386353131) >> 20) & (capacity - 1)
+    while tl.max(active.to(tl.int32)) > 0:
+        found = tl.load(slot_ptr + slot, mask=active, other=0, volatile=True)
+        # An idle lane compares with -1, which no slot holds, and so changes nothing.
+        empty = active & (found == 0)
+        before = tl.atomic_cas(slot_ptr + slot, tl.where(empty, 0, -1).to(tl.int64), key, sem="relaxed")
+        found = tl.where(empty, before, found)
+        active = active & (found != 0) & (found != key)
+        slot = tl.where(active, (slot + 1) & (capacity - 1), slot)
 
 
-@triton.jit(do_not_specialize=["labels", "preds"])
-def sums_kernel(
-    x_ptr, bits_ptr, parent_ptr, label_ptr, pred_ptr, labels, preds, images, tiles, chunks, height, rows, width,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, MODE: tl.constexpr, CLASSES: tl.constexpr, UNIT: tl.constexpr,
+@triton.jit(do_not_specialize=["capacity"])
+def measure_kernel(
+    x_ptr, bits_ptr, parent_ptr, count_ptr, sum_ptr, coordinate_ptr, slot_ptr, capacity, images,
+    tiles, depth, height, width,
+    LANES: tl.constexpr, CORNERS: tl.constexpr, MODE: tl.constexpr, CLASSES: tl.constexpr, UNIT: tl.constexpr,
+    COUNT: tl.constexpr, AXES: tl.constexpr,
 ):  # fmt: skip
-    """Add p, or another voxel map, times UNIT to tables of 2 rows."""
-    image, _, row, x, _, exists = tile_of(tiles, chunks, rows, width, ROWS, WIDTH)
-    size = voxels_of(rows, width)
-    voxel = row * width + x
-    bits = tl.load(bits_ptr + image * size + voxel, mask=exists, other=0).to(tl.int32)
-    if tl.max(bits) == 0:
-        return
-    some = bits != 0
-    label, _ = id_at(parent_ptr + image * size, voxel, (bits & 1) != 0)
-    pred, _ = id_at(parent_ptr + (images + image) * size, voxel, (bits & 2) != 0)
+    """Sum p, or another voxel map, in multiples of 1 / UNIT. One program per tile and image.
 
-    largest = tl.full((ROWS, WIDTH), 0, tl.float32)
+    Args:
+        parent: (2, N, K); replaced by the roots.
+        count: int32 (4, N * K), numbers of voxels, added to if COUNT.
+        sum: int64 (4, N * K), added to.
+        coordinate: int32 or int64 (2, AXES, N * K), sums of x, y and z over the instances of each side, added to.
+            AXES is 0 if there are none. An int32 wraps around at 2^32.
+        slot: int64 (capacity,), hash table of the touching pairs, if COUNT: 1 + row of the label instance * K + root of
+            the predicted instance.
+    """
+    image, block = tile_of(tiles, LANES)
+    size = voxels_of(depth, height, width)
+    blocks = blocks_of(depth, height, width)
+    rows = images * blocks
+    first_row = image * blocks
+    exists = block < blocks
+    label_bits = tl.load(bits_ptr + first_row + block, mask=exists, other=0).to(tl.int32)
+    pred_bits = tl.load(bits_ptr + rows + first_row + block, mask=exists, other=0).to(tl.int32)
+    either = label_bits | pred_bits
+    if tl.max(either) == 0:
+        return
+    in_label = label_bits != 0
+    in_pred = pred_bits != 0
+    label = find_roots(parent_ptr + first_row, block, in_label)
+    pred = find_roots(parent_ptr + rows + first_row, block, in_pred)
+    tl.store(parent_ptr + first_row + block, label, mask=in_label)
+    tl.store(parent_ptr + rows + first_row + block, pred, mask=in_pred)
+
+    corner, voxel, _ = corners_of(block, depth, height, width, CORNERS)
+    some = ((either[:, None] >> corner) & 1) != 0
+    largest = tl.full((LANES, CORNERS), 0, tl.float32)
     total = largest
     x_ptr += (image // CLASSES) * (CLASSES + (1 if MODE == 2 else 0)) * size
     if MODE == 2:
         largest, total = normalizer(x_ptr, size, voxel, some, CLASSES + 1)
     p = probability(x_ptr, size, voxel, some, image % CLASSES, largest, total, MODE)
     p = tl.where(some, p * UNIT, 0).to(tl.int64)
-    _add_tile(label_ptr, labels + 1, label, p, tl.where(pred > 0, p, 0), label, label, label, 0)
-    _add_tile(pred_ptr, preds + 1, pred, p, tl.where(label > 0, 0, p), pred, pred, pred, 0)
+    at_label = ((label_bits[:, None] >> corner) & 1) != 0
+    at_pred = ((pred_bits[:, None] >> corner) & 1) != 0
+    in_both = tl.sum(tl.where(at_label & at_pred, p, 0), 1)
+    label_only = tl.sum(tl.where(at_pred, 0, p), 1)
+    pred_only = tl.sum(tl.where(at_label, 0, p), 1)
+
+    z, y, x = position_of(block, height, width)
+    both = label_bits & pred_bits
+    voxels = _ones(label_bits)
+    _add_tile(
+        count_ptr, sum_ptr, coordinate_ptr, rows, first_row, label, in_label, voxels, _ones(both),
+        label_only + in_both, in_both, 2 * z * voxels + _ones(label_bits & 0xF0),
+        2 * y * voxels + _ones(label_bits & 0xCC), 2 * x * voxels + _ones(label_bits & 0xAA), COUNT, AXES,
+    )  # fmt: skip
+    voxels = _ones(pred_bits)
+    _add_tile(
+        count_ptr + 2 * rows, sum_ptr + 2 * rows, coordinate_ptr + AXES * rows, rows, first_row, pred, in_pred, voxels,
+        _ones(pred_bits & ~label_bits), pred_only + in_both, pred_only, 2 * z * voxels + _ones(pred_bits & 0xF0),
+        2 * y * voxels + _ones(pred_bits & 0xCC), 2 * x * voxels + _ones(pred_bits & 0xAA), COUNT, AXES,
+    )  # fmt: skip
+    if COUNT:
+        key = (first_row + label) * blocks + pred + 1
+        if tl.max(both) > 0:
+            _insert(slot_ptr, capacity, key, block, both != 0)
 
 
-@triton.jit(do_not_specialize=["preds", "candidates", "capacity"])
-def pairs_kernel(pair_ptr, seen_ptr, preds, candidates, capacity, LANES: tl.constexpr):
-    """Keep each pair once: repeated candidates become (0, 0).
+@triton.jit
+def _center(coordinate_ptr, rows, row, used, voxels):
+    """floor(mean + 0.5) of a coordinate of the instances, exact."""
+    total = tl.load(coordinate_ptr + row, mask=used, other=0).to(tl.int64)
+    if coordinate_ptr.dtype.element_ty == tl.int32:
+        total = total & 4294967295
+    voxels = tl.where(used, voxels, 1).to(tl.int64)
+    return (2 * total + voxels) // (2 * voxels)
 
-    seen int64 (capacity + 1,), zero before the launch, is a hash table with open addressing. capacity is a power of 2
-    larger than the number of candidates. Idle lanes use the last slot.
+
+@triton.jit(do_not_specialize=["capacity"])
+def finish_kernel(
+    count_ptr, sum_ptr, coordinate_ptr, slot_ptr, nan_ptr, prob_ptr, center_ptr, cubes_ptr, pair_ptr, used_ptr,
+    zero_ptr, capacity, images, depth, height, width,
+    LANES: tl.constexpr, UNIT: tl.constexpr, AXES: tl.constexpr,
+):  # fmt: skip
+    """Write what follows from the tables. One program per LANES entries of the hash table, the longest table.
+
+    Args:
+        count, sum, coordinate, slot: see :func:`measure_kernel`.
+        nan: 1 if any p is NaN.
+        prob: written, float32 (4, N * K): the sums.
+        center: written if AXES > 0, int32 (2, N * K): center voxel of the instances of each side, -1 in unused rows.
+        cubes: number of these centers, added to.
+        pair: written, int32 (2, capacity): rows of the label and the predicted instance of each pair, 0 if unused.
+        used: written, bool (capacity,): whether it is used.
+        zero: written, float32 (): 0, or NaN if nan is 1.
     """
     at = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
-    active = at < candidates
-    second = pair_ptr + tl.full((), 1, tl.int64) * candidates + at
-    label = tl.load(pair_ptr + at, mask=active, other=0)
-    pred = tl.load(second, mask=active, other=0)
-    key = label.to(tl.int64) * (preds + 1) + pred
-    slot = ((key * -7046029254386353131) >> 20) & (capacity - 1)
-    is_first = active & (key < 0)
-    while tl.max(active.to(tl.int32)) > 0:
-        place = tl.where(active, slot, capacity)
-        # An idle lane compares the last slot with -1, which it never holds, and so changes nothing.
-        found = tl.atomic_cas(seen_ptr + place, tl.where(active, 0, -1).to(tl.int64), key, sem="relaxed")
-        is_first = is_first | (active & (found == 0))
-        active = active & (found != 0) & (found != key)
-        slot = (slot + 1) & (capacity - 1)
-    repeated = (at < candidates) & ~is_first
-    tl.store(pair_ptr + at, 0, mask=repeated)
-    tl.store(second, 0, mask=repeated)
+    blocks = blocks_of(depth, height, width)
+    rows = images * blocks
+    key = tl.load(slot_ptr + at, mask=at < capacity, other=0)
+    label = (key - 1) // blocks
+    pred = label // blocks * blocks + (key - 1) % blocks
+    tl.store(pair_ptr + at, tl.where(key > 0, label, 0).to(tl.int32), mask=at < capacity)
+    second = pair_ptr + tl.full((), 1, tl.int64) * capacity
+    tl.store(second + at, tl.where(key > 0, pred, 0).to(tl.int32), mask=at < capacity)
+    tl.store(used_ptr + at, key > 0, mask=at < capacity)
+    if tl.program_id(0) == 0:
+        tl.store(zero_ptr, tl.where(tl.load(nan_ptr) > 0, float("nan"), 0.0))
+
+    cubes = 0
+    for side in tl.static_range(2):
+        exists = at < rows
+        voxels = tl.load(count_ptr + 2 * side * rows + at, mask=exists, other=0)
+        used = voxels > 0
+        for part in tl.static_range(2):
+            row = (2 * side + part) * rows + at
+            total = tl.load(sum_ptr + row, mask=used, other=0).to(tl.float32) / UNIT
+            tl.store(prob_ptr + row, total, mask=exists)
+        if AXES > 0:
+            found = tl.sum(used.to(tl.int32))
+            cubes += found
+            center = tl.full((LANES,), 0, tl.int64)
+            if found > 0:
+                row = side * AXES * rows + at
+                if AXES == 3:
+                    center = _center(coordinate_ptr + 2 * rows, rows, row, used, voxels) * height
+                center = (center + _center(coordinate_ptr + rows, rows, row, used, voxels)) * width
+                center += _center(coordinate_ptr, rows, row, used, voxels)
+            tl.store(center_ptr + side * rows + at, tl.where(used, center, -1).to(tl.int32), mask=exists)
+    if AXES > 0:
+        tl.atomic_add(cubes_ptr, cubes, mask=cubes > 0, sem="relaxed")

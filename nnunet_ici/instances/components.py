@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nnunet_ici.instances.kernels import HAS_TRITON, kernel_status, or_in_torch
+from nnunet_ici.instances.kernels import HAS_TRITON, launching, runs_on
 from nnunet_ici.instances.labelling_cc3d import label_array
 from nnunet_ici.instances.labelling_torch import label_union_find
 
@@ -18,12 +18,9 @@ def labelling_backend(device: torch.device | str) -> str:
     """Name of the backend that labels on a device.
 
     Returns:
-        "cc3d" on the CPU, "triton" on a CUDA device on which the kernels run, "torch" otherwise.
+        "triton" where the kernels run, see :mod:`~nnunet_ici.instances.kernels`, "cc3d" on the CPU, "torch" otherwise.
     """
-    device_type = torch.device(device).type
-    if device_type == "cpu":
-        return "cc3d"
-    return "triton" if device_type == "cuda" and kernel_status(device).runs else "torch"
+    return "triton" if runs_on(device) else "cc3d" if torch.device(device).type == "cpu" else "torch"
 
 
 def label_components(mask: Tensor, faces: bool = False) -> tuple[Tensor, Tensor]:
@@ -67,12 +64,12 @@ def _label_cc3d(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
 
 
 def _label_triton(mask: Tensor, faces: bool) -> tuple[Tensor, Tensor]:
-    def by_kernels() -> tuple[Tensor, Tensor]:
-        from nnunet_ici.instances._triton_label import label_triton
+    if faces:
+        return label_union_find(mask, faces)
+    from nnunet_ici.instances._triton_label import label_triton
 
-        return label_triton(mask, faces)
-
-    return or_in_torch(mask.device, by_kernels, lambda: label_union_find(mask, faces))
+    with launching(mask.device):
+        return label_triton(mask)
 
 
 _BACKENDS: dict[str, Callable[[Tensor, bool], tuple[Tensor, Tensor]]] = {

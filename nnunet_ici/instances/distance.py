@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from nnunet_ici.instances.kernels import kernel_status, or_in_torch
+from nnunet_ici.instances.kernels import runs_on
 
 __all__ = ["NOTHING", "along_lines_in_torch", "distance_to", "nearest_instance"]
 
@@ -82,15 +82,11 @@ def _spread_keys(keys: Tensor) -> Tensor:
 
 
 def _along_lines(lines: Tensor) -> Tensor:
-    if not (lines.is_cuda and lines.numel() and kernel_status(lines.device).runs):
-        return along_lines_in_torch(lines)
-
-    def by_kernel() -> Tensor:
+    if lines.numel() and runs_on(lines.device):
         from nnunet_ici.instances._triton_distance import along_lines
 
         return along_lines(lines)
-
-    return or_in_torch(lines.device, by_kernel, lambda: along_lines_in_torch(lines))
+    return along_lines_in_torch(lines)
 
 
 def along_lines_in_torch(lines: Tensor) -> Tensor:

@@ -1,9 +1,14 @@
 """Choice between the Triton kernels and plain torch on a device.
 
 Before the first use of the kernels on a device, they are checked against plain torch, see
-:mod:`~nnunet_ici.instances.self_check`. If they cannot run or their results differ, plain torch takes over, with one
-warning. The environment variable NNUNET_ICI_KERNELS is ``auto`` (the default), ``on`` (raise an error instead of
-falling back to plain torch) or ``off`` (always plain torch).
+:mod:`~nnunet_ici.instances.self_check`. If they cannot run or their results differ, plain torch runs instead, with one
+warning. A kernel that fails later raises an error. The environment variable NNUNET_ICI_KERNELS is one of
+
+- ``auto``, the default;
+- ``on``: raise an error instead of falling back to plain torch;
+- ``off``: always plain torch;
+- ``interpret``: run the kernels on the CPU, in Triton's interpreter, which needs TRITON_INTERPRET=1. This is slow, and
+  shows what the kernels do without a GPU.
 """
 
 from __future__ import annotations
@@ -14,17 +19,17 @@ import os
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-__all__ = ["HAS_TRITON", "VARIABLE", "KernelStatus", "kernel_status", "or_in_torch", "uses_kernels"]
+__all__ = ["HAS_TRITON", "VARIABLE", "KernelStatus", "kernel_status", "launching", "runs_on", "uses_kernels"]
 
 VARIABLE = "NNUNET_ICI_KERNELS"
 HAS_TRITON = find_spec("triton") is not None  # comes with torch on Linux
@@ -32,7 +37,8 @@ COMPILER = "install a C compiler and the Python headers (gcc and python3-dev), o
 VERSIONS = "install a version of torch, with its Triton, that supports this GPU and its driver"
 REPORT = "please report this with the output of `nnunet_ici doctor`"
 
-Result = TypeVar("Result")
+CHECKED_DEVICE = "cuda"  # type of the devices on which the kernels run if they pass the self-check
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelSta
         afresh: whether to ignore the results of earlier self-checks.
 
     Raises:
-        ValueError: if NNUNET_ICI_KERNELS is not auto, on or off.
+        ValueError: if NNUNET_ICI_KERNELS has none of its values.
         RuntimeError: if it is ``on`` and the kernels do not run.
         torch.OutOfMemoryError: if the device has no memory left for the check.
     """
@@ -86,50 +92,59 @@ def kernel_status(device: torch.device | str, afresh: bool = False) -> KernelSta
     return _statuses[key]
 
 
-def uses_kernels(x: torch.Tensor) -> bool:
-    """Whether the Triton kernels process a tensor: not empty, float16, bfloat16 or float32, on CUDA where they run."""
-    fits = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16, torch.float32) and x.numel() > 0
-    return fits and kernel_status(x.device).runs
+def runs_on(device: torch.device | str) -> bool:
+    """Whether the kernels run on the tensors of a device; errors as :func:`kernel_status`."""
+    device = torch.device(device)
+    if device.type == CHECKED_DEVICE:
+        return kernel_status(device).runs
+    return device.type == "cpu" and HAS_TRITON and _choice() == "interpret"
 
 
-def or_in_torch(device: torch.device, by_kernels: Callable[[], Result], in_torch: Callable[[], Result]) -> Result:
-    """Run the kernels. If they fail, run plain torch, now and in later calls on this device.
+def uses_kernels(x: Tensor) -> bool:
+    """Whether the kernels process a network output: not empty, float16, bfloat16 or float32, where they run."""
+    return x.dtype in DTYPES and x.numel() > 0 and runs_on(x.device)
+
+
+@contextmanager
+def launching(device: torch.device) -> Iterator[None]:
+    """Launch kernels on a device.
 
     Raises:
-        RuntimeError: if the kernels fail and NNUNET_ICI_KERNELS is ``on``.
-        torch.OutOfMemoryError: if the kernels run out of memory.
-        Exception: any other error of the kernels during their self-check.
+        RuntimeError: if a kernel fails. It names the way out, plain torch.
+        torch.OutOfMemoryError: if the device has no memory left.
     """
     try:
-        return by_kernels()
+        with torch.cuda.device(device if device.type == "cuda" else -1):  # -1 is no device
+            yield
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        if _statuses.get(str(device)) is BEING_CHECKED:
-            raise
-        _settle(str(device), _failure(error), error)
-        return in_torch()
+        raise RuntimeError(
+            f"the Triton kernels failed on {device}: {_describe(error)}. Set {VARIABLE}=off to use plain torch instead"
+        ) from error
 
 
 def _choice() -> str:
     choice = os.environ.get(VARIABLE, "auto")
-    if choice not in ("auto", "on", "off"):
-        raise ValueError(f"{VARIABLE} must be auto, on or off. Got: {choice!r}")
+    if choice not in ("auto", "on", "off", "interpret"):
+        raise ValueError(f"{VARIABLE} must be auto, on, off or interpret. Got: {choice!r}")
+    if choice == "interpret" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(f"{VARIABLE}=interpret needs TRITON_INTERPRET=1. Got: {os.environ.get('TRITON_INTERPRET')!r}")
     return choice
 
 
-def _settle(key: str, status: KernelStatus, error: Exception | None = None) -> None:
+def _settle(key: str, status: KernelStatus) -> None:
     """Store the status, with a warning or an error if plain torch takes over without having been chosen."""
     if status.remedy is not None:
         if _choice() == "on":
-            raise RuntimeError(f"{VARIABLE}=on, but the kernels do not run on {key}: {status.reason}") from error
+            raise RuntimeError(f"{VARIABLE}=on, but the kernels do not run on {key}: {status.reason}")
         warnings.warn(f"Instances on {key}: {status}. {VARIABLE}=off silences this.", RuntimeWarning, stacklevel=4)
     _statuses[key] = status
 
 
 def _decide(device: torch.device, afresh: bool) -> KernelStatus:
-    if _choice() == "off":
-        return KernelStatus(False, f"{VARIABLE}=off")
+    if _choice() in ("off", "interpret"):
+        return KernelStatus(False, f"{VARIABLE}={_choice()}")
     if not HAS_TRITON:
         return KernelStatus(False, "Triton is not installed", "pip install triton")
     try:
@@ -145,7 +160,7 @@ def _decide(device: torch.device, afresh: bool) -> KernelStatus:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        return _failure(error)
+        return _failure(error.__cause__ if isinstance(error.__cause__, Exception) else error)
     if difference is not None:
         return KernelStatus(False, f"the self-check found a difference: {difference}", REPORT)
     with suppress(OSError):  # if the folder is not writable, the next process checks again
@@ -156,9 +171,14 @@ def _decide(device: torch.device, afresh: bool) -> KernelStatus:
 
 def _failure(error: Exception) -> KernelStatus:
     """The status after an exception from the kernels or from Triton."""
-    lines = str(error).strip().splitlines() or [""]
-    is_compiler = isinstance(error, (OSError, subprocess.CalledProcessError)) or "C compiler" in lines[0]
-    return KernelStatus(False, f"{type(error).__name__}: {lines[0]}", COMPILER if is_compiler else VERSIONS)
+    reason = _describe(error)
+    is_compiler = isinstance(error, (OSError, subprocess.CalledProcessError)) or "C compiler" in reason
+    return KernelStatus(False, reason, COMPILER if is_compiler else VERSIONS)
+
+
+def _describe(error: Exception) -> str:
+    """Type and first line of an exception."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _facts(device: torch.device) -> dict[str, str]:

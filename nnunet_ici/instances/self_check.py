@@ -1,6 +1,6 @@
 """Comparison of the Triton kernels with plain torch on a few small cases, before their first use on a device.
 
-The kernels number instances tile by tile, plain torch in raster order. The comparison therefore does not depend on the
+The kernels number instances by blocks, plain torch in raster order. The comparison therefore does not depend on the
 order: labelings are compared by the first voxel of each component, and instances by their properties.
 """
 
@@ -15,15 +15,14 @@ from torch import Tensor
 
 from nnunet_ici.instances import distance
 from nnunet_ici.instances.labelling_torch import label_union_find
-from nnunet_ici.instances.parts import Instances
+from nnunet_ici.instances.pairs import pair_sum
 from nnunet_ici.instances.segments import segment_sum
 from nnunet_ici.instances.source import Source
-from nnunet_ici.instances.table import TableInstances  # type: ignore[attr-defined]
+from nnunet_ici.instances.table import Side, Table, is_hit
 
 __all__ = ["find_difference"]
 
-# Rows are longer than a tile, and there are more of them than in one tile.
-SHAPES = {2: (9, 70), 3: (3, 5, 66)}
+SHAPES = {2: (9, 170), 3: (5, 7, 66)}  # odd, with more blocks than a tile
 CASES = (  # axes, dtype, classes: 2 also has ignored voxels, None is a single region
     (2, torch.float16, 2),
     (2, torch.float32, None),
@@ -100,20 +99,29 @@ def _make_source(
 def _comparisons(source: Source) -> Iterator[tuple[str, bool]]:
     """Name of each compared quantity, and whether it is equal."""
     from nnunet_ici.instances._triton_distance import along_lines
-    from nnunet_ici.instances._triton_find import TritonInstances
+    from nnunet_ici.instances._triton_find import find_by_kernels
     from nnunet_ici.instances._triton_label import label_triton
+    from nnunet_ici.instances._triton_pairs import pair_sum_by_kernel
+    from nnunet_ici.instances.cells import find_in_torch
 
     mask = source.label.flatten(0, 1)
-    for faces in (False, True):
-        (ids, counts), (expected_ids, expected_counts) = label_triton(mask, faces), label_union_find(mask, faces)
-        yield "labeling", torch.equal(counts, expected_counts)
-        yield "labeling", torch.equal(ids.flatten(1).amax(1), counts)
-        yield "labeling", torch.equal(_first_voxels(ids, mask), _first_voxels(expected_ids, mask))
+    (ids, counts), (expected_ids, expected_counts) = label_triton(mask), label_union_find(mask)
+    yield "labeling", torch.equal(counts, expected_counts)
+    yield "labeling", torch.equal(ids.flatten(1).amax(1), counts)
+    yield "labeling", torch.equal(_first_voxels(ids, mask), _first_voxels(expected_ids, mask))
     lines = torch.where(mask.flatten(2), distance.NOTHING, expected_ids.flatten(2).to(torch.int64))
     yield "distances", torch.equal(along_lines(lines), distance.along_lines_in_torch(lines))
 
-    # Each gets its own source, and therefore its own graph.
-    found, expected = (_describe(find(replace(source), THRESHOLD)) for find in (TritonInstances, TableInstances))
+    values, at = torch.rand(50, device=mask.device), torch.arange(99, device=mask.device)
+    pairs = (values, at % 50, at // 9, at % 2 == 0, 20)
+    yield "sums over pairs", _is_close(pair_sum_by_kernel(*pairs), pair_sum(*pairs))
+
+    halves = [HALF_WIDTH] * mask[0].ndim
+    found, expected = (
+        # Each gets its own source, and therefore its own graph.
+        _describe(find(replace(source), THRESHOLD, "bce", halves), source.x)
+        for find in (find_by_kernels, find_in_torch)
+    )
     for what, value in expected.items():
         yield what, found[what].shape == value.shape and _is_close(found[what], value)
 
@@ -128,34 +136,47 @@ def _first_voxels(ids: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.flatten(), first.take(key.clamp(0, len(first) - 1)), -1)
 
 
-def _describe(instances: Instances) -> dict[str, Tensor]:
+def _describe(table: Table, x: Tensor) -> dict[str, Tensor]:
     """Measurements, sums, a value and its gradient, all independent of the order of the instances."""
-    x, voxels, prob = instances.source.x, instances.voxels, instances.prob
-    squares = instances.sums(instances.source.prob.square())
-    label_facts = [instances.label_image, *instances.label_center.T, voxels.label, voxels.overlap]
-    pred_facts = [instances.pred_image, *instances.pred_center.T, voxels.pred, voxels.outside]
-    label_facts.append(instances.over_touching_preds(voxels.pred))
-    pred_facts.append(instances.over_touching_labels(voxels.label))
-    labels, label_group = torch.stack(label_facts, 1).unique(dim=0, return_inverse=True)
-    preds, pred_group = torch.stack(pred_facts, 1).unique(dim=0, return_inverse=True)
-    order = torch.cat([label_group.argsort(), pred_group.argsort() + len(label_group)])
-    axes = len(instances.source.images) - 1
-    covered = torch.stack(instances.cover_counts(order, [HALF_WIDTH] * axes))
+    label, pred, cover, (label_is_hit, pred_is_hit) = table.label, table.pred, table.cover, is_hit(table)
+    assert cover is not None
+    labels, of_label = _describe_side(label, table.over_preds(pred.voxels.to(torch.float32)))
+    preds, of_pred = _describe_side(pred, table.over_labels(label.voxels.to(torch.float32)))
+    label_value, pred_value = (
+        torch.where(hit, fixed, side.prob.detach().double() / side.voxels.clamp(min=1))
+        for side, hit, fixed in ((label, label_is_hit, 0.0), (pred, pred_is_hit, 1.0))
+    )
+    error = cover.label_elsewhere * label_value + cover.label_inside * (1 - label_value)
+    error_of_pred = cover.pred_elsewhere * pred_value + cover.pred_inside * (1 - pred_value)
 
-    by_label = torch.stack([prob.label, prob.overlap, squares.label, squares.overlap], 1)
-    by_pred = torch.stack([prob.pred, prob.outside, squares.pred, squares.outside], 1)
-    touching = (instances.over_touching_preds(prob.outside) * prob.overlap).sum()
-    total = instances.zero + (by_label.square().sum() + by_pred.square().sum()) / x.numel() + touching / x.numel()
+    sums = torch.cat([part.square().flatten() for side in (label, pred) for part in _sums(side)])
+    touching = (table.over_preds(pred.part) * label.part).sum()
+    total = table.zero + (sums.sum() + touching) / x.numel()
     (gradient,) = torch.autograd.grad(total, x)
     return {
         "label instances": labels,
         "predicted instances": preds,
-        "sums over label instances": segment_sum(by_label.detach(), label_group, len(labels)),
-        "sums over predicted instances": segment_sum(by_pred.detach(), pred_group, len(preds)),
-        "center cubes": covered,
+        "sums over label instances": of_label,
+        "sums over predicted instances": of_pred,
+        "voxels of center cubes": cover.size.to(torch.int64),
+        "center cubes": error.sum(2) + error_of_pred.sum(2),
         "value": total.detach(),
         "gradient": gradient,
     }
+
+
+def _describe_side(side: Side, touched: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct integer properties of the instances, ascending, and the sums over the instances that share them."""
+    image = torch.arange(side.voxels[..., 0].numel(), device=touched.device).reshape(*side.voxels.shape[:2], 1)
+    used = side.voxels > 0
+    facts = [image.expand_as(used), side.voxels, side.part_voxels, touched]
+    distinct, group = torch.stack([fact[used].long() for fact in facts], 1).unique(dim=0, return_inverse=True)
+    sums = torch.stack([part[used].double() for part in _sums(side)], 1)
+    return distinct, segment_sum(sums.detach(), group, len(distinct))
+
+
+def _sums(side: Side) -> list[Tensor]:
+    return [part for part in side[2:] if part is not None]
 
 
 def _is_close(found: Tensor, expected: Tensor) -> bool:

@@ -148,7 +148,7 @@ def find_instances(
         numbers.
     """
     if uses_kernels(source.x):
-        from nnunet_ici.instances._triton_find import find_by_kernels as find  # type: ignore[attr-defined]
+        from nnunet_ici.instances._triton_find import find_by_kernels as find
     else:
         from nnunet_ici.instances.cells import find_in_torch as find
     table = find(source, threshold, inner, halves)
