@@ -273,7 +273,7 @@ for name in losses.__all__:
         value = getattr(losses, name)()(torch.randn(1, 2, 12, 12), target)
         assert value.isfinite(), name
         print(name)
-unwanted = {"SimpleITK", "jinja2", "matplotlib", "monai", "nibabel", "pandas", "skimage", "sklearn", "tqdm"}
+unwanted = {"SimpleITK", "jinja2", "matplotlib", "monai", "nibabel", "pandas", "skimage", "sklearn"}
 assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
 """
 

@@ -10,15 +10,14 @@ from torch import Tensor
 from nnunet_ici.instances.kernels import uses_kernels
 from nnunet_ici.instances.segments import segment_sum
 
-__all__ = ["pair_sum"]
+__all__ = ["add_pairs", "pair_sum"]
 
 
-@torch.library.custom_op("nnunet_ici::pair_sum", mutates_args=())
-def pair_sum(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, rows: int) -> Tensor:
+def add_pairs(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, rows: int) -> Tensor:
     """For each target row, the sum of the values of the source rows that it touches.
 
-    Differentiable, and deterministic on every device, see :func:`~nnunet_ici.instances.segments.segment_sum`. A
-    compiled formula calls it as it is, because compilers add floating-point numbers in any order.
+    Differentiable as :func:`pair_sum`, and deterministic on every device, see
+    :func:`~nnunet_ici.instances.segments.segment_sum`.
 
     Args:
         values: (S,), integer or floating point.
@@ -35,6 +34,10 @@ def pair_sum(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None
         return pair_sum_by_kernel(values, source, target, used, rows)
     taken = values.index_select(0, source)
     return segment_sum(taken if used is None else taken * used, target, rows)
+
+
+# A compiled formula calls it as it is: compilers add floating-point numbers in any order.
+pair_sum = torch.library.custom_op("nnunet_ici::pair_sum", add_pairs, mutates_args=())
 
 
 @pair_sum.register_fake
