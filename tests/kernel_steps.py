@@ -1,9 +1,8 @@
 """The kernels whose programs share memory, step by step, with one generator per lane: see tests/schedules.py.
 
-``_unite``, ``union_kernel`` and ``flatten_kernel`` of _triton_label.py, ``pairs_kernel`` and ``_add_tile`` of
-_triton_sums.py. Names and order of the steps are those of the kernels; test_kernel_steps.py compares the memory
-operations of both. Here the lanes of a program run independently. On a GPU some of them run in lockstep, which is one
-of the interleavings.
+``union_kernel``, the roots of ``measure_kernel``, its hash table of pairs, its sums, and ``draw_kernel``. Names and
+order of the steps are those of the kernels; test_kernel_steps.py compares the memory operations of both. Here the lanes
+of a program run independently. On a GPU some of them run in lockstep, which is one of the interleavings.
 """
 
 from __future__ import annotations
@@ -29,18 +28,23 @@ def atomic_add(address: int, value: int) -> Step:
     return (yield "add", address, value)
 
 
-def find(node: int) -> Step:
+def find(node: int, halve: bool) -> Step:
     while True:
         parent = yield "load", node
         if parent == node:
             return node
-        node = parent
+        above = yield "load", parent
+        if above == parent:
+            return parent
+        if halve:
+            yield "store", node, above
+        node = above
 
 
 def unite(a: int, b: int) -> Step:
     while True:
-        a = yield from find(a)
-        b = yield from find(b)
+        a = yield from find(a, halve=True)
+        b = yield from find(b, halve=True)
         high, low = max(a, b), min(a, b)
         if high == low:
             return low
@@ -51,79 +55,72 @@ def unite(a: int, b: int) -> Step:
 
 
 class Image:
-    """One image and its tiles: bool (H, W) or (D, H, W); tiles of ``width`` voxels of a row."""
+    """The blocks of one image, bool (D, H, W); parents by index of the block."""
 
-    def __init__(self, mask: np.ndarray, width: int, faces: bool) -> None:
+    def __init__(self, mask: np.ndarray) -> None:
         self.mask = mask
-        self.bits = mask.reshape(-1).tolist()
-        self.axes = mask.ndim
-        self.height, self.width = mask.shape[-2:]
-        self.tile_width, self.faces = width, faces
+        padded = np.pad(mask, [(0, n % 2) for n in mask.shape])
+        depth, height, width = (n // 2 for n in padded.shape)
+        self.shape = (depth, height, width)
+        self.voxels = padded.reshape(depth, 2, height, 2, width, 2).transpose(0, 2, 4, 1, 3, 5)
+        self.foreground = [int(block) for block in np.flatnonzero(self.voxels.any((3, 4, 5)))]
 
-    @property
-    def foreground(self) -> list[int]:
-        return [voxel for voxel, bit in enumerate(self.bits) if bit]
+    def start(self) -> list[int]:
+        return list(range(int(np.prod(self.shape))))
 
-    def run_starts(self) -> list[int]:
-        """parent as ``init_kernel`` leaves it; -1 off the foreground."""
-        starts: list[int] = []
-        for voxel, bit in enumerate(self.bits):
-            continues = voxel % self.width % self.tile_width > 0 and self.bits[voxel - 1]
-            starts.append(-1 if not bit else starts[-1] if continues else voxel)
-        return starts
+    def touch(self, a: Sequence[int], b: Sequence[int]) -> bool:
+        """Whether voxels of two blocks, given by position, touch: all those on the sides that face each other do."""
+        if not all(0 <= i < n for place in (a, b) for i, n in zip(place, self.shape, strict=True)):
+            return False
+        steps = [j - i for i, j in zip(a, b, strict=True)]
+        sides = [{-1: 0, 0: slice(None), 1: 1}[step] for step in steps]
+        opposite = [{-1: 1, 0: slice(None), 1: 0}[step] for step in steps]
+        return bool(self.voxels[(*a, *sides)].any() and self.voxels[(*b, *opposite)].any())
 
     def union_lanes(self) -> list[Lane]:
-        return [self._union(voxel) for voxel in self.foreground]
+        return [self._union(block) for block in self.foreground]
 
-    def _union(self, voxel: int) -> Lane:
-        row, x = divmod(voxel, self.width)
-        left = x > 0 and self.bits[voxel - 1]
-        right = x < self.width - 1 and self.bits[voxel + 1]
-        if left and x % self.tile_width == 0:
-            yield from unite(voxel, voxel - 1)
-        y = row % self.height
-        if y > 0:
-            yield from self._join_row(voxel, voxel - self.width, x, left, right)
-        if self.axes == 3 and row >= self.height:
-            for dy in (0,) if self.faces else (-1, 0, 1):
-                if 0 <= y + dy < self.height:
-                    yield from self._join_row(voxel, voxel + (dy - self.height) * self.width, x, left, right)
+    def _union(self, block: int) -> Lane:
+        z, y, x = (int(i) for i in np.unravel_index(block, self.shape))
+        if self.touch((z, y, x), (z, y, x - 1)):
+            yield from unite(block, block - 1)
+        for dz, dy in ((0, -1), (-1, -1), (-1, 0), (-1, 1)):
+            yield from self._join_row(block, (z, y, x), dz, dy)
 
-    def _join_row(self, voxel: int, other: int, x: int, left: bool, right: bool) -> Lane:
-        straight = self.bits[other]
-        before = x > 0 and self.bits[other - 1]
-        after = x < self.width - 1 and self.bits[other + 1]
-        if straight and not (left and before):
-            yield from unite(voxel, other)
-        if not self.faces:
-            if before and not straight and not left:
-                yield from unite(voxel, other - 1)
-            if after and not straight and not right:
-                yield from unite(voxel, other + 1)
+    def _join_row(self, block: int, place: tuple[int, int, int], dz: int, dy: int) -> Lane:
+        z, y, x = place
+        left, right = (z, y, x - 1), (z, y, x + 1)
+        straight, before, after = ((z + dz, y + dy, x + dx) for dx in (0, -1, 1))
+        other = block + (dz * self.shape[1] + dy) * self.shape[2]
+        meets = self.touch(place, straight)
+        by_left = self.touch(place, left) and self.touch(left, before)
+        by_right = self.touch(place, right) and self.touch(right, after)
+        if meets and not (by_left and self.touch(straight, before)):
+            yield from unite(block, other)
+        if self.touch(place, before) and not by_left and not (meets and self.touch(straight, before)):
+            yield from unite(block, other - 1)
+        if self.touch(place, after) and not by_right and not (meets and self.touch(straight, after)):
+            yield from unite(block, other + 1)
 
     def flatten_lanes(self) -> list[Lane]:
-        return [self._flatten(voxel) for voxel in self.foreground]
+        return [self._flatten(block) for block in self.foreground]
 
     @staticmethod
-    def _flatten(voxel: int) -> Lane:
-        root = yield from find(voxel)
-        yield "store", voxel, root
+    def _flatten(block: int) -> Lane:
+        root = yield from find(block, halve=False)
+        yield "store", block, root
 
 
-def pairs_lane(at: int, candidates: int, preds: int, capacity: int) -> Lane:
-    """Memory: pair (2, candidates), then seen (capacity + 1,)."""
-    label = yield "plain load", at
-    pred = yield "plain load", candidates + at
-    key = label * (preds + 1) + pred
+def insert_lane(key: int, capacity: int) -> Lane:
+    """Memory: slots (capacity,)."""
     slot = (_wrapped(key * -7046029254386353131) >> 20) & (capacity - 1)
     while True:
-        found = yield from atomic_cas(2 * candidates + slot, 0, key)
+        found = yield "load", slot
+        if found == 0:
+            found = yield from atomic_cas(slot, 0, key)
         if found in (0, key):
-            break
+            return
         slot = (slot + 1) & (capacity - 1)
-    if found != 0:
-        yield "store", at, 0
-        yield "store", candidates + at, 0
 
 
 def _wrapped(value: int) -> int:
@@ -131,22 +128,37 @@ def _wrapped(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def add_tile_lanes(columns: int, ids: Sequence[int], rows: Sequence[Sequence[int]]) -> list[Lane]:
-    """The lanes of one tile: first the lane that adds whole instances, then one lane per voxel.
+def merge(a: int, b: int, ranks: Sequence[int]) -> int:
+    """Two entries of a voxel: 4 * (1 + cube) + flags."""
+    higher = max((entry for entry in (a, b) if entry), key=lambda entry: (ranks[entry // 4 - 1], -(entry // 4)))
+    return higher // 4 * 4 | (a | b) & 3
 
-    Memory: table (len(rows), columns). ids: the instance of each voxel, 0 for none; rows: what each voxel adds.
+
+def draw_lane(address: int, entry: int, ranks: Sequence[int]) -> Lane:
+    """One voxel of a cube. Memory: the map."""
+    while True:
+        found = yield "load", address
+        merged = merge(entry, found, ranks)
+        if merged == found or (yield from atomic_cas(address, found, merged)) == found:
+            return
+
+
+def add_tile_lanes(rows: int, roots: Sequence[int], columns: Sequence[Sequence[int]]) -> list[Lane]:
+    """The lanes of one tile: first the lane that adds whole instances, then one lane per block.
+
+    Memory: tables (len(columns), rows). roots: the row of each block, -1 for none; columns: what each block adds.
     """
-    left = [i for i, id_ in enumerate(ids) if id_ > 0]
+    left = [i for i, root in enumerate(roots) if root >= 0]
     at_once: list[tuple[int, int]] = []
     turn = 0
     while left and turn < 4:
-        first = min(ids[i] for i in left)
-        mine = [i for i in left if ids[i] == first]
-        at_once.extend((r * columns + first, sum(row[i] for i in mine)) for r, row in enumerate(rows))
+        first = min(roots[i] for i in left)
+        mine = [i for i in left if roots[i] == first]
+        at_once.extend((c * rows + first, sum(column[i] for i in mine)) for c, column in enumerate(columns))
         turn += 1
-        left = [i for i in left if ids[i] != first]
-    by_voxel = [[(r * columns + ids[i], row[i]) for r, row in enumerate(rows)] for i in left]
-    return [_add(at_once), *map(_add, by_voxel)]
+        left = [i for i in left if roots[i] != first]
+    by_block = [[(c * rows + roots[i], column[i]) for c, column in enumerate(columns)] for i in left]
+    return [_add(at_once), *map(_add, by_block)]
 
 
 def _add(steps: Sequence[tuple[int, int]]) -> Lane:

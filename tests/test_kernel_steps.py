@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nnunet_ici.instances import components
-from tests.kernel_steps import add_tile_lanes, pairs_lane
+from tests.kernel_steps import add_tile_lanes, draw_lane, insert_lane
 from tests.schedules import launch
-from tests.test_races import first_voxels, random_image
+from tests.test_races import first_blocks, random_image
 
 pytestmark = [
     pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed"),
@@ -83,73 +83,90 @@ def inside(trace, tensor, base=0):
     ]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_the_labelling_has_the_steps_of_the_kernels(seed, trace):
-    from nnunet_ici.instances import _triton_label as kernels
-    from nnunet_ici.instances._triton_grid import Grid
+def program_per_block(monkeypatch, shape):
+    """A program for each block, so that programs and lanes run in the same order."""
+    from nnunet_ici.instances import _triton_grid
+
+    grid = _triton_grid.Grid(1, shape)
+    monkeypatch.setattr(_triton_grid, "TILE", grid.corners)
+    return grid
+
+
+def bits_of(image):
+    return (image.voxels.reshape(-1, 8) << np.arange(8)).sum(1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 4, 5])
+def test_the_labelling_has_the_steps_of_the_kernels(seed, trace, monkeypatch):
+    from nnunet_ici.instances import _triton_label, _triton_sums
 
     image = random_image(random.Random(seed))
-    image.tile_width = 1  # a program for each voxel, so that programs and lanes run in the same order
-    shape = (len(image.bits) // (image.height * image.width), image.height, image.width)[-image.axes :]
-    grid = Grid(1, shape, block=1)
-    bits = torch.tensor(image.bits, dtype=torch.uint8)
-    parent = torch.tensor(image.run_starts(), dtype=torch.int32)
-    count = torch.zeros(grid.tiles, dtype=torch.int32)
-    options = {**grid.options, "MASKS": 1}
-    n = (grid.tiles,)
-
-    expected, steps = recorded(image.union_lanes(), parent.tolist())
-    kernels.union_kernel[n](bits, parent, 1, **options, NDIM=image.axes, FACES=image.faces)
-    assert inside(trace, parent) == steps and parent.tolist() == expected
+    grid = program_per_block(monkeypatch, image.mask.shape)
+    bits = torch.from_numpy(np.stack([bits_of(image), np.zeros(grid.blocks, np.uint8)]))
+    parent = torch.tensor([image.start(), image.start()], dtype=torch.int32)
+    expected, steps = recorded(image.union_lanes(), image.start())
+    _triton_label.union_kernel[(grid.tiles,)](bits, parent, **grid.options)
+    assert inside(trace, parent) == steps and parent[0].tolist() == expected
     assert any(kind == "min" for kind, *_ in steps)
 
     trace.clear()
     expected, steps = recorded(image.flatten_lanes(), expected)
-    kernels.flatten_kernel[n](bits, parent, count, 1, **options)
-    assert inside(trace, parent) == steps and parent.tolist() == expected == first_voxels(image)
+    tables, values = torch.zeros(2, 4, grid.blocks, dtype=torch.int64), torch.ones(image.mask.shape)
+    _triton_sums.measure_kernel[(grid.tiles,)](
+        values, bits, parent, tables[0], tables[0], tables[1], tables[1], 0, 1, **grid.options,
+        MODE=0, CLASSES=1, UNIT=1, COUNT=False, AXES=0,
+    )  # fmt: skip
+    assert inside(trace, parent) == steps and parent[0].tolist() == expected == first_blocks(image)
+    assert tables[0, 0].tolist() == np.bincount(expected, image.voxels.sum((3, 4, 5)).ravel(), grid.blocks).tolist()
 
 
-def test_the_pairs_have_the_steps_of_the_kernel(trace):
-    from nnunet_ici.instances._triton_sums import pairs_kernel
+def test_pairs_and_sums_have_the_steps_of_the_kernel(trace, monkeypatch):
+    """One row of blocks whose roots are given, each with voxels of the label and of the prediction."""
+    from nnunet_ici.instances import _triton_grid, _triton_sums
 
-    pairs = torch.tensor([[1, 1, 2, 1, 3, 2, 1, 3], [1, 2, 2, 1, 1, 2, 2, 2]], dtype=torch.int32)
-    candidates, preds, capacity = pairs.shape[1], 2, 32
-    seen = torch.zeros(capacity + 1, dtype=torch.int64)
-    lanes = [pairs_lane(at, candidates, preds, capacity) for at in range(candidates)]
-    expected, steps = recorded(lanes, [*pairs.reshape(-1).tolist(), *seen.tolist()])
-    pairs_kernel[(candidates,)](pairs, seen, preds, candidates, capacity, LANES=1)
-    assert sorted(inside(trace, pairs) + inside(trace, seen, base=pairs.numel())) == sorted(steps)
-    assert [kind for kind, *_ in trace] == [kind for kind, *_ in steps]
-    assert [*pairs.reshape(-1).tolist(), *seen.tolist()] == expected
+    roots = np.array([[0, 0, 2, 2, 2, 5, 6, 6, 8, 8, 10], [0, 1, 1, 1, 4, 4, 6, 7, 7, 9, 9]])
+    blocks, capacity = roots.shape[1], 16
+    grid = _triton_grid.Grid(1, (2, 2 * blocks))
+    monkeypatch.setattr(_triton_grid, "TILE", 64)
+    bits = torch.tensor([[1] * blocks, [3] * blocks], dtype=torch.uint8)  # a voxel of both, and one outside the label
+    count = torch.zeros(4, blocks, dtype=torch.int32)
+    sums, slots = torch.zeros(4, blocks, dtype=torch.int64), torch.zeros(capacity, dtype=torch.int64)
+    values = torch.arange(4.0 * blocks).reshape(grid.spatial)
+    _triton_sums.measure_kernel[(1,)](
+        values, bits, torch.tensor(roots, dtype=torch.int32), count, sums, sums, slots, capacity, 1, **grid.options,
+        MODE=0, CLASSES=1, UNIT=1, COUNT=True, AXES=0,
+    )  # fmt: skip
 
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_sums_have_the_steps_of_the_kernel(seed, trace):
-    from nnunet_ici.instances._triton_grid import Grid
-    from nnunet_ici.instances._triton_sums import measure_kernel
-
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(0, 7, (2, 2, 8))  # of label and prediction, for tiles of a row of 8 voxels
-    grid = Grid(1, ids.shape[1:], block=8)
-    flat = ids.reshape(2, -1)
-    first = [[row.tolist().index(id_) for id_ in row] for row in flat]
-    parent = np.where(first == np.arange(16), -flat, first).astype(np.int32)
-    bits = ((flat[0] > 0) + 2 * (flat[1] > 0)).astype(np.uint8)
-    both = (bits == 3).reshape(2, 8)
-    begins = (both & ~np.pad(both, ((0, 0), (1, 0)))[:, :-1]).sum(1)
-    end = np.zeros((3, 2), np.int64)
-    end[2] = begins.cumsum()
-    tables = torch.zeros(2, 6, 7, dtype=torch.int64)
-    pairs = torch.zeros(2, int(begins.sum()), dtype=torch.int32)
-    arguments = [torch.from_numpy(array) for array in (bits, parent, end)]
-    measure_kernel[(2,)](*arguments, *tables, pairs, 6, 6, pairs.shape[1], 1, **grid.options, NDIM=2)
-
-    y, x = np.indices((2, 8))
-    parts = [ids[1] > 0, ids[0] == 0]
-    for table, own, part in zip(tables, ids, parts, strict=True):
-        rows = [np.ones_like(own), part.astype(int), y, x]
-        lanes = [lane for t in range(2) for lane in add_tile_lanes(7, own[t].tolist(), [r[t].tolist() for r in rows])]
-        expected, steps = recorded(lanes, [0] * 28)
-        found = [step for step in inside(trace, table) if step[0] == "add"]
+    both, outside = values[0, ::2].long().numpy(), values[0, 1::2].long().numpy()
+    one = np.ones_like(both)
+    for side, columns in enumerate(([both, both, one, one], [both + outside, outside, 2 * one, one])):
+        lanes = add_tile_lanes(blocks, roots[side].tolist(), [column.tolist() for column in columns])
+        expected, steps = recorded(lanes, [0] * 4 * blocks)
+        found = inside(trace, sums[2 * side :][:2]) + inside(trace, count[2 * side :][:2], base=2 * blocks)
         assert sorted(found) == sorted(steps) and len(steps) > 0
-        assert table[:4].reshape(-1).tolist() == expected
+        assert [*sums[2 * side :][:2].flatten().tolist(), *count[2 * side :][:2].flatten().tolist()] == expected
+
+    keys = [int(key) for key in roots[0] * blocks + roots[1] + 1]
+    expected, steps = recorded([insert_lane(key, capacity) for key in dict.fromkeys(keys)], [0] * capacity)
+    assert sorted(slots.tolist()) == sorted(expected) and len(set(keys)) == (slots > 0).sum()
+    changes = [step for step in inside(trace, slots) if step[0] == "cas" and step[2] == 0]
+    assert {step[3] for step in changes} == set(keys) and len(changes) >= len(set(keys))
+
+
+def test_cubes_have_the_steps_of_the_kernel(trace):
+    """Three cubes of one voxel at two places, drawn by a program each."""
+    from nnunet_ici.instances import _triton_cubes
+
+    drawn, places = torch.zeros(4, dtype=torch.int32), [3, -1, 3, 1]  # label rows 0 and 1, predicted rows 0 and 1
+    center = torch.tensor(places, dtype=torch.int32)
+    count = torch.tensor([[1, 0], [0, 0], [1, 1], [1, 1]], dtype=torch.int32)
+    prob = torch.tensor([[0.4, 0], [0, 0], [0.7, 0.6], [0.7, 0.6]])
+    _triton_cubes.draw_kernel[(4,)](
+        drawn, center, torch.tensor([3], dtype=torch.int32), count, prob, 9, 1, 1, 1, 4,
+        HALF_Z=0, HALF_Y=0, HALF_X=0, ROWS=1, CUBE=1, LINE=1,
+    )  # fmt: skip
+    ranks = [4, 0, 7, 6]
+    lanes = [draw_lane(at, 4 * (1 + cube) + 1 + cube // 2, ranks) for cube, at in enumerate(places) if at >= 0]
+    expected, steps = recorded(lanes, [0] * 4)
+    assert [step for step in inside(trace, drawn) if step[0] != "cas" or step[2] >= 0] == steps
+    assert drawn.tolist() == expected

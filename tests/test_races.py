@@ -1,4 +1,4 @@
-"""Union-find, hash table and sums of the kernels under random interleavings and stale reads, against SciPy.
+"""Union-find, hash table, sums and cubes of the kernels under random interleavings and stale reads, against SciPy.
 
     python -m tests.test_races 10000
 
@@ -16,61 +16,76 @@ import pytest
 from scipy import ndimage
 
 from tests import kernel_steps
-from tests.kernel_steps import Image, add_tile_lanes, find, pairs_lane
+from tests.kernel_steps import Image, add_tile_lanes, draw_lane, find, insert_lane, merge
 from tests.schedules import launch
 
 FAST = 300
 
 
-def first_voxels(image: Image) -> list[int]:
-    """By SciPy: the first voxel of the component of each voxel, -1 off the foreground."""
-    labels, _ = ndimage.label(image.mask, None if image.faces else np.ones((3,) * image.axes))
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.where(image.mask.reshape(-1), first[inverse.reshape(-1)], -1).tolist()
+def first_blocks(image: Image) -> list[int]:
+    """By SciPy: the first block of the component of each block, its own index off the foreground."""
+    padded = np.pad(image.mask, [(0, n % 2) for n in image.mask.shape])
+    labels, _ = ndimage.label(padded, np.ones((3, 3, 3)))
+    of_block = labels[::2, ::2, ::2].copy()
+    for corner in np.ndindex(2, 2, 2):
+        np.maximum(of_block, labels[tuple(slice(i, None, 2) for i in corner)], out=of_block)
+    _, first, inverse = np.unique(of_block, return_index=True, return_inverse=True)
+    return np.where(of_block.ravel() > 0, first[inverse.ravel()], np.arange(of_block.size)).tolist()
 
 
 def random_image(rng: random.Random) -> Image:
-    shape = rng.choice([(4, 5), (6, 4), (3, 9), (2, 3, 4), (3, 3, 3), (1, 4, 4)])
-    mask = np.array([rng.random() for _ in range(int(np.prod(shape)))]).reshape(shape) < rng.choice([0.3, 0.5, 0.7, 1])
-    return Image(mask, rng.choice([1, 2, 4, 64]), rng.random() < 0.3)
+    shape = rng.choice([(1, 8, 9), (1, 12, 7), (1, 6, 18), (4, 5, 8), (5, 6, 6), (6, 3, 4)])
+    mask = np.array([rng.random() for _ in range(int(np.prod(shape)))]).reshape(shape) < rng.choice([0.1, 0.2, 0.4, 1])
+    return Image(mask)
 
 
 def union_find_fails(seed: int) -> bool:
     """Label one random image under one random schedule, and compare its roots with SciPy's components."""
     rng = random.Random(seed)
     image = random_image(rng)
-    joined = launch(image.run_starts(), image.union_lanes(), rng)
-    return launch(joined, image.flatten_lanes(), rng) != first_voxels(image)
+    joined = launch(image.start(), image.union_lanes(), rng)
+    return launch(joined, image.flatten_lanes(), rng) != first_blocks(image)
 
 
 def pairs_fail(seed: int) -> bool:
-    """Whether a pair is lost or kept twice."""
+    """Whether a pair is lost or kept twice, also where the table is full."""
     rng = random.Random(seed)
-    candidates, preds = rng.randint(1, 14), rng.randint(1, 4)
-    pairs = [(rng.randint(1, 3), rng.randint(1, preds)) for _ in range(candidates)]
-    capacity = 1 << rng.choice([candidates, 2 * candidates]).bit_length()
-    memory = [pair[side] for side in range(2) for pair in pairs] + [0] * (capacity + 1)
-    lanes = [pairs_lane(at, candidates, preds, capacity) for at in range(candidates)]
-    after = launch(memory, lanes, rng)
-    kept = zip(after[:candidates], after[candidates : 2 * candidates], strict=True)
-    return Counter(pair for pair in kept if pair != (0, 0)) != Counter(set(pairs))
+    keys = [rng.randint(1, 12) for _ in range(rng.randint(1, 14))]
+    capacity = 1 << (len(keys) - 1).bit_length()
+    after = launch([0] * capacity, [insert_lane(key, capacity) for key in keys], rng)
+    return Counter(key for key in after if key) != Counter(set(keys))
 
 
 def sums_fail(seed: int) -> bool:
-    """Whether a sum of several tiles differs from the sum of its voxels."""
+    """Whether a sum of several tiles differs from the sum of its blocks."""
     rng = random.Random(seed)
-    columns = rng.randint(2, 8)
-    table, lanes = np.zeros((rng.choice([2, 4, 5]), columns), np.int64), []
+    rows = rng.randint(2, 8)
+    table, lanes = np.zeros((rng.choice([2, 4, 7]), rows), np.int64), []
     for _ in range(4):
-        ids = [rng.randrange(columns) for _ in range(8)]
-        rows = np.array([[rng.randrange(-(2**33), 2**33) for _ in ids] for _ in table])
-        lanes += add_tile_lanes(columns, ids, rows.tolist())
-        np.add.at(table.T, ids, rows.T)
-    table[:, 0] = 0
+        roots = np.array([rng.randrange(-1, rows) for _ in range(8)])
+        columns = np.array([[rng.randrange(-(2**33), 2**33) for _ in roots] for _ in table])
+        lanes += add_tile_lanes(rows, roots.tolist(), columns.tolist())
+        np.add.at(table.T, roots[roots >= 0], columns[:, roots >= 0].T)
     return launch([0] * table.size, lanes, rng) != table.reshape(-1).tolist()
 
 
-CHECKS = {"union-find": union_find_fails, "hash table of pairs": pairs_fail, "sums": sums_fail}
+def cubes_fail(seed: int) -> bool:
+    """Whether a voxel does not end with the highest of the cubes drawn there, and all flags."""
+    rng = random.Random(seed)
+    ranks = [rng.randint(1, 3) for _ in range(8)]
+    drawn = [(rng.randrange(3), 4 * (1 + cube) + rng.randint(1, 2)) for cube in range(8)]
+    expected = [0] * 3
+    for address, entry in drawn:
+        expected[address] = merge(entry, expected[address], ranks)
+    return launch([0] * 3, [draw_lane(*one, ranks) for one in drawn], rng) != expected
+
+
+CHECKS = {
+    "union-find": union_find_fails,
+    "hash table of pairs": pairs_fail,
+    "sums": sums_fail,
+    "center cubes": cubes_fail,
+}
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -104,15 +119,20 @@ def add_in_three_steps(address, value):
 
 
 def unite_without_the_displaced_parent(a, b):
-    a = yield from find(a)
-    b = yield from find(b)
+    a = yield from find(a, halve=True)
+    b = yield from find(b, halve=True)
     if a != b:
         yield from kernel_steps.atomic_min(max(a, b), min(a, b))
     return min(a, b)
 
 
-def find_one_step(node):
+def find_one_step(node, halve):
     return (yield "load", node)
+
+
+def find_that_always_halves(node, halve):
+    """A node that has its root already may get back a parent in between."""
+    return (yield from find(node, halve=True))
 
 
 @pytest.mark.parametrize(
@@ -121,8 +141,10 @@ def find_one_step(node):
         ("union-find", "atomic_min", min_in_three_steps),
         ("union-find", "unite", unite_without_the_displaced_parent),
         ("union-find", "find", find_one_step),
+        ("union-find", "find", find_that_always_halves),
         ("hash table of pairs", "atomic_cas", cas_in_three_steps),
         ("sums", "atomic_add", add_in_three_steps),
+        ("center cubes", "atomic_cas", cas_in_three_steps),
     ],
 )
 def test_broken_algorithms_are_detected(name, step, broken, monkeypatch):

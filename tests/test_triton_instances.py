@@ -1,103 +1,133 @@
-"""Instances and sums by the Triton kernels: the terms against the naive loops, and against those from the table."""
+"""Instances by the Triton kernels, through the public functions: against the naive loops, and against plain torch.
+
+Without a GPU they run in Triton's interpreter, see NNUNET_ICI_KERNELS.
+"""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from nnunet_ici.losses.found import FoundInstances
-from torch.utils._python_dispatch import _disable_current_modes
 
-from nnunet_ici.instances import KernelStatus, Source, components, find_instances, segments
-from nnunet_ici.instances import find as finding
-from nnunet_ici.instances.table import TableInstances
-from nnunet_ici.losses import BlobLoss, DICILoss, LesionWiseLoss, PQLoss
-from nnunet_ici.settings import TermSettings
+from nnunet_ici.instances import Source, components, find_instances, kernels, segments
+from nnunet_ici.instances.table import is_hit
+from nnunet_ici.losses import BlobLoss, DICILoss, ICILoss, LesionWiseLoss, PQLoss
 from tests.launches import Launches
-from tests.terms import TERMS, random_case, tensors
+from tests.terms import TERMS, in_2d_and_3d, random_case, tensors
 
 pytestmark = pytest.mark.skipif(not components.HAS_TRITON, reason="Triton is not installed")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-NAMES = tuple(TERMS)
-TERMS_OF_DICI = ("instance", "predicted", "center")
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
 SHAPE = (5, 6, 10)
-TILE = {} if DEVICE == "cuda" else {"block": 256}  # an image of this shape has two tiles; the interpreter is slow
-UPSTREAM = dict(zip(NAMES, (1.7, 0.6, 1.3, 0.9, 1.1), strict=True))
+UPSTREAM = dict(zip(TERMS, (1.7, 0.6, 1.3, 0.9, 1.1), strict=True))
 
 
-def by_kernels(source, threshold, **options):
-    from nnunet_ici.instances._triton_find import TritonInstances
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch):
+    """The kernels run wherever there is no GPU, in several tiles even for the small images of these tests."""
+    if not ON_GPU:
+        from nnunet_ici.instances import _triton_grid
 
-    return TritonInstances(source, threshold, **options)
-
-
-def terms(instances, names=NAMES, **settings):
-    """The terms by name, from instances already found."""
-    found = FoundInstances(instances)
-    return {name: TERMS[name][1].term(found, TermSettings(**settings)) for name in names}
+        monkeypatch.setenv(kernels.VARIABLE, "interpret")
+        monkeypatch.setattr(_triton_grid, "TILE", 256)
 
 
-def gradient(leaf, values):
-    (grad,) = torch.autograd.grad(sum(UPSTREAM[name] * value for name, value in values.items()), leaf)
-    return grad.cpu()
+@contextmanager
+def plain_torch():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kernels.VARIABLE, "off")
+        patch.setattr(kernels, "_statuses", {})
+        yield
+
+
+def by_kernels(source, threshold=0.5, **options):
+    assert kernels.uses_kernels(source.x)
+    return find_instances(source, threshold, **options)
+
+
+def in_torch(source, threshold=0.5, **options):
+    with plain_torch():
+        return find_instances(source, threshold, **options)
 
 
 def assert_close(actual, expected, rel=1e-5):
     scale = expected.abs().max().item() if expected.numel() else 0
-    torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=rel * scale + 1e-12)
-
-
-def assert_equal_terms(actual, expected, abs=2e-6):
-    assert {name: value.item() for name, value in actual.items()} == pytest.approx(
-        {name: value.item() for name, value in expected.items()}, abs=abs
-    )
+    torch.testing.assert_close(actual.cpu().double(), expected.cpu().double(), rtol=0, atol=rel * scale + 1e-12)
 
 
 def on_device(*given):
     return [None if tensor is None else tensor.to(DEVICE) for tensor in given]
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-@pytest.mark.parametrize("seed", range(12))
-def test_values_are_those_of_the_loops_and_gradients_those_of_the_table(axes, seed):
+@in_2d_and_3d
+@pytest.mark.parametrize("seed", range(6))
+def test_values_are_those_of_the_loops_and_gradients_those_of_plain_torch(axes, seed):
     rng = np.random.default_rng(seed)
     prob, target, mask = random_case(rng, axes, binary=seed % 4 == 0)
     prob = prob.astype(np.float32)
-    threshold, exclude = float(rng.choice([0.3, 0.5, 0.7])), seed % 3 > 0
+    threshold = float(rng.choice([0.3, 0.5, 0.7]))
     p, y, counts = tensors(prob, target, mask)
-    leaf, on_y, on_counts = on_device(p, y, counts)
-    instances = by_kernels(Source.of_prob(leaf.requires_grad_(), on_y, on_counts), threshold)
-    values = terms(instances, exclude_other_instances=exclude)
-    for name, value in values.items():
-        options = {"exclude_other_instances": exclude} if name not in ("predicted", "center") else {}
-        expected = TERMS[name][2](prob, target, mask, threshold, **options)
-        assert value.item() == pytest.approx(expected, abs=1e-6), name
+    leaf, exact = p.to(DEVICE).requires_grad_(), p.double().requires_grad_()
+    assert kernels.uses_kernels(leaf)
+    values, expected = {}, {}
+    for name, (loss, _, naive) in TERMS.items():
+        options = {"exclude_other_instances": seed % 3 > 0} if name in ("instance", "lesionwise", "pq") else {}
+        values[name] = loss(leaf, *on_device(y, counts), threshold=threshold, **options)
+        assert values[name].item() == pytest.approx(naive(prob, target, mask, threshold, **options), abs=1e-6), name
+        with plain_torch():
+            expected[name] = loss(exact, y, counts, threshold=threshold, **options)
+    # Which of several cubes of equal values owns a voxel is free, and with it the gradient of the center term.
+    kept = [name for name in TERMS if name != "center" or seed % 4]
+    grads = (
+        torch.autograd.grad(sum(UPSTREAM[name] * of[name] for name in kept), x)[0]
+        for of, x in ((values, leaf), (expected, exact))
+    )
+    assert_close(*grads)
 
-    exact = p.double().requires_grad_()
-    table = TableInstances(Source.of_prob(exact, y, counts), threshold)
-    assert instances.counts.tolist() == table.counts.tolist()
-    assert_close(gradient(leaf, values), gradient(exact, terms(table, exclude_other_instances=exclude)))
+
+def rows(table, side, hit):
+    """The instances of a side, sorted: image, integers, sums, and what they touch."""
+    touched = table.over_preds if side is table.label else table.over_labels
+    other = table.pred if side is table.label else table.label
+    image = torch.arange(side.voxels.shape[0] * side.voxels.shape[1]).repeat_interleave(side.voxels.shape[2])
+    columns = [image.to(DEVICE), side.voxels, side.part_voxels, hit, touched(other.voxels.float())]
+    columns += [part.detach() for part in side[2:] if part is not None]
+    flat = torch.stack([column.reshape(-1).double() for column in columns], 1).cpu()
+    unused = flat[flat[:, 1] == 0]
+    assert (unused[:, 2:] == 0).all()
+    return sorted(flat[flat[:, 1] > 0].tolist())
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_everything_the_table_has(axes, rng):
-    """Parts, centers, images, and each touching pair once, in any order."""
-    for _ in range(6):
-        prob, target, mask = random_case(rng, axes)
-        given = tensors(prob.astype(np.float32), target, mask)
-        table = TableInstances(Source.of_prob(*given), 0.5)
-        kernels = by_kernels(Source.of_prob(*on_device(*given)), 0.5)
-        # Ids differ, because those of the kernels follow tiles. Instances are matched by their own values.
-        order = []
-        for instances in (table, kernels):
-            image, size = instances.label_image[:, None], instances.voxels.label[:, None]
-            rows = torch.cat([image, instances.label_center, size], 1)
-            order.append(sorted(rows.tolist()))
-        assert order[0] == order[1]
-        kept = kernels.pair_label > 0
-        assert (kernels.pair_pred > 0).equal(kept)
-        pairs = torch.stack([kernels.pair_label, kernels.pair_pred], 1)[kept]
-        assert len(pairs.unique(dim=0)) == len(pairs) == len(table.pair_label)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (7, 1), (1, 9), (2, 2), (5, 7), (1, 1, 1), (5, 7, 3), (1, 6, 5), (4, 1, 1), (2, 2, 2), (3, 11, 8)],
+)
+def test_everything_the_table_has_on_odd_shapes(shape, rng):
+    for density in (0.05, 0.3, 0.7):
+        prob = torch.from_numpy(rng.random((2, 2, *shape), np.float32))
+        target, mask = tensors(rng.random(prob.shape) < density, rng.random((2, 1, *shape)) < 0.9)
+        options = {"halves": [1] * len(shape), "inner": "bce"}
+        found = by_kernels(Source.of_prob(*on_device(prob, target, mask)), 1 - density, **options)
+        expected = in_torch(Source.of_prob(prob, target, mask), 1 - density, **options)
+        for side, of_torch, hit, hit_of_torch in zip(
+            found[:2], expected[:2], is_hit(found), is_hit(expected), strict=True
+        ):
+            np.testing.assert_allclose(
+                rows(found, side, hit), rows(expected, of_torch, hit_of_torch), rtol=1e-5, atol=1e-6
+            )
+        pairs = torch.stack([found.pair_label, found.pair_pred], 1)[found.pair_used]
+        assert len(pairs.unique(dim=0)) == len(pairs) == len(expected.pair_label)
+        assert (found.pair_label[~found.pair_used] == 0).all() and (found.pair_pred[~found.pair_used] == 0).all()
+        assert torch.equal(found.cover.size.cpu(), expected.cover.size)
+        # Which of several cubes of equal values owns a voxel is free.
+        elsewhere, inside, of_torch, in_torch_too = (
+            sum(int(counts.sum()) for counts in cover[first:4:2])
+            for cover in (found.cover, expected.cover)
+            for first in (0, 1)
+        )
+        assert (elsewhere, inside) == (of_torch, in_torch_too)
 
 
 def network_case(rng, form, dtype, shape=SHAPE):
@@ -110,183 +140,193 @@ def network_case(rng, form, dtype, shape=SHAPE):
         truth = target[:, :2]
     else:
         target = np.where(ignored, classes, labels).astype(np.int16)
-        truth = labels == np.arange(classes).reshape(1, -1, 1, 1, 1)
+        truth = labels == np.arange(classes).reshape(1, -1, *[1] * len(shape))
     logits = torch.from_numpy(2.5 * truth + rng.standard_normal(truth.shape)).to(dtype)
     return logits, torch.from_numpy(target), None if form == "regions" else classes
 
 
-def network_sources(rng, form, dtype, shape=SHAPE):
-    """A case of nnU-Net as the kernels get it, and in float64 for the table."""
+def loss_and_gradient(make, logits, target, ignore_label, **options):
+    """The recorded means of a compound loss, and the gradient with respect to the logits."""
+    loss = make(lambda z, y: z.float().square().mean(), ignore_label=ignore_label, **options)
+    leaf = logits.detach().requires_grad_()
+    loss(leaf, target).backward()
+    return loss.record.take(), leaf.grad
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "shape"),
+    [
+        ("one class", torch.float16, SHAPE),
+        ("one class", torch.float32, (17, 21)),
+        ("three classes", torch.bfloat16, SHAPE),
+        ("three classes", torch.float16, (15, 13)),
+        ("regions", torch.float32, SHAPE),
+        ("regions", torch.bfloat16, (15, 13)),
+    ],
+)
+def test_logits_and_targets_of_nnunet(form, dtype, shape, rng):
     logits, target, ignore_label = network_case(rng, form, dtype, shape)
-    if shape[0] == 1:
-        logits, target = logits[:, :, 0], target[:, :, 0]
-    leaf, exact = logits.to(DEVICE).requires_grad_(), logits.double().requires_grad_()
-    return (
-        Source.of_network(leaf, target.to(DEVICE), ignore_label),
-        Source.of_network(exact, target, ignore_label),
-    )
+    for make in (DICILoss, PQLoss):
+        options = {"ignore_label": ignore_label, "threshold": 0.5}
+        taken, grad = loss_and_gradient(make, *on_device(logits, target), **options)
+        with plain_torch():
+            expected, exact = loss_and_gradient(make, logits.double(), target, **options)
+        assert taken == pytest.approx(expected, abs=1e-5)
+        assert grad.dtype == dtype
+        assert_close(grad, exact, rel=2 * torch.finfo(dtype).eps + 1e-5)
 
 
-@pytest.mark.parametrize("form", ["one class", "three classes", "regions"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_logits_and_targets_of_nnunet(form, dtype, rng):
-    source, exact = network_sources(rng, form, dtype)
-    values, expected = terms(by_kernels(source, 0.5, **TILE)), terms(TableInstances(exact, 0.5))
-    assert all(value.dtype == torch.float32 for value in values.values())
-    assert_equal_terms(values, expected)
-    grad = gradient(source.x, values)
-    assert grad.dtype == dtype
-    assert_close(grad, gradient(exact.x, expected), rel=2 * torch.finfo(dtype).eps + 1e-5)
-
-
-@pytest.mark.parametrize("inner", ["bce", "focal", "dice_ce"])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (ICILoss, {"inner": "bce"}),
+        (DICILoss, {"inner": "focal", "size": (5, 3, 3)}),
+        (LesionWiseLoss, {"inner": "dice_ce"}),
+        (BlobLoss, {"inner": "bce"}),
+    ],
+)
 @pytest.mark.parametrize("form", ["one class", "three classes"])
-def test_inner_losses_are_sums_of_another_voxel_map(inner, form, rng):
-    source, exact = network_sources(rng, form, torch.float32)
-    names = ("instance", "predicted", "lesionwise")
-    values, expected = (
-        terms(found, names, inner=inner) for found in (by_kernels(source, 0.4, **TILE), TableInstances(exact, 0.4))
-    )
-    assert_equal_terms(values, expected, abs=1e-5)
-    assert_close(gradient(source.x, values), gradient(exact.x, expected), rel=1e-4)
+def test_other_inner_losses(make, options, form, rng):
+    logits, target, ignore_label = network_case(rng, form, torch.float32)
+    options = options | {"ignore_label": ignore_label} | ({} if make is BlobLoss else {"threshold": 0.4})
+    taken, grad = loss_and_gradient(make, *on_device(logits, target), **options)
+    with plain_torch():
+        expected, exact = loss_and_gradient(make, logits.double(), target, **options)
+    assert taken == pytest.approx(expected, abs=1e-5)
+    assert_close(grad, exact, rel=1e-4)
 
 
-def test_two_dimensional_logits_and_small_cubes(rng):
-    source, exact = network_sources(rng, "one class", torch.float32, (1, 30, 40))
-    values, expected = (terms(f, size=(5, 3)) for f in (by_kernels(source, 0.4), TableInstances(exact, 0.4)))
-    assert_equal_terms(values, expected)
-    assert_close(gradient(source.x, values), gradient(exact.x, expected))
-
-
-@pytest.mark.parametrize("size", [11, 1999])
-def test_so_many_cubes_that_they_are_spread_and_cubes_too_large_to_count(size):
-    prob = torch.zeros(1, 1, 12, 12, 12)
-    prob[..., ::2, ::2, ::2] = torch.linspace(0.5, 1, 216).reshape(6, 6, 6)
+@pytest.mark.parametrize(("step", "halves"), [(2, (0, 1, 0)), (2, (5, 1, 3)), (2, (999, 999, 999)), (5, (1, 1, 1))])
+def test_few_cubes_are_drawn_and_many_are_spread(step, halves):
+    prob = torch.zeros(1, 1, 10, 9, 11)
+    centers = prob[..., ::step, ::step, ::step]
+    centers.copy_(torch.linspace(0.5, 1, centers.numel()).reshape(centers.shape))
     target = torch.zeros_like(prob, dtype=torch.bool)
-    target[..., 4, 4, 4] = target[..., 9, 9, 9] = True
-    leaf, exact = prob.to(DEVICE).requires_grad_(), prob.double().requires_grad_()
-    values = terms(by_kernels(Source.of_prob(leaf, target.to(DEVICE)), 0.5), size=size)
-    expected = terms(TableInstances(Source.of_prob(exact, target), 0.5), size=size)
-    assert_equal_terms(values, expected, abs=1e-6)
-    assert_close(gradient(leaf, values), gradient(exact, expected))
+    target[..., 4, 4, 4] = target[..., 9, 3, 3] = target[..., 9, 0, 7] = True
+    options = {"halves": halves, "threshold": 0.5}
+    found = by_kernels(Source.of_prob(*on_device(prob, target)), **options)
+    expected = in_torch(Source.of_prob(prob, target), **options)
+    assert torch.equal(found.cover.size.cpu(), expected.cover.size)
+    voxels = []
+    for table in (found, expected):
+        false = ~is_hit(table)[1].cpu() & (table.pred.voxels.cpu() > 0)
+        # Every false instance has a value of its own. Which of those that touch a label owns a voxel is free.
+        counts = [count.cpu() for count in table.cover[2:4]]
+        of_false = [*(count[false].tolist() for count in (table.pred.prob.cpu(), *counts))]
+        of_hit = [int(count[~false].sum()) for count in counts]
+        voxels.append((sorted(zip(*of_false, strict=True)), of_hit))
+    assert voxels[0] == voxels[1] and voxels[0][0]
 
 
 def test_the_same_bits_at_every_run_also_where_torch_must_be_deterministic(rng):
-    form = "three classes" if DEVICE == "cuda" else "one class"  # the interpreter runs programs in order
-    logits, target, ignore_label = network_case(rng, form, torch.float32)
+    logits, target, ignore_label = network_case(rng, "three classes", torch.float32)
     runs = []
     torch.use_deterministic_algorithms(True)
     try:
-        for threshold in (0.5, 0.5, 0.5, 0.4):
-            source = Source.of_network(logits.to(DEVICE).requires_grad_(), target.to(DEVICE), ignore_label)
-            values = terms(by_kernels(source, threshold, **TILE))
-            runs.append((torch.stack(list(values.values())).detach().cpu(), gradient(source.x, values)))
+        for threshold in (0.5, 0.5, 0.4):
+            options = {"ignore_label": ignore_label, "threshold": threshold}
+            runs.append(loss_and_gradient(DICILoss, *on_device(logits, target), **options))
     finally:
         torch.use_deterministic_algorithms(False)
-    same = [torch.equal(values, runs[0][0]) and torch.equal(grad, runs[0][1]) for values, grad in runs]
-    assert same == [True, True, True, False]
+    same = [values == runs[0][0] and torch.equal(grad, runs[0][1]) for values, grad in runs]
+    assert same == [True, True, False]
 
 
 def test_nothing_to_find_is_zero_with_a_live_graph():
     leaf = torch.full((2, 1, 6, 7), 0.2, device=DEVICE, requires_grad=True)
     target = torch.zeros_like(leaf, dtype=torch.bool)
-    instances = by_kernels(Source.of_prob(leaf, target), 0.5)
-    values = terms(instances)
-    assert all(value == 0 for value in values.values()) and instances.counts.tolist() == [0, 0, 0, 0]
-    assert torch.equal(gradient(leaf, values), torch.zeros(2, 1, 6, 7))
+    values = [loss(leaf, target, threshold=0.5) for loss, *_ in TERMS.values()]
+    assert all(value == 0 for value in values)
+    assert torch.equal(torch.autograd.grad(sum(values), leaf)[0].cpu(), torch.zeros(2, 1, 6, 7))
 
 
 def test_nan_anywhere_makes_every_term_nan():
-    for channel in range(2):
-        logits = torch.zeros(1, 2, 5, 6, device=DEVICE)
-        logits[0, channel, 4, 5] = float("nan")
-        target = torch.zeros(1, 1, 5, 6, dtype=torch.int16, device=DEVICE)
-        assert all(v.isnan() for v in terms(by_kernels(Source.of_network(logits, target, None), 0.5)).values())
+    for at in ((0, 0, 0, 0), (0, 1, 4, 5)):
+        prob = torch.zeros(1, 2, 5, 6, device=DEVICE)
+        prob[at] = float("nan")
+        assert all(loss(prob, prob > 1).isnan() for loss, *_ in TERMS.values())
 
 
-@pytest.fixture
-def launches(monkeypatch):
-    """Makes a mode that lists launches of torch and of Triton; reading a tensor back is a wait, too."""
-    from triton.runtime.interpreter import InterpretedFunction
-
-    active = []
-    run, tolist = InterpretedFunction.run, torch.Tensor.tolist
-
-    def counted_run(self, *args, **kwargs):
-        active[-1].names.append(self.fn.__name__)
-        with _disable_current_modes():
-            return run(self, *args, **kwargs)
-
-    def counted_tolist(self):
-        active[-1].waits.append("tolist")
-        return tolist(self)
-
-    monkeypatch.setattr(InterpretedFunction, "run", counted_run)
-    monkeypatch.setattr(torch.Tensor, "tolist", counted_tolist)
-
-    def make():
-        active.append(Launches())
-        return active[-1]
-
-    return make
+def training_case():
+    target = torch.zeros(1, 1, 12, 20, 20, dtype=torch.int16)
+    target[..., 3:6, 3:6, 3:6] = target[..., 8, 12, 12] = 1
+    logits = torch.stack([torch.zeros(1, 12, 20, 20), 4.0 * target[:, 0] - 2], 1)
+    logits[:, 1, 8, 12, 12], logits[:, 1, 8, 4, 4] = -1, 3  # a missed and a false one
+    return logits, target
 
 
-@pytest.mark.skipif(DEVICE == "cuda", reason="the interpreter counts")
-@pytest.mark.parametrize(
-    ("names", "most"),
-    [
-        (("instance", "center"), (142, 62)),
-        (TERMS_OF_DICI, (164, 83)),
-        (("lesionwise",), (86, 52)),
-        (("pq",), (100, 63)),
-    ],
-)
-def test_one_read_back_and_few_launches(names, most, launches, monkeypatch):
-    """As on CUDA, where sums over instances are of integers. scripts/benchmarks/NOTES.md has these numbers."""
-    target = torch.zeros(1, 1, 20, 20, 20, dtype=torch.int16)
-    target[..., 3:6, 3:6, 3:6] = target[..., 12, 12, 12] = 1
-    logits = torch.stack([torch.zeros(1, 20, 20, 20), 4.0 * target[:, 0] - 2], 1)
-    logits[:, 1, 12, 12, 12], logits[:, 1, 12, 4, 4] = -1, 3  # a missed and a false one
+@pytest.mark.skipif(ON_GPU, reason="the interpreter counts")
+def test_launches_of_the_tables_and_of_the_cubes(monkeypatch):
+    logits, target = training_case()
     source = Source.of_network(logits.requires_grad_(), target, None)
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
-    with launches() as forward:
-        total = sum(terms(by_kernels(source, 0.5), names).values())
-    with launches() as backward:
-        torch.autograd.grad(total, source.x)
-    print(names, len(forward.names), len(backward.names))
-    assert forward.waits == ["tolist"] and backward.waits == []
-    assert len(forward.names) <= most[0] and len(backward.names) <= most[1]
+    with Launches(monkeypatch) as launches:
+        table = find_instances(source, 0.5)
+        forward = len(launches.names)
+        torch.autograd.grad(table.label.prob, source.x, torch.ones_like(table.label.prob))
+        backward = len(launches.names)
+        find_instances(source, 0.5, halves=[3, 3, 3])
+    print(launches.names)
+    assert (forward, backward - forward) == (7, 2)  # and the ones
+    assert len(launches.names) - backward - forward == 6
+    assert table.label.prob[table.label.voxels > 0].numel() == 2
 
 
-@pytest.mark.parametrize("make", [DICILoss, LesionWiseLoss, PQLoss, BlobLoss])
-def test_compounds_take_the_kernels(make, rng, monkeypatch):
-    logits, target, ignore_label = network_case(rng, "one class", torch.float32)
-    options = {} if make is BlobLoss else {"threshold": 0.5}
-    taken, grads = [], []
-    for kernels in (False, True):
-        monkeypatch.setattr(finding, "uses_kernels", lambda source, kernels=kernels: kernels)
-        loss = make(lambda z, y: z.square().mean(), ignore_label=ignore_label, **options)
-        leaf = logits.to(DEVICE).requires_grad_()
-        loss(leaf, target.to(DEVICE)).backward()
-        grads.append(leaf.grad.cpu())
-        taken.append(loss.record.take())
-    assert taken[1] == pytest.approx(taken[0], abs=1e-6)
-    assert_close(grads[1], grads[0])
+@pytest.mark.skipif(ON_GPU, reason="the interpreter refuses")
+@pytest.mark.parametrize("make", [ICILoss, DICILoss, LesionWiseLoss, PQLoss, BlobLoss])
+def test_nothing_waits_for_the_gpu(make, monkeypatch):
+    logits, target = training_case()
+    loss = make(lambda z, y: z.square().mean(), **({} if make is PQLoss else {"inner": "bce"}))
+    logits.requires_grad_()
+    with Launches(monkeypatch) as launches:
+        loss(logits, target).backward()
+    assert "measure_kernel" in launches.names and logits.grad.abs().sum() > 0
+
+
+@pytest.mark.skipif(not ON_GPU, reason="no GPU")
+@pytest.mark.parametrize("make", [ICILoss, DICILoss, LesionWiseLoss, PQLoss, BlobLoss])
+def test_a_cuda_graph_captures_a_step_without_waiting(make, monkeypatch):
+    monkeypatch.setenv("nnUNet_compile", "false")
+    logits, target = (given.to(DEVICE) for given in training_case())
+    loss = make(lambda z, y: z.square().mean(), **({} if make is BlobLoss else {"threshold": 0.5}))
+    expected = loss_and_gradient(make, logits, target, None, **({} if make is BlobLoss else {"threshold": 0.5}))[1]
+    leaf = logits.clone().requires_grad_()
+
+    def step():
+        leaf.grad = None
+        loss(leaf, target).backward()
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    graph.replay()
+    assert torch.equal(leaf.grad, expected)
 
 
 def test_where_they_are_used(monkeypatch):
-    def used(x):
-        return finding.uses_kernels(Source.of_network(x, torch.zeros(len(x), 1, 8, 8), None))
+    x = torch.zeros(1, 2, 8, 8, device=DEVICE)
+    assert kernels.uses_kernels(x) and kernels.uses_kernels(x.half())
+    assert not kernels.uses_kernels(x.double()) and not kernels.uses_kernels(x[:0])
+    with plain_torch():
+        assert not kernels.uses_kernels(x)
+    assert find_instances(Source.of_prob(x.double(), x > 0), 0.5).pair_used is None
 
-    x = torch.zeros(1, 2, 8, 8)
-    assert not used(x)
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
-    monkeypatch.setattr(finding, "kernel_status", lambda device: KernelStatus(False, "for a test"))
-    assert not used(x)
-    monkeypatch.setattr(finding, "kernel_status", lambda device: KernelStatus(True, "for a test"))
-    assert used(x) and used(x.half())
-    assert not used(x.double())
-    assert not used(x[:0])
+
+def test_batches_too_large_for_int32_are_refused():
+    from nnunet_ici.instances._triton_grid import Grid
+
+    with pytest.raises(ValueError, match=r"fewer than 2\^31 - 2\^26 voxels\. Got: \(2048, 1024, 1024\)"):
+        Grid(1, (2048, 1024, 1024))
+    with pytest.raises(ValueError, match=r"fewer than 2\^28 blocks .*\. Got: 4 images of \(1024, 1024, 1024\) voxels"):
+        Grid(4, (1024, 1024, 1024))
 
 
 @pytest.mark.parametrize("scale", [0, 1e-30, 1, 1e6])
@@ -305,8 +345,3 @@ def test_sums_on_cuda_are_of_integers(scale, rng, monkeypatch):
     nan = values.detach().clone()
     nan[0, 0] = float("nan")
     assert segments.segment_sum(nan, at, 9).isnan().any()
-
-
-def test_the_instances_of_the_device(rng):
-    prob, target, _ = random_case(rng, 2)
-    assert isinstance(find_instances(Source.of_prob(*tensors(prob, target)), 0.5), TableInstances)

@@ -127,53 +127,55 @@ class _Found:
         union_kernel[(2 * grid.images * grid.tiles,)](bits, parent, **grid.options)
         return cls(grid, shape, bits, parent, flags, count.reshape(4, *shape))
 
-    def sum(self, x: Tensor, activation: str, unit: float, slots: Tensor | None, axes: int) -> tuple[Tensor, Tensor]:
-        """Integer sums of the probability or of another map, and of the coordinates.
+    def sum(
+        self,
+        x: Tensor,
+        activation: str,
+        unit: float,
+        sums: Tensor,
+        coordinates: Tensor | None = None,
+        slots: Tensor | None = None,
+    ) -> None:
+        """Add integer sums of the probability or of another map, and of the coordinates, to zero tables.
 
         Args:
             x: (B, C, *spatial), or softmax logits (B, C + 1, *spatial).
             activation: see :class:`~nnunet_ici.instances.source.Source`.
             unit: number that is added for the value 1.
-            slots: int64 hash table of the pairs, zero, if voxels and pairs are to be counted, too.
-            axes: number of coordinates to sum, or 0.
-
-        Returns:
-            int64 (4, N * K), and int32 or int64 (2, axes, N * K).
+            sums, coordinates, slots: see :func:`~nnunet_ici.instances._triton_sums.measure_kernel`. Voxels are counted
+                if there are slots.
         """
-        grid = self.grid
-        sums = x.new_zeros((4, grid.rows), dtype=torch.int64)
-        # A sum below 2^32 fits into an int32 that wraps around.
-        whole = torch.int32 if grid.voxels * max(grid.shape) < 2**32 else torch.int64
-        coordinates = x.new_zeros((2, axes, grid.rows), dtype=whole) if axes else self.count
-        measure_kernel[(grid.images * grid.tiles,)](
+        measure_kernel[(self.grid.images * self.grid.tiles,)](
             x.contiguous(),
             self.bits,
             self.parent,
             self.count,
             sums,
-            coordinates,
+            sums if coordinates is None else coordinates,
             sums if slots is None else slots,
             0 if slots is None else len(slots),
-            grid.images,
-            **grid.options,
+            self.grid.images,
+            **self.grid.options,
             MODE=MODES[activation],
             CLASSES=self.shape[1],
             UNIT=unit,
             COUNT=slots is not None,
-            AXES=axes,
+            AXES=0 if coordinates is None else coordinates.shape[1],
         )
-        return sums, coordinates
 
     def gradient(self, x: Tensor | None, grad: Tensor, activation: str, grads: Sequence[Tensor | None]) -> Tensor:
         """Write the gradient with respect to x, from the gradients (B, C, K) with respect to the four sums."""
-        missing = any(given is None for given in grads)
-        nothing = grad.new_zeros(self.shape, dtype=torch.float32) if missing else grad
+        tables = [None if given is None else given.contiguous() for given in grads]
+        nothing = next((table for table in tables if table is not None), None)
+        if nothing is None:
+            return grad.zero_()
         with launching(grad.device):
             gradient_kernel[(len(grad) * self.grid.tiles,)](
                 grad if x is None else x,
                 self.bits,
                 self.parent,
-                *(nothing if given is None else given.contiguous() for given in grads),
+                *(nothing if table is None else table for table in tables),
+                sum(1 << i for i, table in enumerate(tables) if table is not None),
                 grad,
                 self.grid.images,
                 **self.grid.options,
@@ -195,9 +197,13 @@ class _Measure(torch.autograd.Function):
         ctx.found, ctx.activation = found, activation
         ctx.set_materialize_grads(False)
         axes = 0 if halves is None else len(grid.spatial)
+        # A sum below 2^32 fits into an int32 that wraps around.
+        whole = torch.int32 if grid.voxels * max(grid.shape) < 2**32 else torch.int64
         # A block has voxels of at most one pair, so that the hash table cannot overflow.
-        slots = x.new_zeros(triton.next_power_of_2(grid.rows), dtype=torch.int64)
-        sums, coordinates = found.sum(x, activation, PROB_UNIT, slots, axes)
+        sizes = [4 * grid.rows, triton.next_power_of_2(grid.rows), 2 * axes * grid.rows * whole.itemsize // 8]
+        sums, slots, coordinates = x.new_zeros(sum(sizes), dtype=torch.int64).split(sizes)
+        coordinates = coordinates.view(whole).reshape(2, axes, grid.rows)
+        found.sum(x, activation, PROB_UNIT, sums, coordinates, slots)
         prob = torch.empty((4, *shape), dtype=torch.float32, device=x.device)
         zero = torch.empty((), dtype=torch.float32, device=x.device)
         center = torch.empty((2, grid.rows), dtype=torch.int32, device=x.device) if axes else found.count
@@ -247,7 +253,8 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, found: _Found) -> tuple[Tensor, ...]:
         ctx.found, ctx.shape = found, values.shape
         ctx.set_materialize_grads(False)
-        sums, _ = found.sum(values, "none", MAP_UNIT, None, 0)
+        sums = values.new_zeros(4 * found.grid.rows, dtype=torch.int64)
+        found.sum(values, "none", MAP_UNIT, sums)
         return tuple((sums * (1 / MAP_UNIT)).reshape(4, *found.shape))
 
     @staticmethod

@@ -103,7 +103,18 @@ def classify_kernel(
 
 @triton.jit
 def _gradient_by_p(
-    bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, images, image, blocks, block, corner
+    bits_ptr,
+    parent_ptr,
+    label_ptr,
+    label_part_ptr,
+    pred_ptr,
+    pred_part_ptr,
+    given,
+    images,
+    image,
+    blocks,
+    block,
+    corner,
 ):
     """Gradient with respect to the map (p or another voxel map) of one class, at each voxel of the blocks."""
     at = image * blocks + block
@@ -112,19 +123,19 @@ def _gradient_by_p(
     pred_bits = tl.load(bits_ptr + images * blocks + at, mask=exists, other=0).to(tl.int32)
     label = image * blocks + tl.load(parent_ptr + at, mask=label_bits != 0, other=0)
     pred = image * blocks + tl.load(parent_ptr + images * blocks + at, mask=pred_bits != 0, other=0)
-    by_label = tl.load(label_ptr + label, mask=label_bits != 0, other=0)
-    by_label_part = tl.load(label_part_ptr + label, mask=(label_bits & pred_bits) != 0, other=0)
-    by_pred = tl.load(pred_ptr + pred, mask=pred_bits != 0, other=0)
-    by_pred_part = tl.load(pred_part_ptr + pred, mask=(pred_bits & ~label_bits) != 0, other=0)
+    by_label = tl.load(label_ptr + label, mask=(label_bits != 0) & ((given & 1) != 0), other=0)
+    by_label_part = tl.load(label_part_ptr + label, mask=((label_bits & pred_bits) != 0) & ((given & 2) != 0), other=0)
+    by_pred = tl.load(pred_ptr + pred, mask=(pred_bits != 0) & ((given & 4) != 0), other=0)
+    by_pred_part = tl.load(pred_part_ptr + pred, mask=((pred_bits & ~label_bits) != 0) & ((given & 8) != 0), other=0)
     in_label = ((label_bits[:, None] >> corner) & 1) != 0
     in_pred = ((pred_bits[:, None] >> corner) & 1) != 0
     grad = tl.where(in_label, by_label[:, None], 0) + tl.where(in_label & in_pred, by_label_part[:, None], 0)
     return grad + tl.where(in_pred, by_pred[:, None], 0) + tl.where(in_pred & ~in_label, by_pred_part[:, None], 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["given"])
 def gradient_kernel(
-    x_ptr, bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, grad_ptr, images,
+    x_ptr, bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, given, grad_ptr, images,
     tiles, depth, height, width,
     LANES: tl.constexpr, CORNERS: tl.constexpr, MODE: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
@@ -134,6 +145,7 @@ def gradient_kernel(
         parent: (2, N, K), the roots.
         label, label_part, pred, pred_part: float32 (N, K), gradients with respect to the sums over instances and their
             parts.
+        given: bits 0 to 3 tell which of these four are given; the others are 0.
         grad: written, same shape and dtype as x.
     """
     sample, block = tile_of(tiles, LANES)
@@ -150,16 +162,16 @@ def gradient_kernel(
         some = tl.full((LANES, CORNERS), 0, tl.int1)
         for f in range(CLASSES):
             by_p = _gradient_by_p(
-                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, images, image + f, blocks,
-                block, corner,
+                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, given, images,
+                image + f, blocks, block, corner,
             )  # fmt: skip
             some = some | (by_p != 0)
         largest, total = normalizer(x_ptr, size, voxel, exists & some, CLASSES + 1)
         mean = tl.full((LANES, CORNERS), 0, tl.float32)
         for f in range(CLASSES):
             by_p = _gradient_by_p(
-                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, images, image + f, blocks,
-                block, corner,
+                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, given, images,
+                image + f, blocks, block, corner,
             )  # fmt: skip
             mean += by_p * probability(x_ptr, size, voxel, exists & some, f, largest, total, MODE)
         # The background is channel 0, class -1.
@@ -168,8 +180,8 @@ def gradient_kernel(
         tl.store(grad_ptr + voxel, of_background.to(grad_ptr.dtype.element_ty), mask=exists)
         for f in range(CLASSES):
             by_p = _gradient_by_p(
-                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, images, image + f, blocks,
-                block, corner,
+                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, given, images,
+                image + f, blocks, block, corner,
             )  # fmt: skip
             grad = (by_p - mean) * probability(x_ptr, size, voxel, exists & some, f, largest, total, MODE)
             grad = tl.where(some, grad, 0)
@@ -177,8 +189,8 @@ def gradient_kernel(
     else:
         for f in range(CLASSES):
             grad = _gradient_by_p(
-                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, images, image + f, blocks,
-                block, corner,
+                bits_ptr, parent_ptr, label_ptr, label_part_ptr, pred_ptr, pred_part_ptr, given, images,
+                image + f, blocks, block, corner,
             )  # fmt: skip
             if MODE == 1:
                 p = probability(x_ptr, size, voxel, exists & (grad != 0), f, grad, grad, MODE)
