@@ -37,14 +37,15 @@ from tests.terms import in_2d_and_3d, random_case, tensors
 
 INNER = ["dice", "bce", "focal", "dice_ce"]
 OVER_CLASSES = ["region_wise_loss", "boundary_loss", "dilated_balanced_ce_loss", "inverse_weighting_loss"]
+# Loss class by the name of its term or terms, with its options.
 COMPOUNDS = {
-    "blob": lambda g, **k: BlobLoss(g, **k),
-    "cc_dice_ce": lambda g, **k: CCDiceCELoss(g, **k),
-    "catmil": lambda g, **k: CATMILLoss(g, **k),
-    "region_wise": lambda g, **k: RegionWiseLoss(g, 0.5, **k),
-    "dbce": lambda g, **k: DilatedBalancedCELoss(g, 0.5, **k),
-    "inverse_weighting": lambda g, **k: InverseWeightingLoss(g, 0.5, **k),
-    "boundary": lambda g, **k: BoundaryLoss(g, **k),
+    "blob": (BlobLoss, {}),
+    "cc_dice_ce": (CCDiceCELoss, {}),
+    "catmil": (CATMILLoss, {}),
+    "region_wise": (RegionWiseLoss, {"global_weight": 0.5}),
+    "dbce": (DilatedBalancedCELoss, {"global_weight": 0.5}),
+    "inverse_weighting": (InverseWeightingLoss, {"global_weight": 0.5}),
+    "boundary": (BoundaryLoss, {}),
 }
 
 
@@ -54,19 +55,11 @@ def global_loss(z, y):
 
 def terms_alone(name, **options):
     """The compound without its global loss."""
-    if name == "boundary":
-        loss = BoundaryLoss(lambda z, y: 0 * z.sum(), **options)
-        loss.set_progress(1.0)
-        return loss
-    cls = {
-        "blob": BlobLoss,
-        "cc_dice_ce": CCDiceCELoss,
-        "catmil": CATMILLoss,
-        "region_wise": RegionWiseLoss,
-        "dbce": DilatedBalancedCELoss,
-        "inverse_weighting": InverseWeightingLoss,
-    }[name]
-    return cls(None, 0.0, **options)
+    if name != "boundary":
+        return COMPOUNDS[name][0](None, 0.0, **options)
+    loss = BoundaryLoss(lambda z, y: 0 * z.sum(), **options)
+    loss.set_progress(1.0)
+    return loss
 
 
 def case_of_classes(rng, axes, classes=3):
@@ -278,7 +271,8 @@ def test_a_missed_and_a_false_lesion_each_get_a_gradient_of_the_right_sign():
 
 @pytest.mark.parametrize("name", COMPOUNDS)
 def test_an_image_without_lesions(name):
-    loss = COMPOUNDS[name](global_loss)
+    cls, options = COMPOUNDS[name]
+    loss = cls(global_loss, **options)
     logits = torch.randn(2, 2, 9, 8, requires_grad=True)
     value = loss(logits, torch.zeros(2, 1, 9, 8, dtype=torch.int16))
     value.backward()
@@ -329,8 +323,8 @@ def test_validation_counts_instances_for_every_loss(rng):
     logits = torch.zeros(1, 2, 20, 20)
     logits[0, 1] = -5
     logits[0, 1, 12:14, 12:14] = logits[0, 1, 17, 3] = 5
-    for name, make in COMPOUNDS.items():
-        loss = make(global_loss).eval()
+    for name, (cls, options) in COMPOUNDS.items():
+        loss = cls(global_loss, **options).eval()
         if name == "boundary":
             loss.set_progress(0.5)
         loss(logits, target)
