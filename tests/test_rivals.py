@@ -159,6 +159,9 @@ def test_cc_dice_ce_averages_the_images():
     confident[0, 1], confident[0, 1, 2, 2, 2] = -20, 20
     nothing = torch.zeros(1, 1, 5, 5, 5, dtype=torch.int16)
     assert loss(confident, nothing).item() == pytest.approx(1 + 20 / 125)  # the Dice loss, and one false voxel
+    logits, target = torch.randn(2, 3, 9, 9), torch.randint(0, 3, (2, 1, 9, 9))
+    by_class = cc_dice_ce_loss(logits.softmax(1)[:, 1:], torch.cat([target == 1, target == 2], 1))
+    assert loss(logits, target).item() == pytest.approx(by_class.item(), rel=1e-5)
 
 
 def test_inverse_weights_are_clipped():
