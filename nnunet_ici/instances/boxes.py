@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Boxes", "distance_iou", "middle_box", "nearest", "widen"]
+from nnunet_ici.instances.segments import widest_float
+
+__all__ = ["Boxes", "distance_iou", "middle_box", "nearest", "nearest_tables", "widen"]
 
 SMALLEST = 1e-7  # added to the squared diagonal, as in the published code
-PREDICTIONS_AT_ONCE = 4096  # bounds the memory of a comparison of all pairs
+PAIRS_AT_ONCE = 2**20  # bounds the memory
 
 
 class Boxes(NamedTuple):
@@ -81,9 +83,34 @@ def nearest(labels: Boxes, preds: Boxes, shape: Sequence[int]) -> tuple[Tensor, 
     others = [side if len(side.low) else middle for side in (labels, preds)]
     of_label = labels.low.new_full((len(labels.low),), torch.inf)
     of_pred = []
-    for low, high in zip(*(corner.split(PREDICTIONS_AT_ONCE) for corner in others[1]), strict=True):
+    at_once = max(PAIRS_AT_ONCE // len(others[0].low), 1)
+    for low, high in zip(*(corner.split(at_once) for corner in others[1]), strict=True):
         distances = distance_iou(others[0], Boxes(low, high))
         of_pred.append(distances.amin(0))
         if len(labels.low):
             of_label = torch.minimum(of_label, distances.amin(1))
     return of_label, torch.cat(of_pred)[: len(preds.low)]
+
+
+def nearest_tables(labels: Tensor, preds: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """:func:`nearest` for the tables of a mini-batch.
+
+    Args:
+        labels: first and last voxel of each label instance along each axis, integer (B, C, K, 2, axes); in an unused
+            row the first exceeds the last.
+        preds: the same of the predicted instances, (B, C, K', 2, axes).
+        shape: spatial shape of the images.
+
+    Returns:
+        (B, C, K) and (B, C, K'), float64 (float32 on MPS), 0 in unused rows.
+    """
+    sides = [side.flatten(0, 1) for side in (labels, preds)]
+    dtype = widest_float(labels.device)
+    tables = [torch.zeros(side.shape[:2], dtype=dtype, device=side.device) for side in sides]
+    for image in range(len(sides[0])):
+        used = [side[image, :, 0, 0] <= side[image, :, 1, 0] for side in sides]
+        corners = [side[image][rows].to(dtype).unbind(1) for side, rows in zip(sides, used, strict=True)]
+        boxes = [widen(low, high, shape) for low, high in corners]
+        for table, rows, distances in zip(tables, used, nearest(boxes[0], boxes[1], shape), strict=True):
+            table[image, rows] = distances
+    return tables[0].reshape(labels.shape[:3]), tables[1].reshape(preds.shape[:3])
