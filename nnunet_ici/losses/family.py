@@ -149,7 +149,7 @@ class InstanceFamilyLoss(InstanceCompoundLoss):
 
     def __init__(
         self,
-        global_loss: GlobalLoss | None,
+        global_loss: GlobalLoss | None = None,
         global_weight: float = WEIGHTS["global_weight"],
         instance_weight: float = WEIGHTS["instance_weight"],
         predicted_weight: float = WEIGHTS["predicted_weight"],
