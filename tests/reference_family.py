@@ -5,9 +5,11 @@ Arrays as in tests/reference.py.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
-from tests.reference import Image, images_of_classes
+from tests.reference import images_of_classes, label_loss, pred_loss
 
 
 def box(voxels, shape):
@@ -95,26 +97,21 @@ def instance_proximity_loss(prob, target, mask=None, threshold=0.5, exclude_othe
     for images in images_of_classes(prob, target, mask, threshold):
         values = []
         for image in images:
-            (a, b), (a_binary, b_binary) = (
-                sums_of_proximity(image, p, exclude_other_instances, eps)
-                for p in (image.p, np.where(image.pred_ids > 0, 1.0, 0.0))
-            )
+            binary = copy.copy(image)
+            binary.p = np.where(image.pred_ids > 0, 1.0, 0.0)
+            (a, b), (a_binary, b_binary) = (sums_of_proximity(i, exclude_other_instances, eps) for i in (image, binary))
             values.append(a**2 + b**2 - 2 * a_binary * b_binary)
         per_class.append(np.mean(values))
     return float(np.mean(per_class))
 
 
-def sums_of_proximity(image: Image, p, exclude_other_instances, eps):
-    """A and B of one image: the smallest distance of each instance, times its loss for the probabilities p."""
-    label_losses, pred_losses = [], []
-    for g in image.labels:
-        touching = [q[~image.y[q]] if exclude_other_instances else np.setdiff1d(q, g) for q in image.touching_preds(g)]
-        inside, wrong = p[g].sum(), sum(p[q].sum() for q in touching)
-        label_losses.append(1 - (2 * inside + eps) / (inside + wrong + len(g) + eps))
-    for q in image.preds:
-        touched = image.touching_labels(q)
-        dice = (2 * p[q[image.y[q]]].sum() + eps) / (p[q].sum() + sum(map(len, touched)) + eps)
-        pred_losses.append(1 - dice if touched else p[q].sum() / (len(q) + eps))
+def sums_of_proximity(image, exclude_other_instances, eps):
+    """A and B of one image: the smallest distance of each instance, times its loss."""
+    p = image.p
+    label_losses = [label_loss(image, g, exclude_other_instances, eps) for g in image.labels]
+    pred_losses = [
+        pred_loss(image, q, eps) if image.touching_labels(q) else p[q].sum() / (len(q) + eps) for q in image.preds
+    ]
     label_boxes, pred_boxes = ([box(i, image.shape) for i in parts] for parts in (image.labels, image.preds))
     if not image.preds and image.labels:
         y = np.concatenate(image.labels)

@@ -32,6 +32,7 @@ from nnunet_ici.losses import (
     predicted_instance_loss,
 )
 from nnunet_ici.losses.inverse_weighting import inverse_weights
+from tests import reference
 from tests import reference_rivals as naive
 from tests.terms import in_2d_and_3d, random_case, tensors
 
@@ -96,11 +97,11 @@ def test_inner_losses_equal_the_loops(inner, axes, rng):
         given = tensors(prob, target, mask)
         for threshold in (0.3, 0.6):
             for fast, slow in (
-                (instance_loss, naive.instance_loss),
-                (predicted_instance_loss, naive.predicted_instance_loss),
+                (instance_loss, reference.instance_loss),
+                (predicted_instance_loss, reference.predicted_instance_loss),
             ):
                 actual = fast(*given, threshold=threshold, inner=inner).item()
-                assert actual == pytest.approx(slow(prob, target, mask, threshold, inner), rel=1e-9, abs=1e-9)
+                assert actual == pytest.approx(slow(prob, target, mask, threshold, inner=inner), rel=1e-9, abs=1e-9)
         assert blob_loss(*given, inner=inner).item() == pytest.approx(
             naive.blob_loss(prob, target, mask, inner), rel=1e-9, abs=1e-9
         )
