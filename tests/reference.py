@@ -50,24 +50,55 @@ def images_of_classes(prob, target, mask, threshold):
         ]
 
 
-def instance_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True, eps=1e-5):
+def entropy(p, y, inner):
+    """Cross-entropy of each voxel, the logarithm clamped at -100 as torch does."""
+    with np.errstate(divide="ignore"):
+        plain = -np.maximum(np.log(np.where(y, p, 1 - p)), -100)
+    return np.where(y, 1 - p, p) ** 2 * plain if inner == "focal" else plain
+
+
+def inner_loss(image, dice, right, wrong, inner):
+    """The given Dice loss, the mean cross-entropy over the voxels ``right`` (y = 1) and ``wrong`` (y = 0), or both."""
+    loss = dice if inner in ("dice", "dice_ce") else 0.0
+    if inner != "dice":
+        voxels = np.concatenate([right, wrong]).astype(int)
+        loss += entropy(image.p, image.y, inner)[voxels].mean()
+    return loss
+
+
+def label_loss(image, g, exclude_other_instances=True, eps=1e-5, inner="dice"):
+    """L_n of one label instance of an image, Eq. 5 or Eq. 3."""
+    wrong = [q[~image.y[q]] if exclude_other_instances else np.setdiff1d(q, g) for q in image.touching_preds(g)]
+    wrong = np.concatenate([*wrong, []]).astype(int)
+    inside = image.p[g].sum()
+    dice = 1 - (2 * inside + eps) / (inside + image.p[wrong].sum() + len(g) + eps)
+    return inner_loss(image, dice, g, wrong, inner)
+
+
+def pred_loss(image, q, eps=1e-5, inner="dice"):
+    """L_m of one predicted instance of an image, Eq. 6; the mean probability of a false one."""
+    touched = image.touching_labels(q)
+    right = np.concatenate([*touched, []]).astype(int)
+    dice = image.p[q].mean()
+    if touched:
+        dice = 1 - (2 * image.p[q[image.y[q]]].sum() + eps) / (image.p[q].sum() + len(right) + eps)
+    return inner_loss(image, dice, right, q[~image.y[q]], inner)
+
+
+def mean_of_classes(losses, *case):
+    """The mean over the instances of a class, then over the classes; losses(image) gives those of an image."""
+    per_class = [[loss for image in images for loss in losses(image)] for images in images_of_classes(*case)]
+    return float(np.mean([np.mean(of_class) if of_class else 0.0 for of_class in per_class]))
+
+
+def instance_loss(prob, target, mask=None, threshold=0.5, **options):
     """Eq. 3 / Eq. 5, Algorithm 1."""
-    per_class = []
-    for images in images_of_classes(prob, target, mask, threshold):
-        losses = []
-        for image in images:
-            losses += [1 - instance_dice(image, g, exclude_other_instances, eps) for g in image.labels]
-        per_class.append(np.mean(losses) if losses else 0.0)
-    return float(np.mean(per_class))
+    return mean_of_classes(lambda i: [label_loss(i, g, **options) for g in i.labels], prob, target, mask, threshold)
 
 
-def instance_dice(image, g, exclude_other_instances, eps):
-    """D_n: the Dice of one label instance of an image, Eq. 5 or Eq. 3."""
-    inside, wrong = image.p[g].sum(), 0.0
-    for q in image.touching_preds(g):
-        off = q[~image.y[q]] if exclude_other_instances else np.setdiff1d(q, g)
-        wrong += image.p[off].sum()
-    return (2 * inside + eps) / (inside + wrong + len(g) + eps)
+def predicted_instance_loss(prob, target, mask=None, threshold=0.5, **options):
+    """Appendix C, Eq. 6."""
+    return mean_of_classes(lambda i: [pred_loss(i, q, **options) for q in i.preds], prob, target, mask, threshold)
 
 
 def false_means(images):
@@ -79,7 +110,7 @@ def lesionwise_loss(prob, target, mask=None, threshold=0.5, exclude_other_instan
     """Mean over the lesions, each counted once: missed, false and found ones."""
     per_class = []
     for images in images_of_classes(prob, target, mask, threshold):
-        losses = [1 - instance_dice(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
+        losses = [label_loss(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
         false = false_means(images)
         lesions = len(losses) + false_weight * len(false)
         per_class.append((sum(losses) + false_weight * sum(false)) / lesions if lesions else 0.0)
@@ -90,31 +121,13 @@ def pq_loss(prob, target, mask=None, threshold=0.5, exclude_other_instances=True
     """Panoptic quality with the Dice: lesions counted as in an F1 score."""
     per_class = []
     for images in images_of_classes(prob, target, mask, threshold):
-        dice = [instance_dice(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
+        dice = [1 - label_loss(image, g, exclude_other_instances, eps) for image in images for g in image.labels]
         hits = sum(bool(image.touching_preds(g)) for image in images for g in image.labels)
         false = false_means(images)
         if dice:
             per_class.append(1 - (2 * sum(dice) + eps) / (len(dice) + hits + false_weight * sum(false) + eps))
         else:
             per_class.append(np.mean(false) if false else 0.0)
-    return float(np.mean(per_class))
-
-
-def predicted_instance_loss(prob, target, mask=None, threshold=0.5, eps=1e-5):
-    """Appendix C, Eq. 6."""
-    per_class = []
-    for images in images_of_classes(prob, target, mask, threshold):
-        losses = []
-        for image in images:
-            for q in image.preds:
-                touched = image.touching_labels(q)
-                if touched:
-                    union = sum(len(g) for g in touched)
-                    true = image.p[q[image.y[q]]].sum()
-                    losses.append(1 - (2 * true + eps) / (image.p[q].sum() + union + eps))
-                else:
-                    losses.append(image.p[q].mean())
-        per_class.append(np.mean(losses) if losses else 0.0)
     return float(np.mean(per_class))
 
 

@@ -1,4 +1,4 @@
-"""The naive loops that define the rival losses and the inner losses: one instance, one voxel after the other.
+"""The naive loops that define the rival losses: one instance, one voxel after the other.
 
 Arrays as in tests/reference.py; the losses over all classes take logits (B, C, *spatial), label (B, *spatial) of
 integers and mask bool (B, *spatial) or None. CC-DiceCE, CATMIL and inverse weighting follow their authors' code, in
@@ -12,57 +12,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from tests.reference import components, images_of_classes
-
-
-def entropy(p, y, inner):
-    """Cross-entropy of each voxel, the logarithm clamped at -100 as torch does."""
-    with np.errstate(divide="ignore"):
-        plain = -np.maximum(np.log(np.where(y, p, 1 - p)), -100)
-    return np.where(y, 1 - p, p) ** 2 * plain if inner == "focal" else plain
-
-
-def inner_loss(image, dice, right, wrong, inner):
-    """The given Dice, the mean cross-entropy over the voxels ``right`` (y = 1) and ``wrong`` (y = 0), or both."""
-    loss = dice if inner in ("dice", "dice_ce") else 0.0
-    if inner != "dice":
-        voxels = np.concatenate([right, wrong]).astype(int)
-        loss += entropy(image.p, image.y, inner)[voxels].mean()
-    return loss
-
-
-def instance_loss(prob, target, mask=None, threshold=0.5, inner="dice", eps=1e-5):
-    """Eq. 5 with any inner loss."""
-    per_class = []
-    for images in images_of_classes(prob, target, mask, threshold):
-        losses = []
-        for image in images:
-            for g in image.labels:
-                wrong = [q[~image.y[q]] for q in image.touching_preds(g)]
-                wrong = np.concatenate(wrong) if wrong else np.array([], int)
-                inside = image.p[g].sum()
-                dice = 1 - (2 * inside + eps) / (inside + image.p[wrong].sum() + len(g) + eps)
-                losses.append(inner_loss(image, dice, g, wrong, inner))
-        per_class.append(np.mean(losses) if losses else 0.0)
-    return float(np.mean(per_class))
-
-
-def predicted_instance_loss(prob, target, mask=None, threshold=0.5, inner="dice", eps=1e-5):
-    """Eq. 6 with any inner loss."""
-    per_class = []
-    for images in images_of_classes(prob, target, mask, threshold):
-        losses = []
-        for image in images:
-            for q in image.preds:
-                touched = image.touching_labels(q)
-                right = np.concatenate(touched) if touched else np.array([], int)
-                dice = image.p[q].mean()
-                if touched:
-                    true = image.p[q[image.y[q]]].sum()
-                    dice = 1 - (2 * true + eps) / (image.p[q].sum() + len(right) + eps)
-                losses.append(inner_loss(image, dice, right, q[~image.y[q]], inner))
-        per_class.append(np.mean(losses) if losses else 0.0)
-    return float(np.mean(per_class))
+from tests.reference import components, images_of_classes, inner_loss
 
 
 def blob_loss(prob, target, mask=None, inner="dice", eps=1e-5):

@@ -8,17 +8,21 @@ import torch
 
 from nnunet_ici.losses import (
     CenterLoss,
+    FalseInstanceRateLoss,
     InstanceLoss,
+    InstanceProximityLoss,
     LesionWiseTerm,
     PQTerm,
     PredictedInstanceLoss,
     center_loss,
+    false_instance_rate_loss,
     instance_loss,
+    instance_proximity_loss,
     lesionwise_loss,
     pq_loss,
     predicted_instance_loss,
 )
-from tests import reference
+from tests import reference, reference_family
 
 TERMS = {
     "instance": (instance_loss, InstanceLoss, reference.instance_loss),
@@ -26,6 +30,8 @@ TERMS = {
     "center": (center_loss, CenterLoss, reference.center_loss),
     "lesionwise": (lesionwise_loss, LesionWiseTerm, reference.lesionwise_loss),
     "pq": (pq_loss, PQTerm, reference.pq_loss),
+    "false_rate": (false_instance_rate_loss, FalseInstanceRateLoss, reference_family.false_instance_rate_loss),
+    "proximity": (instance_proximity_loss, InstanceProximityLoss, reference_family.instance_proximity_loss),
 }
 by_term = pytest.mark.parametrize("name", TERMS)
 in_2d_and_3d = pytest.mark.parametrize("axes", [2, 3])

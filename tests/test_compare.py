@@ -104,7 +104,7 @@ def test_from_trained_models_to_a_verdict(dataset, capsys):
         f"To predict with {PQ}:",
         f"  nnUNetv2_predict -d 7 -c 2d -tr {PQ} -f 0 1 -i INPUT -o OUTPUT",
     ]
-    assert any(f"{OWN}: no PR-AUC, FROC and tuned predictions, because --npz was not given:" in line for line in lines)
+    assert any(f"{OWN} has no PR-AUC, AP or FROC, as --npz was not given: nnUNetv2_train 7" in line for line in lines)
     assert len(lines) <= 30
 
 
@@ -282,7 +282,7 @@ def test_tuned_predictions_need_probabilities(root, capsys):
     folder = train(root, PQ)
     tune(folder, {"0": Setting(0.1), "1": Setting(0.1)}, best=Setting(0.1))
     compare()
-    message = f"{PQ}: no PR-AUC, FROC and tuned predictions, because --npz was not given: "
+    message = f"{PQ} is compared at 0.5, not at its tuned threshold, as --npz was not given: "
     assert f"{message}nnUNetv2_train 7 2d 0 -tr {PQ} --npz --val, also fold 1\n" in capsys.readouterr().out
 
 

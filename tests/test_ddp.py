@@ -13,7 +13,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from nnunet_ici.instances import Source, components
-from nnunet_ici.losses import BlobLoss, CATMILLoss, CCDiceCELoss, DICILoss, LesionWiseLoss, PQLoss
+from nnunet_ici.losses import BlobLoss, CATMILLoss, CCDiceCELoss, DICILoss, InstanceFamilyLoss, LesionWiseLoss, PQLoss
 from nnunet_ici.settings import TermSettings
 from nnunet_ici.trainers import history
 from tests.terms import TERMS
@@ -42,6 +42,7 @@ def losses_for(over_ranks):
         "dici": DICILoss(global_loss, 0.5, 1, 2, 1.5, threshold=0.5, size=5, **options),
         "drawn": DICILoss(global_loss, **options),
         "focal": DICILoss(global_loss, inner="focal", threshold=0.4, **options),
+        "family": InstanceFamilyLoss(global_loss, threshold=0.5, **options),
         "blob": BlobLoss(global_loss, inner="dice_ce", **options),
         "cc": CCDiceCELoss(global_loss, **options),
         "lesionwise": LesionWiseLoss(global_loss, threshold=0.5, false_weight=0.5, **options),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from fractions import Fraction
 
 import pytest
 import torch
 
 from nnunet_ici.datasets.splits import PAPER_SUBJECTS
+from nnunet_ici.evaluation.average_precision import FALSE_PER_CASE, MATCHING_IOU, THRESHOLDS
 from nnunet_ici.evaluation.brats import CHALLENGES, WORST_MM
-from nnunet_ici.evaluation.detection import FALSE_PER_CASE
+from nnunet_ici.evaluation.detection import FLOOD
 from nnunet_ici.evaluation.tables import FEWEST_CASES
 from nnunet_ici.losses import BoundaryLoss, catmil
 from nnunet_ici.losses.inverse_weighting import LIMITS as IW_LIMITS
@@ -33,7 +35,7 @@ DOCS = ROOT / "docs"
 LOW, HIGH = RANDOM_THRESHOLD
 CATMIL, BLOB = (LOSSES[f"nnUNetTrainer{name}"].weights for name in ("CATMIL", "Blob"))
 COSTS = rf"{catmil.FALSE_COST}\, FP + {catmil.MISSED_COST}\, FN"
-RATES = ", ".join(f"{rate:g}" for rate in FALSE_PER_CASE[:-1])
+RATES = ", ".join(str(Fraction(rate)) for rate in FALSE_PER_CASE[:-1])
 MET = CHALLENGES["met"]
 
 STATED = [
@@ -44,6 +46,9 @@ STATED = [
     ("evaluation.md", f"a distance of {WORST_MM:g} mm"),
     ("evaluation.md", f"(default: metastases, {MET.dilation} dilation, {MET.smallest_mm3:g} mm3)"),
     ("evaluation.md", f"at {RATES} and {FALSE_PER_CASE[-1]:g} false components per case"),
+    ("evaluation.md", f"each of {len(THRESHOLDS)} thresholds, even in the logit from {THRESHOLDS[0]:.3f} to"),
+    ("evaluation.md", f"(AP) at IoU {MATCHING_IOU}**"),
+    ("evaluation.md", f"more than {({10: 'ten'})[FLOOD]} times that of the lesions is a warning"),
     ("evaluation.md", f"(at most {100 * ROUNDED:g} % in our tests)"),
     ("losses.md", rf"$\epsilon = 10^{{{f'{SMOOTH:.0e}'.split('e')[1].replace('-0', '-')}}}$"),
     ("losses.md", rf"draws $\tau$ uniformly from {LOW} to {HIGH}. In validation, $\tau = {FIXED_THRESHOLD}$"),

@@ -64,7 +64,7 @@ def test_many_models_fit_into_the_terminal(folders, capsys, monkeypatch):
         (folders / name).symlink_to(folders / "A")
     evaluate(folders, models=names)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 30 and "and 11 more models" in lines and "and 8 more models in tables.md" in lines
+    assert len(lines) == 30 and "and 11 more models" in lines and any("in tables.md" in line for line in lines[:-1])
     assert (folders / "out" / "tables.md").read_text().count(f"| {names[-1]} |") > 1
 
 

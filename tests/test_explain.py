@@ -205,29 +205,9 @@ def test_npz_files_that_are_none(flat, tmp_path, capsys):
         (line,) = problems(capsys, flat[0], path, *extra, "-o", tmp_path / "a.png")
         return line
 
-    save_npz(path, np.random.default_rng(0).random(foreground.shape))
-    whole, damaged = path.read_bytes(), bytearray(path.read_bytes())
-    damaged[len(damaged) // 2] ^= 255
-    for content in (b"", b"no zip", whole[: len(whole) // 2], bytes(damaged)):
-        path.write_bytes(content)
-        assert report_of().startswith(
-            f"{path} cannot be read. Expected: an npz file of nnU-Net with the key probabilities. Got: "
-        )
-    with path.open("wb") as file:
-        np.save(file, foreground)
-    assert report_of().startswith(
-        f"{path} cannot be read. Expected: an npz file of nnU-Net with the key probabilities. Got: "
-    )
-    path.unlink()
     assert report_of() == f"{path} cannot be read. Expected: a file. Got: no such file"
-    np.savez(path, softmax=foreground, other=foreground)
-    assert report_of().endswith("with the key probabilities. Got: the keys softmax, other")
-    np.savez(path, probabilities=foreground)
-    assert "Expected: 2 or more, the background first, for foreground (above 0). Got: 1" in report_of()
-    np.savez(path, probabilities=np.concatenate([foreground, foreground]))
-    assert report_of().endswith("Got: sums from 0.5 to 0.5")
-    save_npz(path, np.full((1, 1, 20, 30), np.nan, np.float32))
-    assert report_of().endswith("Expected: values in [0, 1]. Got: 1200 NaN")
+    path.write_bytes(b"no zip")
+    assert report_of().startswith(f"{path} cannot be read. Expected: an npz file of nnU-Net with the key probab")
     save_npz(path, foreground)
     assert report_of("--class", 2) == f"{path} has no channel for the class. Expected: --class 1 to 1. Got: 2"
     save_npz(path, foreground[..., 1:])

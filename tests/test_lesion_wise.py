@@ -11,7 +11,6 @@ from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.metrics import lesion_dice
 from nnunet_ici.losses import LesionWiseLoss, PQLoss, lesionwise_loss, pq_loss
 from tests import reference
-from tests import reference_rivals as rivals
 from tests.terms import in_2d_and_3d, random_case, tensors
 
 COMPOUNDS = pytest.mark.parametrize(("make", "term"), [(LesionWiseLoss, lesionwise_loss), (PQLoss, pq_loss)])
@@ -87,11 +86,11 @@ def test_another_inner_loss_is_that_of_lesions_and_false_instances(axes, inner, 
         images = next(reference.images_of_classes(prob, target, mask, 0.4))
         labels, false = sum(len(i.labels) for i in images), len(reference.false_means(images))
         # The losses of both terms; that of the predicted instances only where they are false.
-        total = labels * rivals.instance_loss(prob, target, mask, 0.4, inner)
+        total = labels * reference.instance_loss(prob, target, mask, 0.4, inner=inner)
         for image in images:
             for q in image.preds:
                 if not image.touching_labels(q):
-                    total += rivals.inner_loss(image, image.p[q].mean(), [], q, inner)
+                    total += reference.inner_loss(image, image.p[q].mean(), [], q, inner)
         actual = lesionwise_loss(*tensors(prob, target, mask), threshold=0.4, inner=inner).item()
         assert actual == pytest.approx(total / max(labels + false, 1), rel=1e-9, abs=1e-9)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -16,8 +17,11 @@ import SimpleITK as sitk
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES
 from nnunet_ici.evaluation.formats import to_csv
+from nnunet_ici.evaluation.tables import Cell, Table
 from nnunet_ici.report.definitions import DEFINITIONS, definitions_of
+from nnunet_ici.report.page import group_starts
 from nnunet_ici.report.reading import read_evaluation
+from nnunet_ici.report.rendering import load_templates
 from tests.test_report_charts import EVIL, make_fold
 
 VOID = ("img", "meta", "wbr")  # elements without an end
@@ -169,6 +173,22 @@ def test_the_tables_are_those_of_the_evaluation(evaluated, page):
     assert {found["scope"] for found in page.all("th")} == {"col", "colgroup", "row"}
     assert len(page.all("caption")) == len(page.all("table")) == 8 + 2  # the verdict, and all cases
     assert len(page.all("summary")) == len(page.all("details")) == 8 + 2 and not page.all("details", open="")
+
+
+def html_of(table):
+    templates = load_templates()
+    return templates.get_template("parts.html").module.data_table(table, group_starts(table))
+
+
+def test_a_table():
+    rows = [[Cell("a<"), Cell("x"), Cell("0.5", 0.5, 1, best=True)], [Cell("b"), Cell("x"), Cell("-", math.nan, 2)]]
+    markup = html_of(Table("t", "T", 2, ["model", "class", "Dice"], rows, note="A & B."))
+    assert '<th scope="row" class="name">a&lt;</th>' in markup and "A &amp; B." in markup
+    assert '<td data-title="Dice"><strong>0.5</strong><span class="rank"> (1)</span></td>' in markup
+    assert '<td data-title="Dice">-<span class="rank"> (2)</span></td>' in markup
+    assert "group" not in markup  # all rows are of class x
+    grouped = html_of(Table("t", "T", 2, ["m", "s"], [[Cell(a), Cell(b)] for a, b in ("ax", "ay", "bx")]))
+    assert grouped.count('class="group"') == 1
 
 
 def test_what_is_defined_is_in_the_tables(evaluated):

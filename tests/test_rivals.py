@@ -32,19 +32,21 @@ from nnunet_ici.losses import (
     predicted_instance_loss,
 )
 from nnunet_ici.losses.inverse_weighting import inverse_weights
+from tests import reference
 from tests import reference_rivals as naive
 from tests.terms import in_2d_and_3d, random_case, tensors
 
 INNER = ["dice", "bce", "focal", "dice_ce"]
 OVER_CLASSES = ["region_wise_loss", "boundary_loss", "dilated_balanced_ce_loss", "inverse_weighting_loss"]
+# Loss class by the name of its term or terms, with its options.
 COMPOUNDS = {
-    "blob": lambda g, **k: BlobLoss(g, **k),
-    "cc_dice_ce": lambda g, **k: CCDiceCELoss(g, **k),
-    "catmil": lambda g, **k: CATMILLoss(g, **k),
-    "region_wise": lambda g, **k: RegionWiseLoss(g, 0.5, **k),
-    "dbce": lambda g, **k: DilatedBalancedCELoss(g, 0.5, **k),
-    "inverse_weighting": lambda g, **k: InverseWeightingLoss(g, 0.5, **k),
-    "boundary": lambda g, **k: BoundaryLoss(g, **k),
+    "blob": (BlobLoss, {}),
+    "cc_dice_ce": (CCDiceCELoss, {}),
+    "catmil": (CATMILLoss, {}),
+    "region_wise": (RegionWiseLoss, {"global_weight": 0.5}),
+    "dbce": (DilatedBalancedCELoss, {"global_weight": 0.5}),
+    "inverse_weighting": (InverseWeightingLoss, {"global_weight": 0.5}),
+    "boundary": (BoundaryLoss, {}),
 }
 
 
@@ -54,19 +56,11 @@ def global_loss(z, y):
 
 def terms_alone(name, **options):
     """The compound without its global loss."""
-    if name == "boundary":
-        loss = BoundaryLoss(lambda z, y: 0 * z.sum(), **options)
-        loss.set_progress(1.0)
-        return loss
-    cls = {
-        "blob": BlobLoss,
-        "cc_dice_ce": CCDiceCELoss,
-        "catmil": CATMILLoss,
-        "region_wise": RegionWiseLoss,
-        "dbce": DilatedBalancedCELoss,
-        "inverse_weighting": InverseWeightingLoss,
-    }[name]
-    return cls(None, 0.0, **options)
+    if name != "boundary":
+        return COMPOUNDS[name][0](None, 0.0, **options)
+    loss = BoundaryLoss(lambda z, y: 0 * z.sum(), **options)
+    loss.set_progress(1.0)
+    return loss
 
 
 def case_of_classes(rng, axes, classes=3):
@@ -103,11 +97,11 @@ def test_inner_losses_equal_the_loops(inner, axes, rng):
         given = tensors(prob, target, mask)
         for threshold in (0.3, 0.6):
             for fast, slow in (
-                (instance_loss, naive.instance_loss),
-                (predicted_instance_loss, naive.predicted_instance_loss),
+                (instance_loss, reference.instance_loss),
+                (predicted_instance_loss, reference.predicted_instance_loss),
             ):
                 actual = fast(*given, threshold=threshold, inner=inner).item()
-                assert actual == pytest.approx(slow(prob, target, mask, threshold, inner), rel=1e-9, abs=1e-9)
+                assert actual == pytest.approx(slow(prob, target, mask, threshold, inner=inner), rel=1e-9, abs=1e-9)
         assert blob_loss(*given, inner=inner).item() == pytest.approx(
             naive.blob_loss(prob, target, mask, inner), rel=1e-9, abs=1e-9
         )
@@ -166,6 +160,9 @@ def test_cc_dice_ce_averages_the_images():
     confident[0, 1], confident[0, 1, 2, 2, 2] = -20, 20
     nothing = torch.zeros(1, 1, 5, 5, 5, dtype=torch.int16)
     assert loss(confident, nothing).item() == pytest.approx(1 + 20 / 125)  # the Dice loss, and one false voxel
+    logits, target = torch.randn(2, 3, 9, 9), torch.randint(0, 3, (2, 1, 9, 9))
+    by_class = cc_dice_ce_loss(logits.softmax(1)[:, 1:], torch.cat([target == 1, target == 2], 1))
+    assert loss(logits, target).item() == pytest.approx(by_class.item(), rel=1e-5)
 
 
 def test_inverse_weights_are_clipped():
@@ -216,6 +213,10 @@ def test_the_trainers_loss_equals_the_published_one(name, rng):
         targets = [F.adaptive_max_pool3d(full.double(), shape).to(torch.int16) for shape in shapes]
         outputs = [torch.from_numpy(rng.standard_normal((2, 2, *shape))).requires_grad_() for shape in shapes]
         values = [loss(outputs, targets) for loss in (ours, published)]
+        if name == "CATMIL":  # called with lists
+            alone = CATMILLoss(host.loss, finest_only=True, reference_shape=shapes[0], ds_weights=host.weight_factors)
+            alone.start_epoch(20, 1000)
+            assert alone(outputs, targets).item() == pytest.approx(values[1].item(), abs=1e-6)
         assert values[0].item() == pytest.approx(values[1].item(), abs=1e-6)
         grads = [torch.autograd.grad(value, outputs[:3]) for value in values]
         for actual, expected in zip(*grads, strict=True):
@@ -278,7 +279,8 @@ def test_a_missed_and_a_false_lesion_each_get_a_gradient_of_the_right_sign():
 
 @pytest.mark.parametrize("name", COMPOUNDS)
 def test_an_image_without_lesions(name):
-    loss = COMPOUNDS[name](global_loss)
+    cls, options = COMPOUNDS[name]
+    loss = cls(global_loss, **options)
     logits = torch.randn(2, 2, 9, 8, requires_grad=True)
     value = loss(logits, torch.zeros(2, 1, 9, 8, dtype=torch.int16))
     value.backward()
@@ -329,8 +331,8 @@ def test_validation_counts_instances_for_every_loss(rng):
     logits = torch.zeros(1, 2, 20, 20)
     logits[0, 1] = -5
     logits[0, 1, 12:14, 12:14] = logits[0, 1, 17, 3] = 5
-    for name, make in COMPOUNDS.items():
-        loss = make(global_loss).eval()
+    for name, (cls, options) in COMPOUNDS.items():
+        loss = cls(global_loss, **options).eval()
         if name == "boundary":
             loss.set_progress(0.5)
         loss(logits, target)

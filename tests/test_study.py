@@ -24,7 +24,7 @@ def test_a_case_by_hand():
     probability = np.array([[0.95, 0.6, 0.35, 0.6, 0, 0.1, 0.05, 0, 0, 0.55]], np.float32)
     result = measure_case(label, probability, small=1)
     half = at(result, 0.5)
-    assert [half[name] for name in COUNTS] == [3, 2, 1, 3, 2, 0, 1, 1]
+    assert [half[name] for name in COUNTS] == [3, 2, 1, 3, 2, 0, 1, 1, 2]
     assert half["dice"] == pytest.approx(2 * 3 / (6 + 4)) and half["f1"] == pytest.approx(4 / 6)
     low = at(result, 0.3)  # one component now joins the first two lesions
     assert (low["merged"], low["found"], low["iou50"], low["f1_iou50"]) == (2, 2, 0, 0)  # 2 of 4: half is not more

@@ -8,12 +8,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nnunet_ici.evaluation.average_precision import threshold_curve
 from scripts.study import bootstrap
 from scripts.study.bootstrap import Difference, case_weights, difference
 from scripts.study.case_metrics import THRESHOLDS, measure_case
 from scripts.study.free_response import rates_reached, recall_at
 from scripts.study.report import write_report
-from scripts.study.run_measures import AT_BEST, AT_HALF, curve, free_response, mean_free_response, measures_at, pr_auc
+from scripts.study.run_measures import (
+    AT_BEST,
+    AT_HALF,
+    average_precision,
+    curve,
+    free_response,
+    froc,
+    mean_free_response,
+    measures_at,
+    pr_auc,
+)
 from scripts.study.stored_runs import compress, read_runs, write_run
 from scripts.study.tables import compare_runs
 
@@ -131,6 +142,8 @@ def test_measures_count_a_case_as_often_as_it_is_drawn(rng):
         *measures_at(AT_HALF),
         *measures_at(AT_BEST),
         pr_auc,
+        average_precision,
+        froc,
         free_response(rates[0]),
         mean_free_response(rates),
     ):
@@ -145,6 +158,15 @@ def test_measures_count_a_case_as_often_as_it_is_drawn(rng):
     assert false[half] == sum(columns["false"]) / 2 and recall[half] == sum(columns["found"]) / sum(columns["lesions"])
     assert mean_free_response(rates).value(kept) == pytest.approx(recall_at(rates, false, recall).mean())
     assert np.isnan(mean_free_response([]).value(kept))
+    # those of evaluate
+    totals = np.array(
+        [kept["curves"]["test"][name] for name in ("lesions", "found", "predicted", "false", "matched")]
+    ).T
+    expected = threshold_curve(totals, cases=2)
+    assert froc.value(kept) == pytest.approx(np.mean(expected["at"]))
+    assert average_precision.value(kept) == pytest.approx(*expected["average_precision"])
+    del kept["test_cases"]["matched"]  # a run of the second round
+    assert np.isnan(average_precision.value(kept))
 
 
 def statistics(ours, theirs):

@@ -56,7 +56,7 @@ def apart(rng, count=6, spacing=12):
     return ids
 
 
-@pytest.mark.parametrize("name", ["instance", "center", "lesionwise", "pq"])
+@pytest.mark.parametrize("name", ["instance", "center", "lesionwise", "pq", "false_rate", "proximity"])
 def test_every_missed_lesion_is_pulled_up(name, rng):
     for _ in range(20):
         ids = apart(rng)
@@ -65,7 +65,7 @@ def test_every_missed_lesion_is_pulled_up(name, rng):
         assert (prob.grad[torch.from_numpy(ids > 0)] < 0).all()  # every voxel of every lesion
 
 
-@pytest.mark.parametrize("name", ["predicted", "center", "lesionwise", "pq"])
+@pytest.mark.parametrize("name", ["predicted", "center", "lesionwise", "pq", "false_rate", "proximity"])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_every_false_component_is_pushed_down(name, labelled, rng):
     for _ in range(20):

@@ -23,6 +23,7 @@ TIMED = {
     "nnUNetTrainerDual": ("Dual", 0.0),
     "nnUNetTrainerLesionWise": ("LesionWise term", 1.0),
     "nnUNetTrainerPQ": ("PQ term", 1.0),
+    "nnUNetTrainerInstanceFamily": ("InstanceFamily", 0.0),
     "nnUNetTrainerBlob": ("blob term", 1.0),
     "nnUNetTrainerCCDiceCE": ("CC-DiceCE term", 1.0),
     "nnUNetTrainerCATMIL": ("CATMIL terms", 1.0),

@@ -1,5 +1,6 @@
-"""Draw docs/instances.png, which shows G_n, P_m, T(n) and S(m), and docs/matching.png, which shows found, missed,
-false and merged lesions. Both use the same small scene and its matching by nnunet_ici.evaluation.
+"""Draw docs/instances.png, which shows G_n, P_m, T(n) and S(m), docs/matching.png, which shows found, missed, false and
+merged lesions, and docs/boxes.png, which shows the boxes of the instance proximity. All use the same small scene and
+its matching by nnunet_ici.evaluation.
 
 python docs/figures/instances.py [docs]
 """
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED
 from nnunet_ici.evaluation.matching import Matching, match_instances
 from nnunet_ici.evaluation.metrics import lesion_f1, lesion_precision, lesion_recall
+from nnunet_ici.instances.boxes import distance_iou, widen
 
 Mask = npt.NDArray[np.bool_]
 
@@ -114,6 +117,38 @@ def draw_matching(label: Mask, prediction: Mask, path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def draw_boxes(label: Mask, prediction: Mask, path: Path) -> None:
+    """Draw the widened boxes of the instances, and the smallest distance-IoU of each."""
+    matching = match_instances(label, prediction)
+    boxes = []
+    for ids, count in (
+        (matching.label_ids, matching.label_instances),
+        (matching.predicted_ids, matching.predicted_instances),
+    ):
+        places = [torch.from_numpy(np.argwhere(_full(matching, ids) == n)).double() for n in range(1, count + 1)]
+        first, last = (
+            torch.stack([corner(at) for at in places]) for corner in (lambda at: at.amin(0), lambda at: at.amax(0))
+        )
+        boxes.append(widen(first, last, label.shape))
+    distances = distance_iou(*boxes).numpy()
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    for side, (axis, symbol, color) in enumerate(zip(figure.subplots(1, 2), "GP", (LABEL, FOUND), strict=True)):
+        mask, other = ((label, prediction), (prediction, label))[side]
+        axis.imshow(np.where(mask, 1.0, np.nan), cmap=ListedColormap([color]), alpha=0.75)
+        axis.contour(other, [0.5], colors="#888888", linewidths=1, linestyles="dashed")
+        lines = []
+        for number, nearest in enumerate(distances.argmin(1 - side), start=1):
+            low, high = (corner[number - 1].numpy() + 0.5 for corner in boxes[side])  # voxel i is drawn around i
+            axis.add_patch(Rectangle(low[::-1], *(high - low)[::-1], fill=False, edgecolor=color, linewidth=1.5))
+            pair = (number - 1, nearest) if side == 0 else (nearest, number - 1)
+            index = f"{number}, m" if side == 0 else f"n, {number}"
+            lines.append(rf"$\min\, d({index}) = {distances[pair]:.2f}$")
+        write_ids(axis, matching, symbol)
+        axis.set(xticks=[], yticks=[], title=f"widened boxes of ${symbol}_{'nm'[side]}$")
+        axis.text(1.02, 1, "\n".join(lines), va="top", fontsize=11, linespacing=1.6, transform=axis.transAxes)
+    figure.savefig(path, dpi=90)
+
+
 def _full(matching: Matching, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     image = np.zeros(matching.shape, np.int32)
     image[matching.box] = ids
@@ -131,6 +166,7 @@ def main() -> int:
     label, prediction = scene()
     draw_instances(label, prediction, docs / "instances.png")
     draw_matching(label, prediction, docs / "matching.png")
+    draw_boxes(label, prediction, docs / "boxes.png")
     return 0
 
 

@@ -78,8 +78,8 @@ def table(moved: dict[str, npt.NDArray[np.float32]]) -> str:
 def draw(moved: dict[str, npt.NDArray[np.float32]], path: Path) -> None:
     """Draw a panel for the image and a panel for each loss."""
     label, prob = scene()
-    figure = Figure(figsize=(13, 6.4), layout="constrained")
-    axes = figure.subplots(-(-(len(moved) + 1) // 5), 5).ravel()
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(-(-(len(moved) + 1) // 4), 4).ravel()
     axes[0].imshow(prob, cmap="gray", vmin=0, vmax=1)
     axes[0].set_title("probability; label outlined", fontsize=11)
     norm = SymLogNorm(1e-5, vmin=-1e-2, vmax=1e-2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_ici.evaluation.folders import list_cases
-from nnunet_ici.postprocessing.checkpoints import FINAL
+from nnunet_ici.postprocessing.checkpoints import FINAL, TUNED
 
 __all__ = ["Trained", "choose_folds", "find_trained", "without_probabilities"]
 
@@ -156,7 +156,7 @@ def _missing(what: str, missing: Sequence[tuple[Trained, str]]) -> str:
 
 
 def without_probabilities(model: Trained, folds: Sequence[str]) -> str:
-    """What is left out because the folds of a model have no probabilities, and the command that makes them.
+    """What a model lacks because its folds have no probabilities, with the command that makes them.
 
     Returns:
         One sentence; empty if there are probabilities of all predictions.
@@ -173,4 +173,6 @@ def without_probabilities(model: Trained, folds: Sequence[str]) -> str:
             f"{model.trainer}: probabilities of fold {', '.join(lacking)} are missing. Expected: CASE.npz of all "
             f"predictions, or of none. Got: some. Try: {make}"
         )
-    return f"{model.trainer}: no PR-AUC, FROC and tuned predictions, because --npz was not given: {make}"
+    if all((model.fold(fold) / TUNED).is_file() for fold in folds):
+        return f"{model.trainer} is compared at 0.5, not at its tuned threshold, as --npz was not given: {make}"
+    return f"{model.trainer} has no PR-AUC, AP or FROC, as --npz was not given: {make}"

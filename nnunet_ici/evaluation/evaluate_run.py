@@ -17,7 +17,8 @@ from nnunet_ici.output import replace_files
 
 __all__ = ["evaluate"]
 
-MOST_NAMED = 5  # folders of models in the terminal
+MOST_LINES = 30  # in the terminal
+MOST_NAMED = 5  # folders of models, or warnings
 MAPS = "maps"  # folder of --save-maps
 
 
@@ -43,7 +44,8 @@ def evaluate(args: argparse.Namespace) -> None:
         if args.ensemble:  # all its inputs have been read and are valid
             inputs = _add_ensemble(replace(inputs, settings=settings), folder, evaluated)
         verdict, warnings = write_outputs(folder, inputs, evaluated)
-    print_verdict(verdict)
+    warnings[MOST_NAMED:] = [f"{len(warnings) - MOST_NAMED} more in tables.md"] * (len(warnings) > MOST_NAMED)
+    print_verdict(verdict, MOST_LINES - min(len(inputs.models), MOST_NAMED + 1) - len(warnings) - 3)
     print(*(f"Warning: {text}." for text in warnings), sep="\n", end="\n" * bool(warnings), file=sys.stderr)
     print(f"all tables: {args.o / 'tables.md'}; as a page: nnunet_ici report {args.o}")
 

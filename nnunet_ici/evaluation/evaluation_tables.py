@@ -12,7 +12,7 @@ from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, compare, holm
 from nnunet_ici.evaluation.detection import SIZE_NOTE
 from nnunet_ici.evaluation.families import FAMILIES, IN_VOXELS, Better, Metric
-from nnunet_ici.evaluation.summary import Row, Summary, group_rows, summarise
+from nnunet_ici.evaluation.summary import Row, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
 
 __all__ = ["comparison_table", "evaluation_tables", "family_table", "size_table"]
@@ -108,10 +108,6 @@ def _of_family(family: str, metrics: Sequence[Metric]) -> list[Metric]:
     return [computed[name] for name in names if name in computed]
 
 
-def _by_key(summary: Summary) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
-    return {(model, name): statistics for model, classes in summary.items() for name, statistics in classes.items()}
-
-
 def family_table(
     family: str,
     rows: Sequence[Row],
@@ -129,13 +125,14 @@ def family_table(
     columns = [Column(metric.title, metric.name, "mean", metric.better) for metric in metrics]
     if family == "paper":
         columns = list(PAPER_COLUMNS)
-    summary = _by_key(summarise(rows, metrics))
-    values = {key: [statistics[c.metric][c.statistic] for c in columns] for key, statistics in summary.items()}
-    without = {
-        (model, name): [frozenset(str(row["case"]) for row in of_class if _is_nan(row[c.metric])) for c in columns]
-        for model, classes in group_rows(rows).items()
-        for name, of_class in classes.items()
-    }
+    values, without = {}, {}
+    for model, classes in summarise(rows, metrics).items():
+        for name, statistics in classes.items():
+            lines = [row for row in rows if (row["model"], row["class"]) == (model, name)]
+            values[model, name] = [statistics[c.metric][c.statistic] for c in columns]
+            without[model, name] = [
+                frozenset(str(row["case"]) for row in lines if row[c.metric] != row[c.metric]) for c in columns
+            ]
     titles = [(c.title, c.better) for c in columns]
     notes = [NOTES[family]]
     over = "Dice: mean over the cases; all other columns: totals" if family == "paper" else OVER_CASES
@@ -161,10 +158,6 @@ def family_table(
     return replace(table, note=" ".join(notes), over=over)
 
 
-def _is_nan(value: str | float) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
 def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], unit: str) -> Table:
     """Recall, precision and F1 by size, one row per model (and class) and size range.
 
@@ -174,18 +167,17 @@ def size_table(groups: Mapping[tuple[str, str], Sequence[Mapping[str, float]]], 
     """
     several_classes = len({of_class for _, of_class in groups}) > 1
     names = ["model", *(["class"] if several_classes else []), f"size ({unit})"]
-    numbers = ["instances", "found", "missed", "false", "recall", "precision", "F1"]
+    titles = {"label": "instances", "found": "found", "missed": "missed", "false": "false", "recall": "recall"}
+    titles |= {"precision": "precision", "f1": "F1"}
     ways = [*([""] * len(names)), "", "", "lower", "lower", "higher", "higher", "higher"]
-    head, note = [*names, *numbers], f"{FULL} {SIZE_NOTE}"
+    head, note = [*names, *titles.values()], f"{FULL} {SIZE_NOTE}"
     table = Table("sizes", "Detection by size", len(names), head, note=note, over="Pooled over all cases", better=ways)
-    for (model, of_class), ranges in groups.items():
+    for key, ranges in groups.items():
         for group in ranges:
-            size = (
-                f"{group['from']:g} to {group['to']:g}" if math.isfinite(group["to"]) else f"{group['from']:g} and more"
-            )
-            cells = [Cell(model), *([Cell(of_class)] if several_classes else []), Cell(size)]
-            keys = ("label", "found", "missed", "false", "recall", "precision", "f1")
-            table.rows.append([*cells, *(Cell(format_value(group[key]), group[key]) for key in keys)])
+            to = f"to {group['to']:g}" if math.isfinite(group["to"]) else "and more"
+            texts = [*key[: 1 + several_classes], f"{group['from']:g} {to}"]
+            numbers = (Cell(format_value(group[name]), group[name]) for name in titles)
+            table.rows.append([*map(Cell, texts), *numbers])
     return table
 
 

@@ -26,8 +26,6 @@ from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
 __all__ = ["print_verdict", "write_outputs"]
 
-MOST_ROWS = 8  # of the verdict in the terminal
-
 
 def write_outputs(folder: Path, inputs: Inputs, evaluated: Evaluated) -> tuple[Verdict | None, list[str]]:
     """Write all files into a folder.
@@ -87,18 +85,18 @@ def write_outputs(folder: Path, inputs: Inputs, evaluated: Evaluated) -> tuple[V
     return verdict, warnings
 
 
-def print_verdict(verdict: Verdict | None) -> None:
-    """Print the table and the sentences of the verdict, at most 20 lines in a terminal of 100 characters."""
+def print_verdict(verdict: Verdict | None, most: int) -> None:
+    """Print the table and the sentences of the verdict in a number of lines, which may leave out some models."""
     if verdict is None:
         return
     width = shutil.get_terminal_size().columns - 1
+    sentences = [line for text in verdict.sentences for line in textwrap.wrap(text, width)]
+    note = textwrap.wrap(remarks(verdict.table).replace("Bold:", "Star:"), width)
     lines = to_text(verdict.table).splitlines()
-    print("", *lines[: MOST_ROWS + 1], sep="\n")
-    if len(lines) > MOST_ROWS + 1:
-        print(f"and {plural(len(lines) - MOST_ROWS - 1, 'more model')} in tables.md")
-    if text := remarks(verdict.table):
-        print(textwrap.fill(text.replace("Bold:", "Star:"), width))
-    print("", *(textwrap.fill(sentence, width) for sentence in verdict.sentences), "", sep="\n")
+    room = max(most - len(note) - len(sentences) - 3, 3)  # with three empty lines
+    if len(lines) > room:
+        lines[room - 1 :] = [f"and {plural(len(lines) - room + 1, 'more model')} in tables.md"]
+    print("", *lines, *note, "", *sentences, "", sep="\n")
 
 
 def _paths(case: Case) -> dict[str, object]:

@@ -1,13 +1,12 @@
-"""Summary statistics of the metrics over all cases, per model and class."""
+"""Tables of cases and instances as CSV, and statistics of the metrics over the cases."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from nnunet_ici.evaluation.families import Metric
 
@@ -23,12 +22,7 @@ KEYS = ("model", "case", "class")
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write rows as CSV: model, case, class, then the columns; floats in full precision, NaN as an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*KEYS, *columns])
-        for row in rows:
-            values = (row[name] for name in (*KEYS, *columns))
-            writer.writerow("" if isinstance(value, float) and math.isnan(value) else value for value in values)
+    pd.DataFrame(list(rows), columns=[*KEYS, *columns]).to_csv(path, index=False)
 
 
 def read_rows(path: Path, text: Sequence[str] = KEYS) -> list[Row]:
@@ -42,19 +36,18 @@ def read_rows(path: Path, text: Sequence[str] = KEYS) -> list[Row]:
         ValueError: if the file cannot be read; the message gives the path.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {name: value if name in text else _number(value) for name, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        frame = frame.apply(lambda column: column.fillna("") if column.name in text else _numbers(column))
+        return frame.to_dict("records")
+    except pd.errors.EmptyDataError:
+        return []
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read. Expected: a table of nnunet_ici evaluate. Got: {error}") from error
 
 
-def _number(text: str) -> float:
-    if not text:
-        return math.nan
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+def _numbers(column: pd.Series) -> pd.Series:
+    """Integers if all are, else numbers in full precision, which read_csv itself would round."""
+    return column.astype(float if column.str.fullmatch(r"-?\d+").ne(True).any() else int)
 
 
 def group_rows(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
@@ -73,14 +66,9 @@ def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
         metrics: metrics to summarize.
 
     Returns:
-        For each model and class, the number of cases and the statistics of each metric:
-
-        - ``cases``: number of cases with a value.
-        - ``mean``, ``median``: NaN without a case.
-        - ``sd``: sample standard deviation (n - 1); NaN for fewer than two cases.
-        - ``total``, ``cases_with`` (counts only): sum over the cases, and number of cases with a nonzero count.
-
-        Without rows the summary is empty.
+        For each model and class, the number of cases and the statistics of each metric: ``cases`` (those with a value),
+        ``mean``, ``median`` and ``sd`` (sample standard deviation, NaN for fewer than two cases); for counts also
+        ``total`` and ``cases_with`` (those with a nonzero count). Without rows the summary is empty.
 
     Example:
         >>> from nnunet_ici.evaluation.families import METRICS
@@ -89,24 +77,19 @@ def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
         >>> summary["a"]["lesion"]["missed_instances"]
         {'cases': 2, 'mean': 1.0, 'median': 1.0, 'sd': 1.4142135623730951, 'total': 2, 'cases_with': 1}
     """
-    return {
-        model: {
-            name: {"cases": {"total": len(group)}, **{metric.name: _statistics(group, metric) for metric in metrics}}
-            for name, group in classes.items()
-        }
-        for model, classes in group_rows(rows).items()
-    }
-
-
-def _statistics(rows: Sequence[Row], metric: Metric) -> dict[str, float]:
-    values = np.array([row[metric.name] for row in rows], dtype=float)
-    values = values[~np.isnan(values)]
-    statistics: dict[str, float] = {
-        "cases": values.size,
-        "mean": float(values.mean()) if values.size else math.nan,
-        "median": float(np.median(values)) if values.size else math.nan,
-        "sd": float(values.std(ddof=1)) if values.size > 1 else math.nan,
-    }
-    if metric.counts:
-        statistics |= {"total": int(values.sum()), "cases_with": int(np.count_nonzero(values))}
-    return statistics
+    summary: Summary = {}
+    for model, classes in group_rows(rows).items():
+        for name, group in classes.items():
+            frame = pd.DataFrame(group)
+            of_class = summary.setdefault(model, {})[name] = {"cases": {"total": len(group)}}
+            for metric in metrics:
+                values = frame[metric.name].dropna()
+                of_class[metric.name] = {
+                    "cases": len(values),
+                    "mean": float(values.mean()) if len(values) else math.nan,
+                    "median": float(values.median()) if len(values) else math.nan,
+                    "sd": float(values.std()) if len(values) > 1 else math.nan,
+                }
+                if metric.counts:
+                    of_class[metric.name] |= {"total": int(values.sum()), "cases_with": int((values != 0).sum())}
+    return summary

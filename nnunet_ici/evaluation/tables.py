@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from statistics import fmean
 
 __all__ = ["FEWEST_CASES", "MEAN_RANK", "Cell", "Table", "format_value", "ranked_table"]
 
@@ -68,8 +69,6 @@ def ranked_table(
     title: str,
     columns: Sequence[tuple[str, str]],
     values: Mapping[tuple[str, str], Sequence[float]],
-    *,
-    ranked: bool = True,
     without: Mapping[tuple[str, str], Sequence[frozenset[str]]] | None = None,
     cases: int | None = None,
 ) -> Table:
@@ -82,7 +81,6 @@ def ranked_table(
         name, title: name and title of the table.
         columns: title of each column, and "higher" or "lower" if such values are better; "" for no ranks.
         values: one value per column, by model and class; NaN is printed as "-".
-        ranked: whether to rank at all.
         without: names of the cases without a value, one set per column, by model and class; None if there are none.
         cases: number of cases; None if it is unknown, which allows bold values.
 
@@ -93,50 +91,33 @@ def ranked_table(
     """
     classes = list(dict.fromkeys(of_class for _, of_class in values))
     names = ["model", *(["class"] if len(classes) > 1 else [])]
-    ranked = ranked and any(better for _, better in columns) and len({model for model, _ in values}) > 1
+    ranked = any(better for _, better in columns) and len({model for model, _ in values}) > 1
+    bold = cases is None or cases >= FEWEST_CASES
     head = [*names, *(title for title, _ in columns), *([MEAN_RANK] if ranked else [])]
     ways = [*([""] * len(names)), *(better for _, better in columns), *(["lower"] if ranked else [])]
     table = Table(name, title, len(names), head, better=ways)
     for of_class in classes:
-        models = [model for model, other in values if other == of_class]
-        lines: list[list[Cell]] = [[Cell(model), *([Cell(of_class)] if len(classes) > 1 else [])] for model in models]
+        keys = [key for key in values if key[1] == of_class]
+        lines = [[Cell(text) for text in key[: len(names)]] for key in keys]
         for at, (_, better) in enumerate(columns):
-            left_out = [without[model, of_class][at] if without else frozenset() for model in models]
-            counts = [None if not one or cases is None else cases - len(one) for one in left_out]
-            comparable = ranked and len(set(left_out)) == 1
-            column = _ranked([values[model, of_class][at] for model in models], better if comparable else "", counts)
-            for line, cell in zip(lines, column, strict=True):
-                line.append(cell)
+            texts = [format_value(values[key][at]) for key in keys]
+            left_out = [without[key][at] if without else frozenset() for key in keys]
+            comparable = ranked and better and "-" not in texts and len(set(left_out)) == 1
+            printed = [float(text) * (-1 if better == "higher" else 1) for text in texts] if comparable else []
+            for number, (key, text, out) in enumerate(zip(keys, texts, left_out, strict=True)):
+                if out and cases is not None and text != "-":
+                    text += f" (n = {cases - len(out)})"
+                rank = 1 + sum(other < printed[number] for other in printed) if comparable else None
+                lines[number].append(Cell(text, values[key][at], rank, bold and rank == 1))
         if ranked:
-            for line, cell in zip(lines, _mean_ranks(lines), strict=True):
-                line.append(cell)
+            ranks = [[cell.rank for cell in line if cell.rank is not None] for line in lines]
+            means = [f"{fmean(of_line):.2f}" if of_line else "-" for of_line in ranks]
+            lowest = min((float(mean) for mean in means if mean != "-"), default=None)
+            for line, mean in zip(lines, means, strict=True):
+                best = bold and mean != "-" and float(mean) == lowest
+                line.append(Cell(mean, None if mean == "-" else float(mean), best=best))
         table.rows.extend(lines)
-    if cases is not None and cases < FEWEST_CASES:
-        table.rows[:] = [[replace(cell, best=False) for cell in row] for row in table.rows]
     return table
-
-
-def _ranked(values: Sequence[float], better: str, counts: Sequence[int | None]) -> list[Cell]:
-    texts = [format_value(value) for value in values]
-    shown = [
-        text if count is None or text == "-" else f"{text} (n = {count})"
-        for text, count in zip(texts, counts, strict=True)
-    ]
-    if not better or "-" in texts:
-        return [Cell(text, value) for text, value in zip(shown, values, strict=True)]
-    printed = [float(text) * (-1 if better == "higher" else 1) for text in texts]
-    ranks = [1 + sum(other < one for other in printed) for one in printed]
-    return [Cell(text, value, rank, rank == 1) for text, value, rank in zip(shown, values, ranks, strict=True)]
-
-
-def _mean_ranks(lines: Sequence[Sequence[Cell]]) -> list[Cell]:
-    """A cell with the mean rank of each line; the lowest mean rank is bold."""
-    ranks = [[cell.rank for cell in line if cell.rank is not None] for line in lines]
-    if not all(ranks):
-        return [Cell("-") for _ in lines]
-    means = [f"{sum(of_line) / len(of_line):.2f}" for of_line in ranks]
-    lowest = min(means, key=float)
-    return [Cell(mean, float(mean), best=mean == lowest) for mean in means]
 
 
 def format_value(value: float) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 
 from nnunet_ici.evaluation.formats import to_text
 from nnunet_ici.evaluation.tables import Cell, Table
-from nnunet_ici.explain.shares import LOSSES, Explained, Side
+from nnunet_ici.explain.shares import LOSSES, TERMS, Explained, Side
 
 __all__ = ["as_json", "as_table"]
 
-SHARED_TERMS = ("instance", "predicted", "center", "lesionwise", "pq", "blob")
 MOST_NAMES = 6  # names of touched instances per line of the table
 
 
@@ -24,10 +23,10 @@ def as_table(explained: Explained) -> str:
         for number, size, touched in _rows(side):
             names = [other.name(other_id) for other_id in touched[:MOST_NAMES]]
             more = [f"and {len(touched) - MOST_NAMES} more"] if len(touched) > MOST_NAMES else []
-            shares = [f"{side.shares[term][number - 1]:.5f}" if term in side.shares else "" for term in SHARED_TERMS]
+            shares = [f"{side.shares[term][number - 1]:.5f}" if term in side.shares else "" for term in TERMS]
             cells = [side.name(number), str(size), " ".join([*names, *more]) or "none", *shares]
             instances.append([Cell(text) for text in cells])
-    head = ["id", "voxels", "touches", *SHARED_TERMS]
+    head = ["id", "voxels", "touches", *TERMS]
     tables = Table("terms", "", 1, ["term", "value"], terms), Table("instances", "", 1, head, instances)
     return "\n".join(map(to_text, tables))
 

@@ -19,7 +19,7 @@ from nnunet_ici.instances.table import Table, find_instances, is_hit
 from nnunet_ici.losses.terms import FORMULAS, total
 from nnunet_ici.settings import FIXED_THRESHOLD, SMOOTH, TermSettings
 
-__all__ = ["LOSSES", "Explained", "Side", "explain"]
+__all__ = ["LOSSES", "TERMS", "Explained", "Side", "explain"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -32,6 +32,8 @@ LOSSES = {
     "PQ": ("pq",),
     "blob": ("blob",),
 }
+
+TERMS = ("instance", "predicted", "center", "lesionwise", "pq", "blob")
 
 IN_LABEL_CUBE, IN_HIT_CUBE, IN_FALSE_CUBE = 1, 2, 4
 
@@ -154,8 +156,8 @@ def explain(
     cubes, error, label_center, predicted_center = _center_shares(source, threshold, table, halves, settings.smooth)
     of_label, of_predicted = {"center": label_center}, {"center": predicted_center}
     terms = {"dice": _soft_dice(source)}
-    for name, formula in FORMULAS.items():
-        shares = formula(table, settings, _alone)
+    for name in TERMS:
+        shares = FORMULAS[name](table, settings, _alone)
         terms[name] = float(total(shares, _alone))
         for costs, of_side in ((shares.label, of_label), (shares.pred, of_predicted)):
             if costs is not None and name != "center":

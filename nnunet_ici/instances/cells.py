@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from nnunet_ici.instances.boxes import nearest_tables
 from nnunet_ici.instances.components import label_components
 from nnunet_ici.instances.cubes import Cubes, cover_counts, rounded_mean
 from nnunet_ici.instances.entropy import entropy
@@ -25,10 +27,15 @@ from nnunet_ici.instances.table import Cover, Side, Table, is_hit
 __all__ = ["Cells", "RankedCubes", "find_in_torch", "sum_by_region"]
 
 
-def find_in_torch(source: Source, threshold: float | Tensor, inner: str, halves: Sequence[int] | None) -> Table:
+def find_in_torch(
+    source: Source, threshold: float | Tensor, inner: str, halves: Sequence[int] | None, boxes: bool = False
+) -> Table:
     """As :func:`~nnunet_ici.instances.table.find_instances`, in plain torch."""
     cells = Cells.of(source, threshold)
     table = cells.table(source, inner)
+    if boxes:
+        with torch.no_grad():
+            table = table._replace(nearest=nearest_tables(*cells.corners(), cells.images[2:]))
     if halves is None:
         return table
     with torch.no_grad():
@@ -151,6 +158,22 @@ class Cells:
         if packed:
             sums = [sums[0] >> 32, sums[0] & (2**32 - 1), sums[1]]
         return self.parts(torch.stack(sums, dim=1))
+
+    def corners(self) -> tuple[Tensor, Tensor]:
+        """First and last voxel of each instance, the input of :func:`~nnunet_ici.instances.boxes.nearest_tables`."""
+        cells = self.cells.to(torch.int64)
+        columns: list[list[Tensor]] = [[], []]
+        for sign, axis in product((1, -1), range(2, len(self.images))):
+            size, stride = self.images[axis], math.prod(self.images[axis + 1 :])
+            coordinate = sign * (torch.div(self.voxels, max(stride, 1), rounding_mode="floor") % max(size, 1))
+            # The last voxel is the first one in the opposite direction.
+            first = coordinate.new_full((self.count,), size).scatter_reduce(0, cells, coordinate, "amin")
+            alone_label, alone_pred, pairs = first.split(self._sections)
+            columns[0].append(sign * alone_label.scatter_reduce(0, self.pair_label, pairs, "amin"))
+            columns[1].append(sign * alone_pred.scatter_reduce(0, self.pair_pred, pairs, "amin"))
+        label, pred = (torch.stack(of_side, 1) for of_side in columns)
+        axes = len(self.images) - 2
+        return label.reshape(*self.label_shape, 2, axes), pred.reshape(*self.pred_shape, 2, axes)
 
 
 class RankedCubes(NamedTuple):

@@ -92,6 +92,8 @@ class Table(NamedTuple):
             propagates a NaN from any voxel.
         cover: center cubes, or None.
         background: sums outside the label, or None.
+        nearest: of each label instance, (B, C, K), and of each predicted instance, (B, C, K'), the smallest
+            :func:`~nnunet_ici.instances.boxes.distance_iou` to a box of the other side, without gradient; or None.
     """
 
     label: Side
@@ -102,6 +104,7 @@ class Table(NamedTuple):
     zero: Tensor
     cover: Cover | None = None
     background: Background | None = None
+    nearest: tuple[Tensor, Tensor] | None = None
 
     def over_preds(self, per_pred: Tensor) -> Tensor:
         """(B, C, K): for each label instance, the sum of values (B, C, K') over the predicted instances it touches."""
@@ -130,6 +133,7 @@ def find_instances(
     inner: str = "dice",
     halves: Sequence[int] | None = None,
     background: bool = False,
+    boxes: bool = False,
 ) -> Table:
     """Find the instances of label and prediction, with differentiable sums of the probability over them.
 
@@ -141,17 +145,22 @@ def find_instances(
             :func:`~nnunet_ici.instances.entropy.entropy`.
         halves: half width of the center cubes along each spatial axis, or None for no cubes.
         background: whether to sum over the voxels outside the label, too.
+        boxes: whether to compare the bounding boxes of the instances. This is done in plain torch on every device, and
+            reads back.
 
     Returns:
         The tables, from the Triton kernels if :func:`~nnunet_ici.instances.kernels.uses_kernels` is True, else from
         plain torch. Values and gradients are deterministic: they do not depend on the order in which a device adds
         numbers.
     """
-    if uses_kernels(source.x):
-        from nnunet_ici.instances._triton_find import find_by_kernels as find
+    if uses_kernels(source.x) and not boxes:
+        from nnunet_ici.instances._triton_find import find_by_kernels
+
+        table = find_by_kernels(source, threshold, inner, halves)
     else:
-        from nnunet_ici.instances.cells import find_in_torch as find
-    table = find(source, threshold, inner, halves)
+        from nnunet_ici.instances.cells import find_in_torch
+
+        table = find_in_torch(source, threshold, inner, halves, boxes)
     return table._replace(background=_sum_background(source, inner)) if background else table
 
 

@@ -8,6 +8,13 @@ from nnunet_ici.losses.boundary import BoundaryLoss, boundary_loss
 from nnunet_ici.losses.catmil import CATMILLoss, cat_loss, mil_loss
 from nnunet_ici.losses.cc_dice_ce import CCDiceCELoss, cc_dice_ce_loss
 from nnunet_ici.losses.dilated_ce import DilatedBalancedCELoss, dilated_balanced_ce_loss
+from nnunet_ici.losses.family import (
+    FalseInstanceRateLoss,
+    InstanceFamilyLoss,
+    InstanceProximityLoss,
+    false_instance_rate_loss,
+    instance_proximity_loss,
+)
 from nnunet_ici.losses.functional import (
     CenterLoss,
     InstanceLoss,
@@ -33,8 +40,11 @@ __all__ = [
     "CenterLoss",
     "DICILoss",
     "DilatedBalancedCELoss",
+    "FalseInstanceRateLoss",
     "ICILoss",
+    "InstanceFamilyLoss",
     "InstanceLoss",
+    "InstanceProximityLoss",
     "InverseWeightingLoss",
     "LesionWiseLoss",
     "LesionWiseTerm",
@@ -48,7 +58,9 @@ __all__ = [
     "cc_dice_ce_loss",
     "center_loss",
     "dilated_balanced_ce_loss",
+    "false_instance_rate_loss",
     "instance_loss",
+    "instance_proximity_loss",
     "inverse_weighting_loss",
     "lesionwise_loss",
     "mil_loss",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nnunet_ici.instances import Source, label_components
 from nnunet_ici.instances.distance import nearest_instance
 from nnunet_ici.instances.entropy import entropy
-from nnunet_ici.instances.segments import segment_sum, widest_float
+from nnunet_ici.instances.segments import flat_nonzero, segment_sum, take, widest_float
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.ranks import divisors
 from nnunet_ici.settings import LOSSES
@@ -34,15 +34,17 @@ def _cc_dice_ce_term(source: Source, over_ranks: bool = False) -> Tensor:
         if counted is not None:
             region = torch.where(counted, region, 0)
         region, count = region.reshape(-1), int(in_image.sum()) + 1
+        on_label = flat_nonzero(label)
+        of_label = region[on_label]
+        size, voxels = (torch.bincount(of, minlength=count)[1:] for of in (of_label, region))
         images = divisors(in_image.new_full((), len(in_image)), over_ranks)
         share = 1 / (in_image.repeat_interleave(in_image) * images)  # of each region in the loss
 
-    def over_regions(values: Tensor) -> Tensor:
-        return segment_sum(values.reshape(-1).to(widest_float(values.device)), region, count)[1:]
+    def over_regions(values: Tensor, of: Tensor = region) -> Tensor:
+        return segment_sum(values.reshape(-1).to(widest_float(values.device)), of, count)[1:]
 
-    inside, total, size = over_regions(torch.where(label, prob, 0)), over_regions(prob), over_regions(label)
-    dice = 1 - 2 * inside / (total + size).clamp(min=SMALLEST)
-    voxels = torch.bincount(region, minlength=count)[1:]
+    inside = over_regions(take(prob.reshape(-1), on_label), of_label)
+    dice = 1 - 2 * inside / (over_regions(prob) + size).clamp(min=SMALLEST)
     mean_entropy = over_regions(_cross_entropy(source)) / voxels.clamp(min=1)
     return (((dice + mean_entropy) * share).sum() + 0 * prob.sum()).to(prob.dtype)
 
@@ -53,7 +55,9 @@ def _cross_entropy(source: Source) -> Tensor:
     label, x = source.label, source.x.to(source.prob.dtype)
     if source.activation == "none":
         return entropy(x, label, "bce")
-    if source.activation == "softmax":
+    if source.activation == "softmax" and x.shape[1] == 2:
+        x = x[:, 1:] - x[:, :1]
+    elif source.activation == "softmax":
         others = [torch.cat([x[:, :c], x[:, c + 1 :]], 1).logsumexp(1) for c in range(1, x.shape[1])]
         x = x[:, 1:] - torch.stack(others, 1)
     return F.binary_cross_entropy_with_logits(x, label.to(x.dtype), reduction="none")

@@ -134,6 +134,7 @@ class CompoundLoss(nn.Module):
                 f"{len(outputs)}, {len(targets)}, {len(weights)}"
             )
         self.finest_shape = self.reference_shape or tuple(outputs[0].shape[2:])
+        self.set_finest_weight(weights[0])
         scales = [w * self._one_scale(z, y) for w, z, y in zip(weights, outputs, targets, strict=True) if w]
         return sum(scales[1:], scales[0])
 
@@ -179,8 +180,8 @@ class CompoundLoss(nn.Module):
         pass
 
     def set_finest_weight(self, weight: float) -> None:
-        """Called by the trainer with the weight of the full-resolution output in deep supervision. Losses whose terms
-        are added outside these weights override this method."""
+        """Called with the weight of the full-resolution output in deep supervision, by the trainer or for lists. Losses
+        whose terms are added outside these weights override this method."""
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Prepare for training epoch 0..epochs - 1. Losses with a weight schedule override this method."""

@@ -43,16 +43,19 @@ def compute_terms(
         Value of each term, a scalar that stays attached to the graph: float64 for a float64 source, otherwise float32;
         and int64 (4,), the numbers of label, missed, predicted and false instances.
     """
+    boxes = "proximity" in names
     table = find_instances(
         source,
         threshold,
         inner=settings.inner,
         halves=half_widths(settings.size, source.images[1:], settings.reference_shape) if "center" in names else None,
         background="blob" in names,
+        boxes=boxes,
     )
     join = sum_over_ranks if over_ranks else _identity
     dtype = torch.float64 if source.x.dtype == torch.float64 else torch.float32
-    values, counts = _evaluator(source.x)(table, tuple(names), settings, join, dtype)
+    # With boxes the tables come from plain torch and have another size at each call: not worth compiling.
+    values, counts = (evaluate if boxes else _evaluator(source.x))(table, tuple(names), settings, join, dtype)
     return dict(zip(names, values, strict=True)), counts
 
 

@@ -19,12 +19,14 @@ __all__ = [
     "LesionWiseTerm",
     "PQTerm",
     "PredictedInstanceLoss",
+    "Term",
     "blob_loss",
     "center_loss",
     "instance_loss",
     "lesionwise_loss",
     "pq_loss",
     "predicted_instance_loss",
+    "value_of",
 ]
 
 
@@ -75,7 +77,7 @@ def instance_loss(
         >>> round(loss.item(), 4), bool((logits.grad[target] < 0).all())
         (0.787, True)
     """
-    return _value("instance", prob, target, mask, threshold, settings)
+    return value_of("instance", prob, target, mask, threshold, settings)
 
 
 @torch.compiler.disable
@@ -119,7 +121,7 @@ def predicted_instance_loss(
         >>> loss.item(), prob.grad[0, 0, 2, 2].item()
         (0.75, 0.25)
     """
-    return _value("predicted", prob, target, mask, threshold, settings)
+    return value_of("predicted", prob, target, mask, threshold, settings)
 
 
 @torch.compiler.disable
@@ -168,7 +170,7 @@ def center_loss(
         >>> round(loss.item(), 4), bool(prob.grad[0, 0, 3, 3] < 0), bool(prob.grad[0, 0, 11, 11] > 0)
         (0.875, True, True)
     """
-    return _value("center", prob, target, mask, threshold, settings)
+    return value_of("center", prob, target, mask, threshold, settings)
 
 
 @torch.compiler.disable
@@ -218,7 +220,7 @@ def lesionwise_loss(
         >>> bool(prob.grad[0, 0, 5, 5] < 0), bool(prob.grad[0, 0, 1, 6] > 0)
         (True, True)
     """
-    return _value("lesionwise", prob, target, mask, threshold, settings)
+    return value_of("lesionwise", prob, target, mask, threshold, settings)
 
 
 @torch.compiler.disable
@@ -262,7 +264,7 @@ def pq_loss(
         >>> round(pq_loss(prob, target).item(), 3)  # 1 - 2 / (2 + 1 + 1)
         0.5
     """
-    return _value("pq", prob, target, mask, threshold, settings)
+    return value_of("pq", prob, target, mask, threshold, settings)
 
 
 @torch.compiler.disable
@@ -299,17 +301,18 @@ def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settin
         >>> round(loss.item(), 3), bool(prob.grad[0, 0, 1, 1] < 0)
         (0.5, True)
     """
-    return _value("blob", prob, target, mask, NO_PREDICTIONS, settings)
+    return value_of("blob", prob, target, mask, NO_PREDICTIONS, settings)
 
 
-def _value(
+def value_of(
     name: str, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float, settings: dict[str, Any]
 ) -> Tensor:
+    """The value of a term with a fixed threshold."""
     source = Source.of_prob(prob, target, mask, name)
     return compute_terms(source, [name], term_settings([name], settings), threshold)[0][name]
 
 
-class _Term(nn.Module):
+class Term(nn.Module):
     """A term as a module, called as ``term(prob, target, mask=None)``.
 
     Args:
@@ -346,31 +349,31 @@ class _Term(nn.Module):
         return f"{self.settings}, threshold={self.threshold}"
 
 
-class InstanceLoss(_Term):
+class InstanceLoss(Term):
     """As :func:`instance_loss`."""
 
     name = "instance"
 
 
-class PredictedInstanceLoss(_Term):
+class PredictedInstanceLoss(Term):
     """As :func:`predicted_instance_loss`."""
 
     name = "predicted"
 
 
-class CenterLoss(_Term):
+class CenterLoss(Term):
     """As :func:`center_loss`."""
 
     name = "center"
 
 
-class LesionWiseTerm(_Term):
+class LesionWiseTerm(Term):
     """As :func:`lesionwise_loss`."""
 
     name = "lesionwise"
 
 
-class PQTerm(_Term):
+class PQTerm(Term):
     """As :func:`pq_loss`."""
 
     name = "pq"

@@ -9,10 +9,12 @@ Notation: p is the probability, y the label. G_n are the label instances, P_m th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from nnunet_ici.instances.segments import widest_float
 from nnunet_ici.instances.table import Table, is_hit
@@ -101,7 +103,7 @@ def center(t: Table, s: TermSettings, join: Join) -> Shares:
     return Shares(
         (t.cover.label_elsewhere * label + t.cover.label_inside * (1 - label)) / size,
         (t.cover.pred_elsewhere * pred + t.cover.pred_inside * (1 - pred)) / size,
-        join(label.new_full((label.shape[1],), label.shape[0], dtype=widest_float(label.device))).clamp(min=1),
+        _images(t, join),
     )
 
 
@@ -146,6 +148,67 @@ def blob(t: Table, s: TermSettings, join: Join) -> Shares:
     return Shares(used * loss / of_image.clamp(min=1), None, join(_per_class(of_image > 0)).clamp(min=1))
 
 
+def false_rate(t: Table, s: TermSettings, join: Join) -> Shares:
+    """Rachmadi et al. (2024): missed and false instances of each image, as rates or numbers; the mean over the images.
+
+    A missed instance counts by the mean probability that it lacks, a false one by the mean probability that it has.
+    """
+    costs = []
+    for side, hit, weight, sign in zip((t.label, t.pred), is_hit(t), (1, s.false_weight), (-1, 1), strict=True):
+        used = side.voxels > 0
+        mean = side.prob / side.voxels.clamp(min=1)
+        number = used.sum(2, keepdim=True).clamp(min=1) if s.rates else 1
+        costs.append(weight * (used & ~hit) * ((1 - mean) if sign < 0 else mean) / number)
+    return Shares(costs[0], costs[1], _images(t, join))
+
+
+def proximity(t: Table, s: TermSettings, join: Join) -> Shares:
+    """Rachmadi et al. (2024): (A - B)^2, where A and B sum distance times loss over label and predicted instances; the
+    mean over the images.
+
+    The product 2 A B, whose gradient would push missed instances down and false ones up, is 2 A' B' of the binary
+    prediction, without gradient.
+    """
+    soft, hard = _distant_losses(t, s), _distant_losses(_binary(t), s)
+    (a, b), (a_hard, b_hard) = (
+        [sides[0][k].sum(2, keepdim=True) + sides[1][k].sum(2, keepdim=True) for k in (0, 1)] for sides in (soft, hard)
+    )
+    label, pred = (x[0] * a + x[1] * b - y[0] * b_hard - y[1] * a_hard for x, y in zip(soft, hard, strict=True))
+    return Shares(label, pred, _images(t, join))
+
+
+def _binary(t: Table) -> Table:
+    """The table of the binary prediction: numbers of voxels in place of sums of the probability."""
+    overlap, area, outside = (
+        voxels.to(t.label.prob.dtype) for voxels in (t.label.part_voxels, t.pred.voxels, t.pred.part_voxels)
+    )
+    return t._replace(label=t.label._replace(prob=overlap, part=overlap), pred=t.pred._replace(prob=area, part=outside))
+
+
+def _distant_losses(t: Table, s: TermSettings) -> list[tuple[Tensor, Tensor]]:
+    """What the label and the predicted instances add to A and to B of :func:`proximity`.
+
+    An image without predicted instances has an empty one in its middle, with the Dice loss of the whole label, as in
+    the published code. The label instances bear its cost in equal parts; likewise without label instances.
+    """
+    assert t.nearest is not None
+    s, voxels = replace(s, inner="dice"), t.pred.voxels.to(t.pred.prob.dtype)
+    pred_loss = torch.where(is_hit(t)[1], pred_losses(t, s), t.pred.prob / (voxels + s.smooth))
+    inside, size, predicted, area = (
+        x.sum(2, keepdim=True) for x in (t.label.prob, t.label.voxels, t.pred.prob, voxels)
+    )
+    wholes = (dice_loss(inside, torch.zeros_like(inside), size, s.smooth), predicted / (area + s.smooth))
+    added = []
+    for side, near, loss, whole, others in zip(
+        (t.label, t.pred), t.nearest, (label_losses(t, s), pred_loss), wholes, (area, size), strict=True
+    ):
+        used = side.voxels > 0
+        nearest = pad(torch.where(used, near, 2), (0, 1), value=2).amin(2, keepdim=True)  # 2: no distance is larger
+        whole = whole * nearest * (others == 0) / used.sum(2, keepdim=True).clamp(min=1)
+        added.append((near * loss, used * whole))
+    return [added[0], added[1][::-1]]
+
+
 Formula = Callable[[Table, TermSettings, Join], Shares]
 FORMULAS: dict[str, Formula] = {
     "instance": instance,
@@ -154,6 +217,8 @@ FORMULAS: dict[str, Formula] = {
     "lesionwise": lesionwise,
     "pq": pq,
     "blob": blob,
+    "false_rate": false_rate,
+    "proximity": proximity,
 }
 
 
@@ -183,3 +248,9 @@ def evaluate(
 def _per_class(x: Tensor) -> Tensor:
     """(B, C, K) -> (C,): sum over the instances of the mini-batch."""
     return x.sum((0, 2), dtype=widest_float(x.device))
+
+
+def _images(t: Table, join: Join) -> Tensor:
+    """(C,): number of images of each class, at least 1."""
+    batch, classes, _ = t.label.prob.shape
+    return join(t.label.prob.new_full((classes,), batch, dtype=widest_float(t.label.prob.device))).clamp(min=1)

@@ -6,9 +6,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from nnunet_ici.command import Problems
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
 from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.detection import by_size, flood_warnings
@@ -35,22 +39,20 @@ SizeGroups = list[dict[str, float]]
 Curve = dict[str, list[float]]
 
 
-@dataclass
-class Lesions:
+class Lesions(NamedTuple):
     """Counts and sizes of lesions and predictions, for one model, case and class.
 
     Attributes:
         label: number of lesions in the label.
-        missed: number of lesions that no prediction touches.
-        false: number of predictions that touch no lesion.
+        missed, false: numbers of missed lesions and of false predictions.
         label_size, predicted_size: total size of all lesions and of all predictions, in the unit of the evaluation.
     """
 
-    label: int = 0
-    missed: int = 0
-    false: int = 0
-    label_size: float = 0.0
-    predicted_size: float = 0.0
+    label: int
+    missed: int
+    false: int
+    label_size: float
+    predicted_size: float
 
 
 @dataclass(frozen=True)
@@ -122,23 +124,17 @@ class Evaluation:
         """Rows of instances.csv for one model and class."""
         return [row for row in self.instances if row["model"] == model and row["class"] == of_class]
 
-    @property
+    @cached_property
     def lesions(self) -> dict[tuple[str, str, str], Lesions]:
         """Counts and sizes of lesions and predictions, by model, case and class."""
-        counted: dict[tuple[str, str, str], Lesions] = {
-            (str(row["model"]), str(row["case"]), str(row["class"])): Lesions() for row in self.rows
-        }
-        for row in self.instances:
-            lesions = counted[str(row["model"]), str(row["case"]), str(row["class"])]
-            unmatched = not row["found"]
-            if row["kind"] == "label":
-                lesions.label += 1
-                lesions.missed += unmatched
-                lesions.label_size += float(row["size"])
-            else:
-                lesions.false += unmatched
-                lesions.predicted_size += float(row["size"])
-        return counted
+        keys = pd.DataFrame(self.rows)[list(KEYS)]
+        frame = pd.DataFrame(self.instances, columns=[*KEYS, "kind", "size", "found"])
+        lesion, lost = frame["kind"].eq("label"), frame["found"].eq(0)
+        values = (lesion, lesion & lost, ~lesion & lost, frame["size"].where(lesion, 0), frame["size"].mask(lesion, 0))
+        columns = dict(zip(Lesions._fields, values, strict=True))
+        sums = frame[list(KEYS)].assign(**columns).groupby(list(KEYS)).sum()
+        sums = sums.reindex(pd.MultiIndex.from_frame(keys), fill_value=0)
+        return {key: Lesions(*values) for key, *values in sums.itertuples(name=None)}
 
     def shortened(self) -> Evaluation:
         """The evaluation without the end that all model names share, such as "__nnUNetPlans__3d_fullres"."""
@@ -195,20 +191,16 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         got = f"no {', no '.join(missing)}" if folder.is_dir() else "no such folder"
-        return None, [
-            f"{folder} holds no evaluation. Expected: {', '.join(FILES)}, written by nnunet_ici evaluate -o. Got: {got}"
-        ]
-    problems = []
+        problem = f"{folder} holds no evaluation. Expected: {', '.join(FILES)}, written by nnunet_ici evaluate -o. "
+        return None, Problems([f"{problem}Got: {got}"])
+    problems = Problems()
     tables: dict[str, list[Row]] = {}
     for name, needed in NEEDED.items():
-        try:
+        with problems.collecting():
             rows = read_rows(folder / name, text=(*KEYS, "kind", "overlaps"))
             tables[name] = [{OLD_NAMES.get(column, column): value for column, value in row.items()} for row in rows]
-            lacking = [column for column in needed if tables[name] and column not in tables[name][0]]
-            if lacking:
-                problems.append(f"{folder / name} lacks columns. Expected: {', '.join(needed)}. Got: no {lacking[0]}")
-        except ValueError as error:
-            problems.append(str(error))
+            if lacking := [column for column in needed if rows and column not in rows[0]]:
+                raise ValueError(f"{folder / name} lacks columns. Expected: {', '.join(needed)}. Got: no {lacking[0]}")
     path = folder / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
@@ -219,11 +211,13 @@ def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
     try:
         evaluation = _evaluation(folder, summary, tables["cases.csv"], tables["instances.csv"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return None, [
+        problems.append(
             f"{path} is not usable. Expected: the output of this version of nnunet_ici evaluate. "
             f"Got: {type(error).__name__} {error}"
-        ]
-    problems = _disagreements(evaluation)
+        )
+        return None, problems
+    with problems.collecting():
+        _check(evaluation)
     return (None if problems else evaluation), problems
 
 
@@ -273,20 +267,20 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
     )
 
 
-def _disagreements(evaluation: Evaluation) -> list[str]:
-    """Problems if the three files do not belong to the same evaluation."""
+def _check(evaluation: Evaluation) -> None:
+    """Raise a ValueError if the three files do not belong to the same evaluation."""
     path = evaluation.folder / "cases.csv"
     if not evaluation.rows or not evaluation.metrics:
         got = "no rows" if not evaluation.rows else f"only {', '.join(evaluation.rows[0])}"
-        return [f"{path} does not match summary.json. Expected: columns of metrics, and at least one row. Got: {got}"]
+        raise ValueError(
+            f"{path} does not match summary.json. Expected: columns of metrics, and at least one row. Got: {got}"
+        )
     expected = {(case, name) for case in evaluation.cases for name in evaluation.classes}
-    problems = []
     for model, classes in group_rows(evaluation.rows).items():
         found = {(str(row["case"]), name) for name, rows in classes.items() for row in rows}
         if found != expected:
             case, name = min(found ^ expected)
-            problems.append(
+            raise ValueError(
                 f"{path} does not match summary.json. Expected: one row of {model} for each case and class. "
                 f"Got: a missing or an extra row for case {case}, class {name}"
             )
-    return problems

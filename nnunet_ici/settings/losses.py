@@ -95,6 +95,17 @@ LOSSES: dict[str, TrainerLoss] = {
         "global + panoptic quality with Dice: lesions counted as in the F1 score (ours)",
         "PQLoss", "pq", 1.0, ("f", "tau", "eq3"), **_LESION_WISE,
     ),
+    "nnUNetTrainerInstanceFamily": TrainerLoss(
+        "DICI + false instance rate + instance proximity (Rachmadi et al., 2024)",
+        "InstanceFamilyLoss",
+        ("instance", "predicted", "center", "false_rate", "proximity"),
+        {
+            "global_weight": 1.0, "instance_weight": 1.0, "predicted_weight": 1.0, "center_weight": 1.0,
+            "false_rate_weight": 1.0, "proximity_weight": 0.01,
+        },
+        _ICI | {"false_weight": TermSettings.false_weight, "rates": TermSettings.rates},
+        ("g", "i", "p", "c", "r", "d", "f", "numbers", "size", "tau", "eq3", "inner"),
+    ),
     "nnUNetTrainerBlob": _one_term(
         "2 x global + blob loss (Kofler et al., 2022)", "BlobLoss", "blob", 2.0, ("inner",), **_INNER
     ),

@@ -43,8 +43,13 @@ OPTIONS: dict[str, Option] = {
     "i": Option(rf"i({_NUMBER})", "i0p5", "instance_weight", _number, "weight of the instance term"),
     "p": Option(rf"p({_NUMBER})", "p0p5", "predicted_weight", _number, "weight of the term over predicted instances"),
     "c": Option(rf"c({_NUMBER})", "c0p5", "center_weight", _number, "weight of the center term"),
+    "r": Option(rf"r({_NUMBER})", "r0p5", "false_rate_weight", _number, "weight of the false instance rate"),
+    "d": Option(rf"d({_NUMBER})", "d0p5", "proximity_weight", _number, "weight of the instance proximity"),
     "w": Option(rf"w({_NUMBER})", "w0p5", "term_weight", _number, "weight of the loss term"),
     "f": Option(rf"f({_NUMBER})", "f0p5", "false_weight", _number, "weight of a false lesion relative to a missed one"),
+    "numbers": Option(
+        "numbers", "numbers", "rates", lambda _: False, "missed and false instances as numbers instead of rates"
+    ),
     "size": Option(rf"size({_COUNT})", "size5", "center_size", int, "edge length of the center cubes in voxels, odd"),
     "radius": Option(r"radius(0|[1-9]\d*)", "radius5", "radius", int, "radius of the dilation, in voxels"),
     "tau": Option(

@@ -44,6 +44,7 @@ class TermSettings:
         reference_shape: full-resolution spatial shape. At a coarser scale the cubes shrink in proportion, to no less
             than 3 voxels. None if there is a single scale.
         false_weight: weight of a false lesion relative to a missed one.
+        rates: whether missed and false instances are divided by the numbers of label and predicted instances.
 
     Raises:
         ValueError: if the size is not odd, the inner loss is unknown, or the weight is negative or not finite.
@@ -57,6 +58,7 @@ class TermSettings:
     size: int | Sequence[int] = 7  # the best of Table 5 of Rachmadi et al.
     reference_shape: Sequence[int] | None = None
     false_weight: float = 1.0
+    rates: bool = True
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -88,6 +90,8 @@ TERM_SETTINGS: dict[str, tuple[str, ...]] = {
     "lesionwise": ("exclude_other_instances", "inner", "false_weight", "smooth"),
     "pq": ("exclude_other_instances", "false_weight", "smooth"),
     "blob": ("inner", "smooth"),
+    "false_rate": ("false_weight", "rates"),
+    "proximity": ("exclude_other_instances", "smooth"),
 }
 
 

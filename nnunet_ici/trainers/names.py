@@ -102,22 +102,27 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
         raise TrainerNameError(
             f"{name}: {found['inner']!r} and 'eq3' cannot be combined, because Eq. 3 is defined for Dice only"
         )
-    same = {
-        ("nnUNetTrainerDICI", "predicted_weight", 0): "nnUNetTrainerICI",
-        ("nnUNetTrainerDICI", "center_weight", 0): "nnUNetTrainerDual",
-        ("nnUNetTrainerDual", "predicted_weight", 0): "nnUNetTrainerICI_c0",
-        ("nnUNetTrainerDiceDBCE", "global_weight", 0): "nnUNetTrainerDBCE",
-        ("nnUNetTrainerDBCE", "global_loss", "dice"): "nnUNetTrainerDiceDBCE",
-    }
-    for (trainer, attribute, value), other in same.items():
-        if loss == trainer and attributes.get(attribute) == value:
+    same: list[tuple[str, dict[str, Any], str]] = [
+        ("nnUNetTrainerDICI", {"predicted_weight": 0}, "nnUNetTrainerICI"),
+        ("nnUNetTrainerDICI", {"center_weight": 0}, "nnUNetTrainerDual"),
+        ("nnUNetTrainerDual", {"predicted_weight": 0}, "nnUNetTrainerICI_c0"),
+        ("nnUNetTrainerInstanceFamily", {"false_rate_weight": 0, "proximity_weight": 0}, "nnUNetTrainerDICI"),
+        ("nnUNetTrainerDiceDBCE", {"global_weight": 0}, "nnUNetTrainerDBCE"),
+        ("nnUNetTrainerDBCE", {"global_loss": "dice"}, "nnUNetTrainerDiceDBCE"),
+    ]
+    for trainer, values, other in same:
+        if loss == trainer and values.items() <= attributes.items():
             raise TrainerNameError(f"{name}: another name for {other} with the remaining options; use that name")
     weights = {attribute: attributes.get(attribute, value) for attribute, value in LOSSES[loss].weights.items()}
     if "size" in found and not weights["center_weight"]:
         raise TrainerNameError(f"{name}: {found['size']!r} without a center term")
     if weights and not any(weights.values()):
         raise TrainerNameError(f"{name}: all weights are 0")
-    readers = {"inner": ("instance_weight", "predicted_weight", "term_weight"), "f": ("term_weight",)}
+    readers = {
+        "inner": ("instance_weight", "predicted_weight", "term_weight"),
+        "f": ("term_weight", "false_rate_weight"),
+        "numbers": ("false_rate_weight",),
+    }
     for key, of_terms in readers.items():
         if key in found and not any(weights.get(attribute) for attribute in of_terms):
             raise TrainerNameError(f"{name}: {found[key]!r} without a term that uses it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.evaluation.average_precision import matched_instances
 from nnunet_ici.evaluation.matching import match_instances
 from nnunet_ici.evaluation.metrics import dice, lesion_dice, lesion_f1, pr_auc
 
@@ -13,7 +14,7 @@ THRESHOLDS = (
     *(0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9998, 0.99995, 0.99999, 0.999999),
 )
 SCORES = ("dice", "f1", "f1_iou50", "lesion_dice")
-COUNTS = ("lesions", "found", "false", "predicted", "iou50", "merged", "small", "small_found")
+COUNTS = ("lesions", "found", "false", "predicted", "iou50", "merged", "small", "small_found", "matched")
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -38,7 +39,7 @@ def measure_case(label: BoolArray, probability: npt.NDArray[np.floating], small:
         found if its IoU with a predicted component is above 0.5), ``lesion_dice`` (lesion-wise Dice as in the BraTS
         challenges, without their dilation and smallest volume). Counts: ``merged`` is the number of lesions that share
         a predicted component with another lesion, ``small`` the number of small lesions, and ``small_found`` the number
-        of small lesions found.
+        of small lesions found, and ``matched`` that of the one-to-one matches with an IoU of 0.1 or more.
     """
     thresholds: list[dict[str, float]] = []
     for threshold in THRESHOLDS:
@@ -65,6 +66,7 @@ def measure_case(label: BoolArray, probability: npt.NDArray[np.floating], small:
                 "merged": int(merged.sum()),
                 "small": int(np.count_nonzero(sizes <= small)),
                 "small_found": int(np.count_nonzero(found & (sizes <= small))),
+                "matched": matched_instances(matching),
             }
         )
     return {"pr_auc": pr_auc(label, probability) if label.any() else None, "thresholds": thresholds}

@@ -10,8 +10,10 @@ from scripts.study.free_response import rates_reached
 from scripts.study.run_measures import (
     AT_BEST,
     AT_HALF,
+    average_precision,
     curve,
     free_response,
+    froc,
     mean_free_response,
     measures_at,
     pr_auc,
@@ -67,7 +69,9 @@ def _baseline_first(runs: Runs) -> Runs:
 def machine_section(runs: Runs, notes: str, machine: str, figure: str) -> str:
     """The section on one dataset and machine."""
     rates = rates_reached([curve(run)[0] for group in runs.values() for run in group])
-    unthresholded = (mean_free_response(rates), *map(free_response, rates), pr_auc)
+    unthresholded = (mean_free_response(rates), *map(free_response, rates), froc, pr_auc)
+    if all("matched" in run["test_cases"] for group in runs.values() for run in group):
+        unthresholded = (average_precision, *unthresholded)
     comparable = (mean_free_response(rates), pr_auc)
     where = "Earlier machine" if machine == EARLIER else f"Machine {machine}"
     lines = [f"### {where}", "", _setting(runs), "", *([notes] if notes else [])]

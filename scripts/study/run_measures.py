@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.evaluation.average_precision import free_response_recall, lesion_average_precision
 from scripts.study.free_response import recall_at
 from scripts.study.stored_runs import Run
 
-__all__ = ["AT_BEST", "AT_HALF", "Measure", "curve", "free_response", "mean_free_response", "measures_at", "pr_auc"]
+__all__ = ["AT_BEST", "AT_HALF", "Measure", "average_precision", "curve", "free_response", "froc"]
+__all__ += ["mean_free_response", "measures_at", "pr_auc"]
 
 FloatArray = npt.NDArray[np.float64]
 AT_HALF, AT_BEST = "at_half", "at_best"
@@ -86,11 +88,29 @@ def _pr_auc(run: Run, weights: FloatArray) -> FloatArray:
 pr_auc = Measure("PR-AUC", _pr_auc, 3, 1)
 
 
+def _average_precision(run: Run, weights: FloatArray) -> FloatArray:
+    cases = run["test_cases"]
+    if "matched" not in cases:
+        return np.full(len(weights), np.nan)
+    matched, predicted = (weights @ np.array(cases[name], float).T for name in ("matched", "predicted"))
+    return lesion_average_precision(matched, predicted, weights @ np.array(cases["at_half"]["lesions"], float))
+
+
+average_precision = Measure("AP (IoU 0.1)", _average_precision, 3, 1)
+
+
 def curve(run: Run) -> tuple[FloatArray, FloatArray]:
     """The false lesions per case and the recall at each threshold, over all test cases."""
     totals = run["curves"]["test"]
     cases, lesions = len(run["test_cases"]["case"]), max(totals["lesions"][0], 1)
     return np.array(totals["false"]) / cases, np.array(totals["found"]) / lesions
+
+
+def _froc(run: Run, weights: FloatArray) -> FloatArray:
+    return _along_curve(run, weights, free_response_recall).mean(axis=-1)
+
+
+froc = Measure("FROC", _froc, 3, 1)
 
 
 def free_response(rate: float) -> Measure:
@@ -108,13 +128,18 @@ def mean_free_response(rates: Sequence[float]) -> Measure:
 
 
 def _recalls(run: Run, weights: FloatArray, rates: Sequence[float]) -> FloatArray:
-    """The recall (B, R) at each rate. Runs of an earlier machine store no counts of single cases along the curve, so
-    their recall is NaN unless every case counts once."""
+    """The recall (B, R) at each rate, between the thresholds interpolated."""
+    return _along_curve(run, weights, lambda false, recall: recall_at(rates, false, recall))
+
+
+def _along_curve(run: Run, weights: FloatArray, of: Callable[[FloatArray, FloatArray], FloatArray]) -> FloatArray:
+    """A function of the false lesions per case (T,) and the recall (T,), for each row of weights. Runs of an earlier
+    machine store no counts of single cases along the curve, so it is NaN unless every case counts once."""
     cases = run["test_cases"]
     if "found" not in cases:
         once = np.all(weights == 1, axis=1)
-        return np.where(once[:, None], recall_at(rates, *curve(run)), np.nan)
+        return np.where(once[:, None], of(*curve(run)), np.nan)
     lesions = np.maximum(weights @ np.array(cases["at_half"]["lesions"], float), 1)
     recall = weights @ np.array(cases["found"], float).T / lesions[:, None]
     false = weights @ np.array(cases["false"], float).T / weights.sum(axis=1, keepdims=True)
-    return np.stack([recall_at(rates, *point) for point in zip(false, recall, strict=True)])
+    return np.stack([of(*points) for points in zip(false, recall, strict=True)])

@@ -39,6 +39,8 @@ def compress(full: Run) -> Run:
         "at_best": _columns(parts["test"], best),
         "found": _along(parts["test"], "found"),
         "false": _along(parts["test"], "false"),
+        "predicted": _along(parts["test"], "predicted"),
+        "matched": _along(parts["test"], "matched"),
     }
     return kept
 
