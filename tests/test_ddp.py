@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from nnunet_ici.losses.found import FoundInstances
 from torch import distributed as dist
 from torch import multiprocessing
 
-from nnunet_ici.instances import Source, components
+from nnunet_ici.instances import components
 from nnunet_ici.losses import BlobLoss, CATMILLoss, CCDiceCELoss, DICILoss, InstanceFamilyLoss, LesionWiseLoss, PQLoss
-from nnunet_ici.settings import TermSettings
 from nnunet_ici.trainers import history
-from tests.terms import TERMS
 
 CASES = ("both ranks", "first rank only", "no instance")
 
@@ -50,14 +48,13 @@ def losses_for(over_ranks):
         "catmil": CATMILLoss(global_loss, **options),
     }
     if components.HAS_TRITON:
-        from nnunet_ici.instances._triton_find import TritonInstances
+        by_kernels = [DICILoss(global_loss, threshold=0.5, **options), PQLoss(global_loss, threshold=0.5, **options)]
 
-        def by_kernels(z, y):
-            found = FoundInstances(TritonInstances(Source.of_network(z.float(), y, None), 0.5), over_ranks)
-            terms = [module.term(found, TermSettings()) for _, module, _ in TERMS.values()]
-            return sum(weight * term for weight, term in enumerate(terms, start=1))
+        def interpreted(z, y):
+            with mock.patch.dict(os.environ, NNUNET_ICI_KERNELS="interpret"):
+                return sum(loss(z.float(), y) for loss in by_kernels)
 
-        losses["kernels"] = by_kernels
+        losses["kernels"] = interpreted
     return losses
 
 

@@ -14,7 +14,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_ici.instances import find, kernels
+from nnunet_ici.instances import kernels
 from nnunet_ici.losses import DICILoss
 from nnunet_ici.trainers import (
     nnUNetTrainerCATMIL,
@@ -147,17 +147,17 @@ class PowerCutError(Exception):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not kernels.HAS_TRITON, reason="Triton is not installed")
-def test_a_training_continues_if_the_kernels_fail(make_trainer, monkeypatch, tmp_path):
+def test_a_training_runs_in_plain_torch_if_the_kernels_fail_in_their_self_check(make_trainer, monkeypatch, tmp_path):
     from triton.runtime.errors import OutOfResources
 
-    from nnunet_ici.instances import _triton_sums
+    from nnunet_ici.instances import _triton_find
 
     class Failing:
         def __getitem__(self, grid):
             raise OutOfResources(300_000, 232_448, "shared memory")
 
-    monkeypatch.setattr(_triton_sums, "measure_kernel", Failing())
-    monkeypatch.setattr(find, "uses_kernels", lambda source: kernels.kernel_status(source.x.device).runs)
+    monkeypatch.setattr(_triton_find, "measure_kernel", Failing())
+    monkeypatch.setattr(kernels, "CHECKED_DEVICE", "cpu")
     monkeypatch.setattr(kernels, "_statuses", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     trainer = make_trainer(quick(nnUNetTrainerICI), "2d")
