@@ -1,4 +1,4 @@
-"""What finds the instances: the self-check, and every way in which plain torch takes over."""
+"""What finds the instances: the self-check, and every way in which plain torch runs instead of the kernels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from nnunet_ici import doctor
-from nnunet_ici.instances import KernelStatus, kernel_status, kernels
+from nnunet_ici.instances import KernelStatus, kernel_status, kernels, labelling_backend
 from nnunet_ici.trainers import mixin
 from tests.conftest import ROOT
 from tests.training_step import weights_after_a_step
@@ -41,9 +40,9 @@ def small_check(monkeypatch):
 
 
 @pytest.fixture
-def cuda(monkeypatch):
-    """Tensors pass for CUDA tensors; the kernels run in the interpreter."""
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+def gpu(monkeypatch):
+    """The CPU is a device on which kernels are checked and run; they run in the interpreter."""
+    monkeypatch.setattr(kernels, "CHECKED_DEVICE", "cpu")
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_it_runs_without_a_folder_for_the_cache(small_check, monkeypatch, tmp_pa
     assert kernel_status(DEVICE).runs
 
 
-def test_a_step_by_the_kernels_is_that_of_plain_torch(small_check, expected, cuda):
+def test_a_step_by_the_kernels_is_that_of_plain_torch(small_check, expected, gpu):
     assert weights_after_a_step() == expected
     assert kernel_status("cpu").runs
 
@@ -97,45 +96,49 @@ class Broken:
         return launch
 
 
-def a_root_gets_the_wrong_id(bits, parent, *rest):
-    roots = (parent.view(-1) < 0) & (parent.view(-1) > -(2**30))  # -2^30 is what tests fill torch.empty with
-    parent.view(-1)[roots.nonzero()[-1]] -= 1
-
-
-def a_voxel_gets_the_wrong_id(bits, parent, ids, *rest):
+def a_voxel_gets_the_wrong_id(bits, parent, number, ids, *rest):
     ids.view(-1)[ids.view(-1).nonzero()[-1]] = 1
 
 
-@pytest.mark.parametrize(
-    ("name", "after"), [("ids_kernel", a_voxel_gets_the_wrong_id), ("number_kernel", a_root_gets_the_wrong_id)]
-)
-def test_a_wrong_id(name, after, small_check, expected, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_label
+def a_sum_is_off_by_a_unit_of_float16(x, bits, parent, count, sums, *rest):
+    sums[: count[0].numel()] += sums[: count[0].numel()] // 1000
 
-    monkeypatch.setattr(_triton_label, name, Broken(getattr(_triton_label, name), after))
+
+def a_pair_is_lost(x, bits, parent, count, sums, coordinates, slots, *rest):
+    if slots is not sums:
+        slots[slots.nonzero()[0]] = 0
+
+
+def a_cube_is_moved(*args):
+    args[6].view(-1)[args[6].argmax()] -= 1
+
+
+def a_cube_gets_another_voxel(drawn, cover, *rest):
+    cover.view(-1)[cover.argmax()] += 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "after", "what"),
+    [
+        ("label", "ids_kernel", a_voxel_gets_the_wrong_id, "labeling"),
+        ("distance", "lines_kernel", lambda lines, out, *rest: out.view(-1)[0].add_(1), "distances"),
+        ("pairs", "pairs_kernel", lambda *args: args[5][0].add_(args[5].max()), "sums over pairs"),
+        ("find", "measure_kernel", a_pair_is_lost, "(label|predicted) instances"),
+        ("find", "measure_kernel", a_sum_is_off_by_a_unit_of_float16, "sums over label instances"),
+        ("find", "finish_kernel", a_cube_is_moved, "(voxels of )?center cubes"),
+        ("cubes", "cover_kernel", a_cube_gets_another_voxel, "center cubes"),
+        ("find", "gradient_kernel", lambda *args: args[8].zero_(), "gradient"),
+    ],
+)
+def test_a_difference_is_found(module, name, after, what, small_check, monkeypatch):
+    module = importlib.import_module(f"nnunet_ici.instances._triton_{module}")
+    monkeypatch.setattr(module, name, Broken(getattr(module, name), after))
     with pytest.warns(
-        RuntimeWarning, match=r"plain torch \(the self-check found a difference: labeling .*report"
+        RuntimeWarning, match=rf"plain torch \(the self-check found a difference: {what} \(.*report"
     ) as told:
-        assert weights_after_a_step() == expected
+        assert not kernel_status(DEVICE).runs
     assert len(told) == 1
     assert not list(kernels._cache_folder().parent.rglob("*.json"))
-
-
-def test_a_sum_that_is_off_by_a_unit_of_float16_and_a_gradient_that_is_zero(small_check, expected, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_find, _triton_sums
-
-    def more(x, bits, parent, label, *rest):
-        label[0] += label[0] // 1000
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_triton_sums, "sums_kernel", Broken(_triton_sums.sums_kernel, more))
-        with pytest.warns(RuntimeWarning, match="difference: sums over label instances"):
-            assert weights_after_a_step() == expected
-    kernels._statuses.clear()
-    nothing = Broken(_triton_find.gradient_kernel, lambda *args: args[5].zero_())
-    monkeypatch.setattr(_triton_find, "gradient_kernel", nothing)
-    with pytest.warns(RuntimeWarning, match="difference: gradient"):
-        assert weights_after_a_step() == expected
 
 
 def out_of_resources():
@@ -144,31 +147,15 @@ def out_of_resources():
     return OutOfResources(300_000, 232_448, "shared memory")
 
 
-KERNELS = [
-    ("_triton_outputs", "classify_kernel"),
-    ("_triton_sums", "measure_kernel"),
-    ("_triton_sums", "sums_kernel"),
-    ("_triton_cubes", "draw_kernel"),
-    ("_triton_cubes", "count_kernel"),
-    ("_triton_outputs", "gradient_kernel"),
-]
-
-
-@pytest.fixture(params=KERNELS, ids=lambda where: where[1])
+@pytest.fixture(params=["find.classify_kernel", "find.gradient_kernel", "cubes.draw_kernel", "pairs.pairs_kernel"])
 def fail(request, monkeypatch):
     """A function that makes one kernel fail from now on."""
-    module, name = request.param
-
-    def break_it():
-        for path in (f"nnunet_ici.instances.{module}", "nnunet_ici.instances._triton_find"):
-            if hasattr(importlib.import_module(path), name):
-                monkeypatch.setattr(f"{path}.{name}", Broken(None, error=out_of_resources()))
-
-    return break_it
+    path = f"nnunet_ici.instances._triton_{request.param}"
+    return lambda error: monkeypatch.setattr(path, Broken(None, error=error))
 
 
-def test_a_kernel_that_raises_in_the_check(fail, small_check, expected, cuda):
-    fail()
+def test_a_kernel_that_raises_in_the_check(fail, small_check, expected, gpu):
+    fail(out_of_resources())
     with pytest.warns(
         RuntimeWarning, match="OutOfResources: out of resource: shared memory.*supports this GPU"
     ) as told:
@@ -176,61 +163,22 @@ def test_a_kernel_that_raises_in_the_check(fail, small_check, expected, cuda):
     assert len(told) == 1 and not kernel_status("cpu").runs
 
 
-def test_a_kernel_that_raises_later(fail, small_check, expected, cuda):
+def test_a_kernel_that_raises_later_names_the_way_out(fail, small_check, expected, gpu, monkeypatch):
     assert kernel_status("cpu").runs
-    fail()
-    with pytest.warns(RuntimeWarning, match="OutOfResources") as told:
-        assert weights_after_a_step() == expected
-    assert len(told) == 1 and not kernel_status("cpu").runs
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        assert weights_after_a_step() == expected  # reported once
-
-
-def sums_and_gradient(found):
-    """The sums of another map by part, and the gradient of the weighted sums of the probability and that map."""
-    prob, squares = found.prob, found.sums(found.source.prob.square())
-    parts = [*vars(prob).values(), *vars(squares).values()]
-    weights = torch.Generator().manual_seed(0)
-    total = sum((part * torch.rand(part.shape, generator=weights)).sum() for part in parts)
-    return [part.detach() for part in parts], torch.autograd.grad(total, found.source.x)[0]
-
-
-@pytest.mark.parametrize("classes", [None, 1, 2])
-@pytest.mark.parametrize("axes", [2, 3])
-def test_what_is_left_of_a_step_is_computed_with_the_ids_of_the_kernels(axes, classes, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_find, _triton_sums, self_check
-    from nnunet_ici.instances.table import TableInstances
-
-    generator = torch.Generator().manual_seed(2)
-    source = self_check._make_source(axes, torch.float32, classes, generator, torch.device("cpu"))
-    found = _triton_find.TritonInstances(source, self_check.THRESHOLD)
-    parts, gradient = sums_and_gradient(found)
-    again = _triton_find.TritonInstances(replace(source), self_check.THRESHOLD)
-    for module, name in ((_triton_sums, "sums_kernel"), (_triton_find, "gradient_kernel")):
-        monkeypatch.setattr(module, name, Broken(None, error=out_of_resources()))
-    with pytest.warns(RuntimeWarning, match="OutOfResources"):
-        parts_in_torch, gradient_in_torch = sums_and_gradient(again)
-    assert sum(len(part) for part in parts) > 100
-    for part, in_torch in zip(parts, parts_in_torch, strict=True):
-        torch.testing.assert_close(in_torch, part, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(gradient_in_torch, gradient, rtol=1e-5, atol=1e-6)
-    total = TableInstances(replace(source), self_check.THRESHOLD).prob.overlap.sum()
-    assert parts_in_torch[1].sum().item() == pytest.approx(total.item())
-
-
-def test_out_of_memory_is_not_the_kernels_fault(small_check, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_sums
-
-    assert kernel_status("cpu").runs
-    error = torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(_triton_sums, "measure_kernel", Broken(None, error=error))
+    fail(out_of_resources())
+    message = r"the Triton kernels failed on cpu: OutOfResources: .*\. Set NNUNET_ICI_KERNELS=off to use plain torch"
+    with pytest.raises(RuntimeError, match=message) as raised:
+        weights_after_a_step()
+    assert type(raised.value.__cause__).__name__ == "OutOfResources"
+    fail(torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(torch.OutOfMemoryError):
         weights_after_a_step()
-    assert kernel_status("cpu").runs
+    monkeypatch.setenv(kernels.VARIABLE, "off")
+    kernels._statuses.clear()
+    assert weights_after_a_step() == expected
 
 
-def test_off(expected, cuda, monkeypatch):
+def test_off(expected, gpu, monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "off")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
@@ -238,25 +186,33 @@ def test_off(expected, cuda, monkeypatch):
     assert str(kernel_status("cpu")) == "plain torch (NNUNET_ICI_KERNELS=off)"
 
 
-def test_on_fails_instead(small_check, cuda, monkeypatch):
-    from nnunet_ici.instances import _triton_sums
-
+def test_on_fails_instead(small_check, gpu, monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "on")
     with monkeypatch.context() as patch:
-        patch.setattr(_triton_sums, "measure_kernel", Broken(None, error=out_of_resources()))
+        patch.setattr("nnunet_ici.instances._triton_find.measure_kernel", Broken(None, error=out_of_resources()))
         for _ in range(2):
             with pytest.raises(RuntimeError, match="NNUNET_ICI_KERNELS=on, but the kernels do not run on cpu: OutOf"):
                 weights_after_a_step()
     assert kernel_status("cpu").runs
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="kernels run on the GPU, not in the interpreter")
+def test_interpret_runs_the_kernels_on_the_cpu(expected, monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "interpret")
+    assert labelling_backend("cpu") == "triton" and weights_after_a_step() == expected
+    assert str(kernel_status("cpu")) == "plain torch (NNUNET_ICI_KERNELS=interpret)"  # what is checked is a GPU
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(ValueError, match=r"NNUNET_ICI_KERNELS=interpret needs TRITON_INTERPRET=1\. Got: '0'"):
+        weights_after_a_step()
+
+
 def test_an_unknown_choice(monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "yes")
-    with pytest.raises(ValueError, match=r"NNUNET_ICI_KERNELS must be auto, on or off\. Got: 'yes'"):
+    with pytest.raises(ValueError, match=r"NNUNET_ICI_KERNELS must be auto, on, off or interpret\. Got: 'yes'"):
         kernel_status(DEVICE)
 
 
-def test_triton_is_not_installed(expected, cuda, monkeypatch):
+def test_triton_is_not_installed(expected, gpu, monkeypatch):
     monkeypatch.setattr(kernels, "HAS_TRITON", False)
     with pytest.warns(RuntimeWarning, match="Triton is not installed.; to use the kernels: pip install triton"):
         assert weights_after_a_step() == expected

@@ -22,7 +22,7 @@ from nnunet_ici.instances.table import Side, Table, is_hit
 
 __all__ = ["find_difference"]
 
-SHAPES = {2: (9, 170), 3: (5, 7, 66)}  # odd, with more blocks than a tile
+SHAPES = {2: (9, 130), 3: (3, 5, 66)}  # odd, with more blocks than a tile
 CASES = (  # axes, dtype, classes: 2 also has ignored voxels, None is a single region
     (2, torch.float16, 2),
     (2, torch.float32, None),
