@@ -11,8 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_ici.cli import main
-from nnunet_ici.datasets.synth_atlas import synthesize_atlas
-from nnunet_ici.datasets.synth_layouts import STAGES, SynthSubject, metadata_of
+from nnunet_ici.datasets.synth_atlas import STAGES, SynthSubject, metadata_of, synthesize_atlas
 from nnunet_ici.datasets.synthetic import load_template, synthesize_subject
 from nnunet_ici.datasets.synthetic_native import MARGIN_MM, ZOOM, to_native
 from tests.atlas_tree import raw, rows_of, sessions_of
