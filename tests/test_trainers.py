@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import random
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_ici.instances import find, kernels
+from nnunet_ici.instances import kernels, table
 from nnunet_ici.losses import DICILoss
 from nnunet_ici.trainers import (
     nnUNetTrainerCATMIL,
+    nnUNetTrainerCounted,
+    nnUNetTrainerCounted_bestlesion,
     nnUNetTrainerDICI,
     nnUNetTrainerDual,
     nnUNetTrainerICI,
@@ -28,6 +32,7 @@ from tests import tiny_nnunet
 
 LABELS = {"background": 0, "lesion": 1}
 COUNTS = ["val_label_instances", "val_missed_instances", "val_predicted_instances", "val_false_instances"]
+SCORES = ["val_lesion_f1", "val_lesion_dice", "ema_lesion_f1", "ema_lesion_dice"]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +131,7 @@ def test_a_training_logs_its_terms(make_trainer, configuration, cls):
     trainer.run_training()
     rows = read_csv(trainer)
     terms = ["global", "instance", "center" if cls is nnUNetTrainerICI else "predicted"]
-    assert list(rows[0]) == ["epoch", *(f"{p}_{t}" for p in ("train", "val") for t in terms), *COUNTS]
+    assert list(rows[0]) == ["epoch", *(f"{p}_{t}" for p in ("train", "val") for t in terms), *COUNTS, *SCORES]
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     numbers = np.array([[float(value) for value in row.values()] for row in rows])
     assert np.isfinite(numbers).all()
@@ -135,6 +140,9 @@ def test_a_training_logs_its_terms(make_trainer, configuration, cls):
     with open(trainer.log_file) as file:
         log = file.read()
     assert log.count("train terms: global") == 3 and log.count("missed, ") == 3
+    assert log.count("; lesion F1 0.") == log.count("; lesion-wise Dice 0.") == 3
+    means = [float(row["ema_lesion_dice"]) for row in rows]
+    assert means[1] == pytest.approx(0.9 * means[0] + 0.1 * float(rows[1]["val_lesion_dice"]))
     history = trainer.logger.local_logger.my_fantastic_logging
     assert {len(values) for values in history.values()} == {3}  # progress.png is cut to the shortest
     for name in ("progress.png", "progress_ici.png"):
@@ -157,7 +165,7 @@ def test_a_training_continues_if_the_kernels_fail(make_trainer, monkeypatch, tmp
             raise OutOfResources(300_000, 232_448, "shared memory")
 
     monkeypatch.setattr(_triton_sums, "measure_kernel", Failing())
-    monkeypatch.setattr(find, "uses_kernels", lambda source: kernels.kernel_status(source.x.device).runs)
+    monkeypatch.setattr(table, "uses_kernels", lambda x: kernels.kernel_status(x.device).runs)
     monkeypatch.setattr(kernels, "_statuses", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     trainer = make_trainer(quick(nnUNetTrainerICI), "2d")
@@ -201,6 +209,75 @@ def test_resume_continues_from_the_checkpoint(make_trainer, base):
     assert [row["epoch"] for row in read_csv(resumed)] == ["0", "1", "2"]
     assert read_csv(resumed)[0] == first
     assert {len(v) for v in resumed.logger.local_logger.my_fantastic_logging.values()} == {3}
+
+
+@pytest.mark.slow
+def test_counted_trains_as_nnunet_does(make_trainer):
+    """The same weights after the training, and the counts, curves and log of the other trainers."""
+    networks = []
+    for cls in (nnUNetTrainer, nnUNetTrainerCounted):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        trainer = make_trainer(quick(cls), "2d")
+        trainer.num_epochs = 2
+        trainer.run_training()
+        networks.append({key: value.clone() for key, value in trainer.network.state_dict().items()})
+    assert all(torch.equal(value, networks[1][key]) for key, value in networks[0].items())
+    rows = read_csv(trainer)
+    assert list(rows[0]) == ["epoch", "train_global", "val_global", *COUNTS, *SCORES]
+    assert sum(int(row["val_label_instances"]) for row in rows) > 0
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_follows_the_lesions(make_trainer):
+    """The exponential mean of the lesion-wise Dice falls, rises and is unknown while nnU-Net's pseudo Dice rises."""
+    given = iter([math.nan, 0.5, 0.2, 0.9])
+
+    class Scripted(quick(nnUNetTrainerCounted_bestlesion, epochs=4)):
+        def on_validation_epoch_end(self, outputs):
+            super().on_validation_epoch_end(outputs)
+            self._history._epoch["ema_lesion_dice"] = next(given)
+
+    saved = []
+
+    def run(trainer):
+        save = trainer.save_checkpoint
+        trainer.save_checkpoint = lambda name: (
+            saved.append((trainer.current_epoch, os.path.basename(name))),
+            save(name),
+        )
+        trainer.run_training()
+
+    trainer = make_trainer(Scripted, "2d")
+    trainer.num_epochs = 3
+    run(trainer)
+    assert [epoch for epoch, name in saved if name == "checkpoint_best.pth"] == [0, 1] and trainer._best_ema == 0.5
+    resumed = make_trainer(Scripted, "2d", resume=True)
+    resumed.load_checkpoint(os.path.join(trainer.output_folder, "checkpoint_final.pth"))
+    assert resumed._best_ema == 0.5
+    saved.clear()
+    run(resumed)
+    assert [epoch for epoch, name in saved if name == "checkpoint_best.pth"] == [3] and resumed._best_ema == 0.9
+    with open(resumed.log_file) as file:
+        assert "checkpoint_best.pth: best exponential mean of the lesion-wise Dice" in file.read()
+    assert resumed.logger.get_value("ema_fg_dice", step=-1) != 0.9
+
+
+@pytest.mark.slow
+def test_weights_and_biases_get_terms_and_scores(make_trainer, monkeypatch):
+    """In W&B's offline mode; its summary holds the last value of every key."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    monkeypatch.setenv("nnUNet_wandb_mode", "offline")
+    trainer = make_trainer(quick(nnUNetTrainerICI, epochs=1), "2d")
+    trainer.run_training()
+    (logger,) = trainer.logger.loggers
+    summary = dict(logger.run.summary)
+    logger.run.finish()
+    row = read_csv(trainer)[-1]
+    for column in ("train_instance", "val_center", *COUNTS, *SCORES):
+        assert float(summary[f"ici_{column}"]) == pytest.approx(float(row[column]), nan_ok=True), column
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ class TermHistory:
         """Add the record of an epoch's validation iterations, reduced over the ranks."""
         reduced = over_ranks(taken)
         self._epoch |= {f"val_{name}": reduced.get(name, math.nan) for name in self._terms}
-        self._epoch |= {f"val_{name}": reduced.get(name, 0) for name in COUNTS}
+        self._epoch |= {f"val_{name}": round(reduced.get(name, 0)) for name in COUNTS}
         self._epoch |= {f"val_{name}": value for name, value in _scores(reduced).items()}
         for mean, score in _MEANS.items():
             before, value = (self._lists[_PREFIX + mean] or [math.nan])[-1], self._epoch[score]
