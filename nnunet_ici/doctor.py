@@ -63,6 +63,7 @@ def diagnose() -> Iterator[Finding]:
         (_folders, "folders"),
         (_trainers, "trainers with nnU-Net's own search"),
         (_labelling, "labeling on this device"),
+        (_thresholds, "thresholds of trained models"),
     ):
         if missing and check is _trainers:
             print("trainers and labeling: not checked until the problems above are solved", file=sys.stderr)
@@ -180,6 +181,15 @@ def _folders() -> Iterator[Finding]:
     for name in FOLDERS:
         problem = missing_folder(name)
         yield Finding(name, os.environ[name]) if problem is None else Finding(name, *problem)
+
+
+def _thresholds() -> Iterator[Finding]:
+    """Tuned checkpoints whose network was trained again after the threshold was chosen."""
+    from nnunet_ici.postprocessing.checkpoints import TUNED, outdated
+
+    for path in sorted(Path(os.environ["nnUNet_results"]).glob(f"Dataset*/*/fold_*/{TUNED}")):
+        if problem := outdated(path.parent):
+            yield Finding(TUNED, problem, f"rm {shlex.quote(str(path))}   # or choose again: nnUNetv2_train ... --val")
 
 
 def _run(args: argparse.Namespace) -> int:

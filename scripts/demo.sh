@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # From installation to report in one command: a virtual environment, a small synthetic ATLAS, short training with nnU-Net's
-# own trainer and two or three of ours, a threshold for each, and a report on the lesions that each trainer finds and misses.
+# own loss and two or three of ours, a threshold for each, and a report on the lesions that each trainer finds and misses.
 #
-#   scripts/demo.sh [TRAINER]       trains nnUNetTrainer, nnUNetTrainerICI, nnUNetTrainerLesionWise, and TRAINER if given,
+#   scripts/demo.sh [TRAINER]       trains nnUNetTrainerCounted (nnU-Net's own loss), nnUNetTrainerICI,
+#                                   nnUNetTrainerLesionWise, and TRAINER if given,
 #                                   such as nnUNetTrainerPQ
 #
 # DEMO      working folder (default: demo, next to scripts); an earlier run in it is continued
@@ -28,7 +29,7 @@ step() { printf '\n=== %s (%d:%02d) ===\n' "$1" $(((SECONDS - started) / 60)) $(
 
 if [ "$epochs" = 1 ]; then variant=1epoch; else variant=${epochs}epochs; fi
 trainers=()
-for t in nnUNetTrainer nnUNetTrainerICI nnUNetTrainerLesionWise ${1+"$1"}; do
+for t in nnUNetTrainerCounted nnUNetTrainerICI nnUNetTrainerLesionWise ${1+"$1"}; do
   case " ${trainers[*]-} " in *" ${t}_$variant "*) ;; *) trainers+=("${t}_$variant") ;; esac
 done
 
@@ -103,11 +104,8 @@ for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
 PY
 models=() training=()
 for t in "${trainers[@]}"; do
-  # The threshold is chosen on one half of the validation cases and evaluated on the other half, and vice versa.
-  step "Threshold of $t"
+  step "Predictions of $t, at 0.5 and at the threshold that its final validation chose"
   fold=$(fold_of "$t")
-  [ -f "$demo/rules/$t.json" ] || nnunet_ici tune -gt "$nnUNet_raw/Dataset100_ATLAS/labelsTr" -prob "$fold/validation" --k 2 \
-    --checkpoint -o "$demo/rules/$t.json" >"$demo/logs/tune_$t.txt"
   for checkpoint in final tuned; do
     nnUNetv2_predict -d 100 -i "$demo/held_out/images" -o "$demo/predictions/${t}_$checkpoint" -c 3d_fullres -f 0 -tr "$t" \
       -p nnUNetPlans_small -chk "checkpoint_$checkpoint.pth" -device "$device" --disable_tta -npp 1 -nps 1 \

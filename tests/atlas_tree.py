@@ -19,86 +19,62 @@ SHAPE = (10, 9, 8)
 SHEET = "20220425_ATLAS_2.0_MetaData.csv"
 
 
-def image_of(array, origin=(98.0, 134.0, -72.0), spacing=(1.0, 1.0, 1.0)):
-    image = sitk.GetImageFromArray(array)
-    image.SetOrigin(origin)
-    image.SetSpacing(spacing)
-    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-    return image
-
-
 class Tree:
-    """An ATLAS_2 folder to which files are added."""
+    """A folder ATLAS_2 to which files are added; with another folder, one of R3.0, each subject on its own grid."""
 
-    def __init__(self, root: Path):
-        self.root = root / "ATLAS_2"
+    def __init__(self, root: Path, folder: str = "ATLAS_2"):
+        self.root = root / folder
+        self.layout = ATLAS_2 if folder == "ATLAS_2" else NATIVE
         self.rng = np.random.default_rng(0)
 
     def paths(self, subject, session=1, part="Training"):
-        site = subject[:4].upper()
-        anat = self.root / part / site / f"sub-{subject}" / f"ses-{session}" / "anat"
-        name = f"sub-{subject}_ses-{session}_"
-        return anat / f"{name}{ATLAS_2.image}.nii.gz", anat / f"{name}{ATLAS_2.mask}.nii.gz"
-
-    def add(self, subject, session=1, part="Training", mask_dtype=np.uint8):
-        image, mask = self.paths(subject, session, part)
-        image.parent.mkdir(parents=True)
-        sitk.WriteImage(image_of(self.rng.normal(100, 9, SHAPE).astype(np.float32)), str(image))
-        if part == "Training":
-            array = np.zeros(SHAPE, mask_dtype)
-            array[2:4, 2:4, 2:4] = array[7, 7, 7] = 1
-            sitk.WriteImage(image_of(array), str(mask))
-        return image, mask
-
-    def write(self, path, array, **geometry):
-        sitk.WriteImage(image_of(array, **geometry), str(path))
-
-
-class NativeTree(Tree):
-    """A folder of R3.0 to which files are added, each subject on its own grid."""
-
-    def __init__(self, root: Path, folder="ATLAS3_Training_Raw"):
-        super().__init__(root)
-        self.root = root / folder
-
-    def paths(self, subject, session=1, part=None):
         site = "SOOP" if subject.startswith("soop") else subject[:4].upper()
-        anat = self.root / site / f"sub-{subject}" / f"ses-{session}" / "anat"
-        name = f"sub-{subject}_ses-{session}_"
-        return anat / f"{name}{NATIVE.image}.nii.gz", anat / f"{name}{NATIVE.mask}.nii.gz"
+        sites = self.root / part if self.layout is ATLAS_2 else self.root
+        name = sites / site / f"sub-{subject}" / f"ses-{session}" / "anat" / f"sub-{subject}_ses-{session}_"
+        return tuple(Path(f"{name}{suffix}.nii.gz") for suffix in (self.layout.image, self.layout.mask))
 
     def sheet(self, subject, session=1):
-        image, _ = self.paths(subject, session)
-        return image.with_name(f"sub-{subject}_ses-{session}_metadata.csv")
+        return self.paths(subject, session)[0].with_name(f"sub-{subject}_ses-{session}_metadata.csv")
 
-    def add(self, subject, session=1, dataset="Training", days="812.5", chronicity="1"):
-        image, mask = self.paths(subject, session)
+    def add(self, subject, session=1, part="Training", mask_dtype=np.uint8, dataset="Training", days="812.5"):
+        """Add a session; its sheet without ``days`` has no chronicity either."""
+        image, mask = self.paths(subject, session, part)
         image.parent.mkdir(parents=True)
-        shape = tuple(int(n) for n in self.rng.integers(8, 14, 3))
-        geometry = {"spacing": tuple(self.rng.uniform(0.5, 2, 3)), "origin": tuple(self.rng.uniform(-90, 90, 3))}
+        shape, geometry = SHAPE, {}
+        if self.layout is NATIVE:
+            shape = tuple(int(n) for n in self.rng.integers(8, 14, 3))
+            geometry = {"spacing": tuple(self.rng.uniform(0.5, 2, 3)), "origin": tuple(self.rng.uniform(-90, 90, 3))}
+            site = image.relative_to(self.root).parts[0]
+            cells = {"SESSION_ID": f"sub-{subject}_ses-{session}", "ATLAS2_DATASET": dataset}
+            if site == "SOOP":  # the columns are in another order there
+                cells = dict(reversed(cells.items()))
+            cells |= {"DAYS_POST_STROKE": days, "CHRONICITY": "1" if days else "", "SITE": site}
+            self.sheet(subject, session).write_text(",".join(cells) + "\n" + ",".join(cells.values()) + "\n")
         self.write(image, self.rng.normal(100, 9, shape).astype(np.float32), **geometry)
-        array = np.zeros(shape, np.uint8)
-        array[2:4, 2:4, 2:4] = array[7, 7, 7] = 1
-        self.write(mask, array, **geometry)
-        site = image.relative_to(self.root).parts[0]
-        cells = {"SESSION_ID": f"sub-{subject}_ses-{session}", "ATLAS2_DATASET": dataset}
-        if site == "SOOP":  # the columns are in another order there
-            cells = dict(reversed(cells.items()))
-        cells |= {"DAYS_POST_STROKE": days, "CHRONICITY": chronicity, "SITE": site}
-        self.sheet(subject, session).write_text(",".join(cells) + "\n" + ",".join(cells.values()) + "\n")
+        if part == "Training":
+            array = np.zeros(shape, mask_dtype)
+            array[2:4, 2:4, 2:4] = array[7, 7, 7] = 1
+            self.write(mask, array, **geometry)
         return image, mask
+
+    def write(self, path, array, origin=(98.0, 134.0, -72.0), spacing=(1.0, 1.0, 1.0)):
+        image = sitk.GetImageFromArray(array)
+        image.SetOrigin(origin)
+        image.SetSpacing(spacing)
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(path))
 
 
 @pytest.fixture
 def native(tmp_path):
     """Seven subjects of six sites; two in ATLAS 2.0's test set, two new, one with two sessions."""
-    tree = NativeTree(tmp_path)
+    tree = Tree(tmp_path, "ATLAS3_Training_Raw")
     for subject in ("r001s001", "r002s001", "r009s003"):
         tree.add(subject)
     for subject in ("r001s002", "r010s001"):
         tree.add(subject, dataset="Testing")
     tree.add("r009s003", session=2)
-    tree.add("r071s001", dataset="", days="", chronicity="")
+    tree.add("r071s001", dataset="", days="")
     tree.add("soop0003", dataset="", days="3.0")
     return tree
 
@@ -144,6 +120,10 @@ def sessions_of(source):
     sessions, wrong = find_sessions(found)
     metadata, worse = read_metadata(found, sessions)
     return sessions, metadata, wrong + worse
+
+
+def array_of(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
 def rows_of(path):

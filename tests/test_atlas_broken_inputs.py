@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from nnunet_ici.datasets.atlas_to_raw import BadInputError
 from nnunet_ici.geometry import Grid
 from nnunet_ici.images import read_image
-from tests.atlas_tree import SHEET, convert, native, problems_of, raw, rows_of, tree
+from tests.atlas_tree import SHEET, Tree, array_of, convert, native, problems_of, raw, rows_of, tree
 
 __all__ = ["native", "raw", "tree"]  # fixtures
 
@@ -181,6 +181,28 @@ def test_a_broken_file_is_refused_by_name_and_skippable(broken, tree, raw):
     assert len(done.sessions) == 5 and len(list((done.folder / "labelsTr").iterdir())) == 4
 
 
+def sheet(text, said):
+    def write(tree):
+        (tree.root / SHEET).write_bytes(text)
+        return tree.root / SHEET, said
+
+    return write
+
+
+def own_sheet(text, said):
+    def write(tree):
+        tree.sheet(SUBJECT).write_text(text)
+        return tree.sheet(SUBJECT), said
+
+    return write
+
+
+def two_own_sheets(tree):
+    path = tree.sheet(SUBJECT)
+    again = shutil.copy(path, path.with_name("sub-r001s001_ses-1_metadata_2.csv"))
+    return path, f"several sheets for sub-r001s001_ses-1. Expected: one. Got: {path}, {again}"
+
+
 def two_images(tree):
     image, _ = tree.paths(SUBJECT)
     image.with_suffix("").write_bytes(gzip.decompress(image.read_bytes()))
@@ -193,38 +215,58 @@ def a_session_twice(tree):
     return path, f"several images for sub-r001s001_ses-1. Expected: one. Got: also {again}"
 
 
-def sheet(text, said):
-    def write(tree):
-        (tree.root / SHEET).write_bytes(text)
-        return tree.root / SHEET, said
-
-    return write
+def a_session_at_two_sites(tree):
+    image, _ = tree.paths(SUBJECT)
+    again = shutil.copytree(image.parent, tree.root / "R002" / Path(*image.parts[-4:-1]))
+    return image, f"several images for sub-r001s001_ses-1. Expected: one. Got: also {again / image.name}"
 
 
-def own_sheet(text, said):
-    def write(native):
-        native.sheet(SUBJECT).write_text(text)
-        return native.sheet(SUBJECT), said
+def the_mask_of_another_grid(tree):
+    image, mask = tree.paths(SUBJECT)
+    shutil.copy(tree.paths("r002s001")[1], mask)
+    shapes = [array_of(path).shape for path in (image, mask)]
+    return mask, f"differs in shape from its image. Expected: {shapes[0]}, as in {image}. Got: {shapes[1]}"
 
-    return write
+
+def no_release(tree):
+    tree.root = tree.root.parent / "nnUNet_raw"
+    return tree.root, "no case in this folder or up to 2 levels below it. Expected: Training/R001/sub-r001s001/ses-1"
 
 
-def two_own_sheets(native):
-    path = native.sheet(SUBJECT)
-    again = shutil.copy(path, path.with_name("sub-r001s001_ses-1_metadata_2.csv"))
-    return path, f"several sheets for sub-r001s001_ses-1. Expected: one. Got: {path}, {again}"
+def two_releases(tree):
+    Tree(tree.root.parent).add(SUBJECT)
+    tree.root = tree.root.parent
+    return tree.root, "more than one release. Expected: the folder of one of them. Got: "
 
 
 SHEETS_AND_FOLDERS = {
     "two images": ("tree", two_images),
     "a session in Training and Testing": ("tree", a_session_twice),
+    "a session at two sites": ("native", a_session_at_two_sites),
+    "the mask of another grid": ("native", the_mask_of_another_grid),
+    "no release": ("tree", no_release),
+    "two releases": ("native", two_releases),
     "an empty sheet": ("tree", sheet(b"", "cannot be read. Expected: a table with a header. Got: an empty file")),
-    "another encoding": ("tree", sheet("ß\n".encode("utf-16"), "cannot be read. Expected: a table with a header.")),
-    "a sheet without subjects": ("tree", sheet(b"Name,Age\nx,1\n", "no subject column. Expected: ")),
-    "two rows": ("tree", sheet(b"Subject ID\nr001s001\nsub-r001s001\n", "two rows for the same case. Expected: one.")),
-    "no session": ("native", own_sheet("SITE\nR001\n", "no session column. Expected: one named SESSION_ID.")),
-    "another session": ("native", own_sheet("SESSION_ID\nsub-x_ses-1\n", "a row of another case. Expected: sub-r")),
-    "two own rows": ("native", own_sheet("SESSION_ID\n1\n1\n", "several rows for sub-r001s001_ses-1. Expected: one. ")),
+    "another encoding": ("tree", sheet("x\n".encode("utf-16"), "cannot be read. Expected: a table with a header.")),
+    "a sheet without subjects": (
+        "tree", sheet(b"Name\nx\n", "no subject column. Expected: one named Subject ID or SESSION_ID. Got: Name"),
+    ),
+    "two rows": (
+        "tree", sheet(b"SESSION_ID\nsub-r1_ses-1\nsub-r1_ses-1\n", "two rows for the same case. Expected: one."),
+    ),
+    "two rows of a subject": ("tree", sheet(b"Subject ID\nr001s001\nsub-r001s001\n", "two rows for the same case.")),
+    "a row without a subject": ("tree", sheet(
+        b"SESSION_ID,AGE\nses-1,3\n",
+        "a row without a subject. Expected: sub-r001s001_ses-1, or a column Subject ID. Got: ses-1, 3",
+    )),
+    "no session": ("native", own_sheet("SITE\nR1\n", "no session column. Expected: one named SESSION_ID. Got: SITE")),
+    "another session": ("native", own_sheet(
+        "SESSION_ID\nsub-x_ses-1\n", "a row of another case. Expected: sub-r001s001_ses-1. Got: x_1"
+    )),
+    "two own rows": ("native", own_sheet(
+        "SESSION_ID\n1\n1\n", "several rows for sub-r001s001_ses-1. Expected: one. Got: 2"
+    )),
+    "an empty own sheet": ("native", own_sheet("", "cannot be read. Expected: a table with a header. Got: an empty")),
     "two own sheets": ("native", two_own_sheets),
 }  # fmt: skip
 

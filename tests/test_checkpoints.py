@@ -14,6 +14,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_ici import doctor
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.postprocessing.checkpoints import (
@@ -269,7 +270,7 @@ def test_the_checkpoint_that_made_the_probabilities_is_tuned(tmp_path, capsys):
     assert main(["tune", *arguments, "--checkpoint", FINAL]) == 0 and tuned_from(FINAL)
 
 
-def test_a_checkpoint_that_changed_after_tuning_is_refused(tmp_path, capsys):
+def test_a_checkpoint_that_changed_after_tuning_is_refused(tmp_path, capsys, monkeypatch):
     trainer = make_trainer(tmp_path)
     tune(tmp_path)
     before = fingerprint(trainer / "fold_0" / FINAL)
@@ -285,6 +286,13 @@ def test_a_checkpoint_that_changed_after_tuning_is_refused(tmp_path, capsys):
         with pytest.raises(SystemExit) as end:
             main(["tune", "--show", str(path)])
         assert end.value.code == 1 and "belongs to an earlier network" in capsys.readouterr().err
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    shutil.copytree(trainer, tmp_path / "Dataset100_A" / "trainer")
+    (finding,) = doctor._thresholds()
+    path = tmp_path / "Dataset100_A" / "trainer" / "fold_0" / TUNED
+    assert finding.found.startswith(f"{path} belongs to an earlier network.") and finding.remedy.startswith(
+        f"rm {path}"
+    )
     (trainer / "fold_0" / FINAL).unlink()
     assert not outdated(trainer / "fold_0")  # as after an export of the tuned checkpoint
 

@@ -87,9 +87,11 @@ def models(rows):
 def test_from_trained_models_to_a_verdict(dataset, capsys):
     root = dataset
     train(root, PQ, present=(1, 1, 1, 0))
+    train(root, "nnUNetTrainerCounted_5epochs")
     train(root, OWN)
     compare()
-    assert missed(root) == ({OWN: 8, PQ: 0}, ["c0", "c1", "c2", "c3"])  # nnU-Net's own trainer is the reference
+    assert missed(root) == ({OWN: 8, "nnUNetTrainerCounted_5epochs": 8, PQ: 0}, ["c0", "c1", "c2", "c3"])
+    assert list(missed(root)[0]) == [OWN, "nnUNetTrainerCounted_5epochs", PQ]  # nnU-Net's own loss is the reference
     written = sorted(path.name for path in out(root).iterdir())
     assert written == sorted(
         ["cases.csv", "instances.csv", "report.html", "summary.json", "tables.csv", "tables.md", "tables.tex"]

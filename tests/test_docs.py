@@ -250,7 +250,7 @@ def test_tables_are_fresh(monkeypatch):
     """Tables match the code exactly, except for shares of gradients, which may differ by rounding."""
     monkeypatch.syspath_prepend(str(DOCS / "figures"))
     tables = importlib.import_module("tables")
-    assert set(tables.benchmarks.TIMED) == set(LOSSES)
+    assert set(tables.benchmarks.TIMED) == set(LOSSES) - {"nnUNetTrainerCounted"}  # nnU-Net's own loss
     found = set()
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")

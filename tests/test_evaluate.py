@@ -6,6 +6,7 @@ import csv
 import json
 import os
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -164,6 +165,22 @@ def test_flat_images_with_a_spacing(tmp_path):
     assert float(row["volume_difference_ml"]) == pytest.approx(0.009)
     assert row["volume_difference_voxels"] == "9" and row["lesion_precision"] == ""
     assert read_summary(tmp_path)["size_unit"] == "mm2"
+
+
+def test_a_sheared_voxel_has_the_volume_of_its_affine(tmp_path):
+    """The determinant, 3 mm3; the product of the spacings is 3.13 mm3."""
+    affine = np.diag([1.0, 1, 3, 1])
+    affine[0, 1] = 0.3
+    for folder, voxels in (("gt", 5), ("A", 3)):
+        array = np.zeros((4, 5, 6), np.uint8)
+        array[0, :voxels, 0] = 1
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(array, affine), tmp_path / folder / "a.nii.gz")
+    (row,) = evaluate(tmp_path, "--family", "isles", "brats", "--brats-smallest", "15.1", models=("A",)).values()
+    assert float(row["volume_difference_ml"]) == pytest.approx(0.006)
+    assert row["brats_missed"] == row["brats_found"] == "0"  # 15 mm3, which is no larger than the smallest volume
+    instances = read_rows(tmp_path / "out" / "instances.csv", text=("model", "case", "class", "kind", "overlaps"))
+    assert [one["size"] for one in instances] == [pytest.approx(15), pytest.approx(9)]
 
 
 def test_classes_regions_and_ignored_voxels(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 
 import nibabel as nib
 import numpy as np
@@ -175,7 +176,7 @@ def test_report_and_explain_draw_what_they_turned(folder, capsys):
         image = str(folder / "images" / "case0_0000.nii.gz")
         outputs = ["-o", str(folder / "a.svg"), "--terms-json", str(folder / "a.json")]
         assert main(["explain", *files, "--image", image, *outputs]) == 0
-        page = (folder / "out" / "report.html").read_text()
+        page = re.sub(r"\d\d:\d\d(:\d\d)? UTC", "", (folder / "out" / "report.html").read_text())
         return page[page.index("<svg") :], json.loads((folder / "a.json").read_text())
 
     plain, turned = drawn("RAS"), drawn("PIR")

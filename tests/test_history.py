@@ -13,7 +13,7 @@ from nnunet_ici.trainers.history import TermHistory
 
 TERMS = ["global", "instance"]
 TAKEN = {"global": -0.5, "instance": 0.25, "label_instances": 8, "missed_instances": 2,
-         "predicted_instances": 0, "false_instances": 0}  # fmt: skip
+         "predicted_instances": 7, "false_instances": 2, "lesion_dice": 3.0}  # fmt: skip
 
 
 def log(history, epoch, taken=TAKEN):
@@ -33,7 +33,8 @@ def test_an_epoch_in_logger_line_table_and_picture(logger, tmp_path):
     line = log(history, 0)
     assert line == (
         "train terms: global -0.5000, instance 0.2500; val terms: global -0.5000, instance 0.2500; "
-        "val: 2 of 8 label instances missed, 0 of 0 predicted instances false"
+        "val: 2 of 8 label instances missed, 2 of 7 predicted instances false; "
+        "lesion F1 0.7500, exponential mean 0.7500; lesion-wise Dice 0.3000, exponential mean 0.3000"
     )
     assert logger.get_value("ici_val_instance", step=-1) == 0.25 and history.draws == 3
     history.write(str(tmp_path))
@@ -42,6 +43,18 @@ def test_an_epoch_in_logger_line_table_and_picture(logger, tmp_path):
     assert [row["epoch"], row["train_global"], row["val_missed_instances"]] == ["0", "-0.5", "2"]
     assert (tmp_path / "progress_ici.png").stat().st_size > 10_000
     assert not (tmp_path / "terms_ici.csv.tmp").exists()
+
+
+def test_the_exponential_mean_is_that_of_nnunet(logger):
+    history = TermHistory(logger, TERMS)
+    nothing = dict.fromkeys(TAKEN, 0)
+    for epoch, taken in enumerate([nothing, TAKEN, TAKEN | {"lesion_dice": 8.0}, nothing]):
+        log(history, epoch, taken)
+        logger.log("mean_fg_dice", (taken["lesion_dice"] or 3.0) / 10, epoch)
+    means = logger.get_value("ici_ema_lesion_dice", step=None)
+    assert math.isnan(means[0]) and means[1:] == pytest.approx([0.3, 0.35, 0.35])  # an epoch without lesions is none
+    assert logger.get_value("ema_fg_dice", step=2) == pytest.approx(means[2])
+    assert math.isnan(logger.get_value("ici_val_lesion_f1", step=3))
 
 
 def test_a_checkpoint_without_terms_is_padded(logger, tmp_path):

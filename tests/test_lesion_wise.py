@@ -8,8 +8,10 @@ import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 
 from nnunet_ici.evaluation.matching import match_instances
-from nnunet_ici.evaluation.metrics import lesion_dice
+from nnunet_ici.evaluation.metrics import instance_dice, lesion_dice
+from nnunet_ici.instances import Source
 from nnunet_ici.losses import LesionWiseLoss, PQLoss, lesionwise_loss, pq_loss
+from nnunet_ici.losses.terms import count_lesions
 from tests import reference
 from tests.terms import in_2d_and_3d, random_case, tensors
 
@@ -167,3 +169,18 @@ def test_a_lesion_just_under_the_threshold_takes_pq_below_0():
     target = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     target[0, 0, 2:5, 2:5] = True
     assert pq_loss(0.49 * target.double(), target).item() == pytest.approx(-0.315, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 22), (8, 10, 12)])
+def test_lesions_are_counted_as_in_the_evaluation(rng, shape):
+    """The counts and the sum of the lesions' Dice that validation logs, with an ignore label."""
+    logits = 2 * torch.from_numpy(rng.normal(size=(3, 2, *shape)).astype(np.float32))
+    target = torch.from_numpy((rng.random((3, 1, *shape)) > 0.9).astype(np.int16))
+    target[:, :, :4] = 2
+    got = count_lesions(Source.of_network(logits, target, ignore_label=2))
+    expected = np.zeros(5)
+    for z, y in zip(logits.numpy(), target[:, 0].numpy(), strict=True):
+        m = match_instances(y == 1, (z[1] > z[0]) & (y != 2))
+        counts = [m.label_instances, m.missed_instances, m.predicted_instances, m.false_instances]
+        expected += [*counts, instance_dice(m).sum()]
+    assert got.tolist() == pytest.approx(expected.tolist(), abs=1e-3) and expected[1] > 0 and expected[3] > 0

@@ -337,6 +337,7 @@ def test_validation_counts_instances_for_every_loss(rng):
             loss.set_progress(0.5)
         loss(logits, target)
         taken = loss.record.take()
+        assert taken["lesion_dice"] == pytest.approx(1, abs=1e-4)  # of one lesion that is found, and one that is missed
         counts = [taken[f"{kind}_instances"] for kind in ("label", "missed", "predicted", "false")]
         assert counts == [2, 1, 2, 1], name
         loss.train()

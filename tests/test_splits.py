@@ -13,10 +13,12 @@ from nnunet_ici.datasets.atlas import Session
 from nnunet_ici.datasets.splits import SPLITS, make_split, paper_split, site_split, volume_split
 
 
-def sessions(subjects, per_subject=1):
+def at_sites(*sizes, per_subject=1):
+    """Sites R000, R001, ... of so many subjects, each with so many sessions."""
     return [
-        Session("R001", f"sub-{s:04d}", f"ses-{n}", Path("image"), Path("mask"))
-        for s in range(subjects)
+        Session(f"R{site:03d}", f"sub-r{site:03d}s{s:04d}", f"ses-{n}", Path("image"), Path("mask"))
+        for site, size in enumerate(sizes)
+        for s in range(size)
         for n in range(1, per_subject + 1)
     ]
 
@@ -25,42 +27,9 @@ def subjects_of(cases):
     return {case.split("_")[0] for case in cases}
 
 
-def test_as_in_the_paper():
-    (fold,) = paper_split(sessions(655))
-    assert [len(fold["train"]), len(fold["val"])] == [600, 55]
-
-
-@pytest.mark.parametrize(("subjects", "expected"), [(2, 1), (12, 1), (24, 2), (131, 11), (1310, 110)])
-def test_other_numbers_in_proportion(subjects, expected):
-    (fold,) = paper_split(sessions(subjects))
-    assert len(fold["val"]) == expected and len(fold["train"]) == subjects - expected
-
-
-def test_sessions_of_a_subject_stay_together():
-    (fold,) = paper_split(sessions(40, per_subject=3))
-    train, val = subjects_of(fold["train"]), subjects_of(fold["val"])
-    assert not train & val and len(train | val) == 40
-    assert len(fold["val"]) == 3 * len(val) and len(fold["train"] + fold["val"]) == 120
-
-
-def test_the_seed_decides():
-    assert paper_split(sessions(655), 1) == paper_split(sessions(655)[::-1], 1)
-    assert paper_split(sessions(655), 1) != paper_split(sessions(655), 2)
-
-
-def test_one_subject_is_too_few():
-    with pytest.raises(ValueError, match=r"too few subjects for a split\. Expected: at least 2\. Got: 1"):
-        paper_split(sessions(1, per_subject=3))
-
-
-def at_sites(*sizes, per_subject=1):
-    """Sites R000, R001, ... of so many subjects."""
-    return [
-        Session(f"R{site:03d}", f"sub-r{site:03d}s{s:03d}", f"ses-{n}", Path("image"), Path("mask"))
-        for site, size in enumerate(sizes)
-        for s in range(size)
-        for n in range(1, per_subject + 1)
-    ]
+def volumes_of(data, seed=0):
+    """Log-normal volumes in mm3, as lesions have."""
+    return list(np.random.default_rng(seed).lognormal(8, 2, len(data)))
 
 
 def check_folds(folds, data):
@@ -71,6 +40,14 @@ def check_folds(folds, data):
         assert sorted(fold["train"] + fold["val"]) == cases
         assert fold["train"] == sorted(fold["train"]) and fold["val"] == sorted(fold["val"])
         assert fold["val"] and not subjects_of(fold["train"]) & subjects_of(fold["val"])
+
+
+@pytest.mark.parametrize(("subjects", "expected"), [(655, 55), (2, 1), (12, 1), (24, 2), (131, 11), (1310, 110)])
+def test_the_split_of_the_paper_and_other_numbers_in_proportion(subjects, expected):
+    (fold,) = paper_split(at_sites(subjects, per_subject=3))
+    train, val = subjects_of(fold["train"]), subjects_of(fold["val"])
+    assert (len(train), len(val)) == (subjects - expected, expected) and not train & val
+    assert len(fold["val"]) == 3 * len(val) and len(fold["train"] + fold["val"]) == 3 * subjects
 
 
 # 55 sites of very different sizes, 1,453 subjects: as R3.0
@@ -88,41 +65,21 @@ def test_whole_sites_stay_apart(sizes, seed):
         assert not {site_of[case] for case in fold["train"]} & {site_of[case] for case in fold["val"]}
 
 
-def test_folds_of_sites_are_balanced_by_subjects():
-    counts = [len(subjects_of(fold["val"])) for fold in site_split(at_sites(*R3_SIZES))]
-    assert sum(counts) == sum(R3_SIZES) and max(counts) < 1.04 * min(counts)
+def test_folds_of_sites_are_balanced_by_subjects_and_not_by_sessions():
+    def counts(data):
+        return sorted(len(subjects_of(fold["val"])) for fold in site_split(data))
+
+    of_r3 = counts(at_sites(*R3_SIZES))
+    assert sum(of_r3) == sum(R3_SIZES) and of_r3[-1] < 1.04 * of_r3[0]
     # One large site, and nothing that could balance it: the others share out the rest.
-    counts = sorted(len(subjects_of(fold["val"])) for fold in site_split(at_sites(50, 3, 3, 2, 2, 1, 1)))
-    assert counts == [3, 3, 3, 3, 50]
-
-
-def test_subjects_are_balanced_and_not_sessions():
-    data = at_sites(4, 4, 4, 4, 4) + at_sites(*[0] * 5, 4, per_subject=9)
-    assert sorted(len(subjects_of(fold["val"])) for fold in site_split(data)) == [4, 4, 4, 4, 8]
-
-
-def test_too_few_sites():
-    what = "too few sites for a split by site. Expected: at least 5. Got: 4 (R000, R001, R002, R003)"
-    with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
-        site_split(at_sites(9, 9, 9, 9))
-
-
-def test_a_subject_at_two_sites():
-    data = at_sites(1, 1, 1, 1, 1)
-    data.append(Session("R004", data[0].subject, "ses-2", Path("image"), Path("mask")))
-    with pytest.raises(ValueError, match=r"a subject at two sites\. Expected: .* Got: sub-r000s000 at R000 and R004$"):
-        site_split(data)
-
-
-def volumes_of(data, seed=0):
-    """Log-normal volumes in mm3, as lesions have."""
-    return list(np.random.default_rng(seed).lognormal(8, 2, len(data)))
+    assert counts(at_sites(50, 3, 3, 2, 2, 1, 1)) == [3, 3, 3, 3, 50]
+    assert counts(at_sites(4, 4, 4, 4, 4) + at_sites(*[0] * 5, 4, per_subject=9)) == [4, 4, 4, 4, 8]
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("subjects", "per_subject"), [(5, 1), (7, 1), (24, 3), (203, 2)])
-def test_each_fold_validates_its_share_of_every_stratum(subjects, per_subject, seed):
-    data = sessions(subjects, per_subject)
+def test_each_fold_validates_its_share_of_every_stratum_of_mean_volume(subjects, per_subject, seed):
+    data = at_sites(subjects, per_subject=per_subject)
     volumes = volumes_of(data)
     folds = volume_split(data, volumes, seed)
     check_folds(folds, data)
@@ -138,7 +95,7 @@ def test_each_fold_validates_its_share_of_every_stratum(subjects, per_subject, s
 
 
 def test_medians_and_large_lesions_are_alike():
-    data = sessions(1453)
+    data = at_sites(1453)
     volumes = volumes_of(data)
     of_case = {session.case: volume for session, volume in zip(data, volumes, strict=True)}
     parts = [[of_case[case] for case in fold["val"]] for fold in volume_split(data, volumes)]
@@ -146,22 +103,6 @@ def test_medians_and_large_lesions_are_alike():
         whole = np.percentile(volumes, percentile)
         assert all(abs(np.percentile(part, percentile) / whole - 1) < tolerance for part in parts)
     assert sorted(map(len, parts)) == [290, 290, 291, 291, 291]
-
-
-def test_the_volume_of_a_subject_is_the_mean_of_its_sessions():
-    data = sessions(10, per_subject=2)
-    # Means 0..9; the first sessions alone would sort them the other way round.
-    volumes = [value for s in range(10) for value in (100 - s, 3 * s - 100)]
-    for seed in range(5):
-        for fold in volume_split(data, volumes, seed):
-            low, high = sorted(int(subject[-4:]) for subject in subjects_of(fold["val"]))
-            assert low < 5 <= high
-
-
-def test_too_few_subjects():
-    what = "too few subjects for a split by volume. Expected: at least 5. Got: 4"
-    with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
-        volume_split(sessions(4, per_subject=2), [1.0] * 8)
 
 
 @pytest.mark.parametrize("kind", SPLITS)
@@ -173,6 +114,21 @@ def test_the_seed_changes_the_split_and_the_order_of_sessions_does_not(kind):
     assert split != make_split(kind, data, volumes, 2)
 
 
-def test_no_such_split():
-    with pytest.raises(ValueError, match=r"^no such split\. Expected: paper, site, volume\. Got: random$"):
-        make_split("random", sessions(9), [1.0] * 9)
+TWO_SITES = at_sites(1, 1, 1, 1, 1)
+TWO_SITES.append(Session("R004", TWO_SITES[0].subject, "ses-2", Path("image"), Path("mask")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "what"),
+    [
+        ("paper", at_sites(1, per_subject=3), "too few subjects for a split. Expected: at least 2. Got: 1"),
+        ("volume", at_sites(4, per_subject=2), "too few subjects for a split by volume. Expected: at least 5. Got: 4"),
+        ("site", at_sites(9, 9), "too few sites for a split by site. Expected: at least 5. Got: 2 (R000, R001)"),
+        ("site", TWO_SITES, "a subject at two sites. Expected: one, as a site belongs to one fold. Got: sub-r000s0000 "
+         "at R000 and R004"),
+        ("random", at_sites(9), "no such split. Expected: paper, site, volume. Got: random"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_split(kind, data, what):
+    with pytest.raises(ValueError, match=f"^{re.escape(what)}$"):
+        make_split(kind, data, volumes_of(data))

@@ -27,6 +27,7 @@ from scripts.study.run_measures import (
 )
 from scripts.study.stored_runs import compress, read_runs, write_run
 from scripts.study.tables import compare_runs
+from scripts.study.tuned import chosen_threshold, threshold_section
 
 MACHINE = {"id": "abc", "processor": "an abacus", "threads": 1, "torch": "2"}
 
@@ -220,3 +221,18 @@ def test_runs_without_single_cases_along_the_curve_have_no_interval(results):
     result = compare_runs(pairs, mean_free_response(rates))
     assert np.isfinite(result.mean) and np.isnan(result.low) and not result.clear
     assert np.isnan(compare_runs(pairs, measures_at(AT_HALF)[3]).mean)  # lesion-wise Dice
+
+
+def test_what_tune_would_have_chosen(results, tmp_path):
+    (runs,) = (read_runs(results / "nuclei" / "abc")["nnUNetTrainer"],)
+    rows = threshold_section([("Nuclei", {"nnUNetTrainer": runs})], "A note.\n").splitlines()
+    assert "A note." in rows and rows[-2].startswith("| Nuclei, `nnUNetTrainer` | 2 | ")
+    one = runs[0]
+    sums = {part: np.add(one["curves"][part]["dice"], one["curves"][part]["lesion_dice"]) for part in ("val", "test")}
+    best = chosen_threshold(one)
+    assert sums["val"][best] == pytest.approx(sums["val"].max(), abs=1e-6)
+    ties = np.flatnonzero(sums["val"] > sums["val"].max() - 1e-6)
+    assert all(abs(THRESHOLDS[best] - 0.5) <= abs(THRESHOLDS[tie] - 0.5) + 1e-9 for tie in ties)
+    cells = [cell.strip() for cell in threshold_section([("Nuclei", {"x": [one]})], "").splitlines()[-1].split("|")]
+    at = [sums["test"][THRESHOLDS.index(0.5)] / 2, sums["test"][best] / 2, sums["test"].max() / 2]
+    assert cells[4:8] == [f"{value:.3f}" for value in (*at, at[2] - at[1])]

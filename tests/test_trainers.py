@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,8 @@ from nnunet_ici.instances import kernels
 from nnunet_ici.losses import DICILoss
 from nnunet_ici.trainers import (
     nnUNetTrainerCATMIL,
+    nnUNetTrainerCounted,
+    nnUNetTrainerCounted_bestlesion,
     nnUNetTrainerDICI,
     nnUNetTrainerDual,
     nnUNetTrainerICI,
@@ -28,6 +33,7 @@ from tests import tiny_nnunet
 
 LABELS = {"background": 0, "lesion": 1}
 COUNTS = ["val_label_instances", "val_missed_instances", "val_predicted_instances", "val_false_instances"]
+SCORES = ["val_lesion_f1", "val_lesion_dice", "ema_lesion_f1", "ema_lesion_dice"]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +132,7 @@ def test_a_training_logs_its_terms(make_trainer, configuration, cls):
     trainer.run_training()
     rows = read_csv(trainer)
     terms = ["global", "instance", "center" if cls is nnUNetTrainerICI else "predicted"]
-    assert list(rows[0]) == ["epoch", *(f"{p}_{t}" for p in ("train", "val") for t in terms), *COUNTS]
+    assert list(rows[0]) == ["epoch", *(f"{p}_{t}" for p in ("train", "val") for t in terms), *COUNTS, *SCORES]
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     numbers = np.array([[float(value) for value in row.values()] for row in rows])
     assert np.isfinite(numbers).all()
@@ -135,6 +141,9 @@ def test_a_training_logs_its_terms(make_trainer, configuration, cls):
     with open(trainer.log_file) as file:
         log = file.read()
     assert log.count("train terms: global") == 3 and log.count("missed, ") == 3
+    assert log.count("; lesion F1 0.") == log.count("; lesion-wise Dice 0.") == 3
+    means = [float(row["ema_lesion_dice"]) for row in rows]
+    assert means[1] == pytest.approx(0.9 * means[0] + 0.1 * float(rows[1]["val_lesion_dice"]))
     history = trainer.logger.local_logger.my_fantastic_logging
     assert {len(values) for values in history.values()} == {3}  # progress.png is cut to the shortest
     for name in ("progress.png", "progress_ici.png"):
@@ -201,6 +210,77 @@ def test_resume_continues_from_the_checkpoint(make_trainer, base):
     assert [row["epoch"] for row in read_csv(resumed)] == ["0", "1", "2"]
     assert read_csv(resumed)[0] == first
     assert {len(v) for v in resumed.logger.local_logger.my_fantastic_logging.values()} == {3}
+
+
+@pytest.mark.slow
+def test_counted_trains_as_nnunet_does(make_trainer):
+    """The same weights after the training, and the counts, curves and log of the other trainers."""
+    networks = []
+    for cls in (nnUNetTrainer, nnUNetTrainerCounted):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        trainer = make_trainer(quick(cls), "2d")
+        trainer.num_epochs = 2
+        trainer.run_training()
+        networks.append({key: value.clone() for key, value in trainer.network.state_dict().items()})
+    assert all(torch.equal(value, networks[1][key]) for key, value in networks[0].items())
+    rows = read_csv(trainer)
+    assert list(rows[0]) == ["epoch", "train_global", "val_global", *COUNTS, *SCORES]
+    assert sum(int(row["val_label_instances"]) for row in rows) > 0
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_follows_the_lesions(make_trainer):
+    """The exponential mean of the lesion-wise Dice falls, rises and is unknown while nnU-Net's pseudo Dice rises."""
+    given = iter([math.nan, 0.5, 0.2, 0.9])
+
+    class Scripted(quick(nnUNetTrainerCounted_bestlesion, epochs=4)):
+        def on_validation_epoch_end(self, outputs):
+            super().on_validation_epoch_end(outputs)
+            self._history._epoch["ema_lesion_dice"] = next(given)
+
+    saved = []
+
+    def run(trainer):
+        save = trainer.save_checkpoint
+        trainer.save_checkpoint = lambda name: (
+            saved.append((trainer.current_epoch, os.path.basename(name))),
+            save(name),
+        )
+        trainer.run_training()
+
+    trainer = make_trainer(Scripted, "2d")
+    trainer.num_epochs = 3
+    run(trainer)
+    assert [epoch for epoch, name in saved if name == "checkpoint_best.pth"] == [0, 1] and trainer._best_ema == 0.5
+    resumed = make_trainer(Scripted, "2d", resume=True)
+    resumed.load_checkpoint(os.path.join(trainer.output_folder, "checkpoint_final.pth"))
+    assert resumed._best_ema == 0.5
+    saved.clear()
+    run(resumed)
+    assert [epoch for epoch, name in saved if name == "checkpoint_best.pth"] == [3] and resumed._best_ema == 0.9
+    with open(resumed.log_file) as file:
+        assert "checkpoint_best.pth: best exponential mean of the lesion-wise Dice" in file.read()
+    assert resumed.logger.get_value("ema_fg_dice", step=-1) != 0.9
+
+
+@pytest.mark.slow
+def test_weights_and_biases_get_terms_and_scores(make_trainer, monkeypatch):
+    """In W&B's offline mode, whose file holds every key as text."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    monkeypatch.setenv("nnUNet_wandb_mode", "offline")
+    trainer = make_trainer(quick(nnUNetTrainerICI, epochs=1), "2d")
+    trainer.run_training()
+    (logger,) = trainer.logger.loggers
+    logger.run.finish()
+    (path,) = Path(trainer.output_folder).glob("wandb/offline-run-*/*.wandb")
+    content = path.read_bytes()
+    missing = [
+        column for column in read_csv(trainer)[0] if column != "epoch" and f"ici_{column}".encode() not in content
+    ]
+    assert not missing and b"mean_fg_dice" in content
 
 
 @pytest.mark.slow

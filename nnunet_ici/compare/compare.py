@@ -71,15 +71,15 @@ def _run(args: argparse.Namespace) -> int:
         models = find_trained(results, args.dataset, args.configuration, args.tr, args.p, ending)
         models, folds, remarks = choose_folds(models, args.f, bool(args.tr))
         for model in models:
-            if remark := without_probabilities(model, folds):
-                remarks.append(remark)
-                continue
+            one = None
             try:
                 one = read_tuned(model, folds)
             except ValueError as error:
                 remarks.append(f"{model.trainer}: no tuned predictions. {error}")
-                continue
-            if one is not None:
+            if make := without_probabilities(model, folds):
+                lacks = "is compared at 0.5, not at its tuned threshold" if one else "has no PR-AUC, AP or FROC"
+                remarks.append(f"{model.trainer} {lacks}, as --npz was not given: {make}")
+            elif one is not None:
                 tuned[f"{model.trainer} (tuned)"] = one
     problems.raise_any()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_ici.evaluation.folders import list_cases
-from nnunet_ici.postprocessing.checkpoints import FINAL, TUNED
+from nnunet_ici.postprocessing.checkpoints import FINAL
 
 __all__ = ["Trained", "choose_folds", "find_trained", "without_probabilities"]
 
@@ -81,7 +81,7 @@ def find_trained(
         file_ending: file ending of the label maps.
 
     Returns:
-        The given trainers, in this order; or all that have results, nnU-Net's own trainer first.
+        The given trainers, in this order; or all that have results, nnU-Net's own loss first.
 
     Raises:
         ValueError: if there are no results of this configuration and these plans, or results of several plans.
@@ -108,8 +108,9 @@ def find_trained(
     ]
 
 
-def _own_first(trainer: str) -> tuple[bool, str]:
-    return trainer.split("_")[0] != "nnUNetTrainer", trainer
+def _own_first(trainer: str) -> tuple[bool, bool, str]:
+    loss = trainer.split("_")[0]
+    return loss != "nnUNetTrainer", loss != "nnUNetTrainerCounted", trainer
 
 
 def choose_folds(
@@ -156,10 +157,7 @@ def _missing(what: str, missing: Sequence[tuple[Trained, str]]) -> str:
 
 
 def without_probabilities(model: Trained, folds: Sequence[str]) -> str:
-    """What a model lacks because its folds have no probabilities, with the command that makes them.
-
-    Returns:
-        One sentence; empty if there are probabilities of all predictions.
+    """The command that makes the probabilities of a model; empty if there are probabilities of all predictions.
 
     Raises:
         ValueError: if there are probabilities of some predictions only.
@@ -173,6 +171,4 @@ def without_probabilities(model: Trained, folds: Sequence[str]) -> str:
             f"{model.trainer}: probabilities of fold {', '.join(lacking)} are missing. Expected: CASE.npz of all "
             f"predictions, or of none. Got: some. Try: {make}"
         )
-    if all((model.fold(fold) / TUNED).is_file() for fold in folds):
-        return f"{model.trainer} is compared at 0.5, not at its tuned threshold, as --npz was not given: {make}"
-    return f"{model.trainer} has no PR-AUC, AP or FROC, as --npz was not given: {make}"
+    return make

@@ -30,7 +30,7 @@ class Tuned:
     Attributes:
         model: the model.
         rules: rule of each fold, for its probabilities.
-        by_case: rule of each validation case, chosen without this case.
+        by_case: rule of each validation case, chosen without this case; 0.5 where nothing was gained.
     """
 
     model: Trained
@@ -67,8 +67,8 @@ def read_tuned(model: Trained, folds: Sequence[str]) -> Tuned | None:
             raise ValueError(problem)
         scores = read_choice(path.parent).get("scores", {})
         for case in model.predictions(fold):
-            settings = {}
-            for name in rules[fold].settings:
+            settings = {name: setting for name, setting in rules[fold].settings.items() if setting == Setting()}
+            for name in set(rules[fold].settings) - set(settings):
                 for of_fold in scores.get(name, {}).get("folds", []):
                     if case in of_fold["cases"]:
                         settings[name] = Setting(**of_fold["setting"])

@@ -17,12 +17,13 @@ The reader makes further assumptions:
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
+
+import pandas as pd
 
 from nnunet_ici.datasets.atlas import Problem, Session, bare
 from nnunet_ici.datasets.atlas_layouts import ATLAS_2, Found
@@ -37,7 +38,7 @@ _CASE = re.compile(r"(sub-[^_]+)_(ses-[^_]+)", re.IGNORECASE)
 Key = tuple[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Metadata:
     """The metadata of all sessions.
 
@@ -80,60 +81,27 @@ def read_metadata(found: Found, sessions: Sequence[Session]) -> tuple[Metadata, 
         of the subjects (in a session's own sheet: of the session), or names a session twice; a session with two own
         sheets, or with an own sheet that names another session.
     """
-    columns: dict[str, None] = {}
-    rows: dict[Key, dict[str, str]] = {}
+    metadata = Metadata(path=_joint_sheet(found))
     problems: list[Problem] = []
-    absent: list[str] = []
-    path = _joint_sheet(found)
-    if path is not None:
-        sheet = _read(path, problems)
-        if sheet is not None:
-            columns |= dict.fromkeys(sheet.columns)
-            rows |= _joint_rows(sheet, problems)
-            absent = _absent(rows, found)
-    own = 0
+    if metadata.path is not None:
+        _add(metadata, metadata.path, None, problems)
+        metadata.absent = _absent(metadata.rows, found)
     for session in sessions if found.layout.own_sheets else ():
-        files = _own_sheets(session)
+        anat = session.image.parent
+        files = [*_sheets(anat, "metadata"), *_sheets(anat.parent, "metadata")]
         if len(files) > 1:
-            names = ", ".join(str(file) for file in files)
+            names = ", ".join(map(str, files))
             problems.append(Problem(files[0], f"several sheets for {session.case}. Expected: one. Got: {names}"))
         elif files:
-            own += 1
-            sheet = _read(files[0], problems)
-            if sheet is not None:
-                columns |= dict.fromkeys(sheet.columns)
-                rows |= _own_row(sheet, session, problems)
-    return Metadata(path, own, list(columns), rows, absent), problems
+            metadata.own_sheets += 1
+            _add(metadata, files[0], session, problems)
+    return metadata, problems
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    path: Path
-    header: list[str]
-    lines: list[list[str]]
-
-    def at(self, names: Sequence[str]) -> int | None:
-        """Index of the first of these columns in the sheet, ignoring case and punctuation; None without one."""
-        keys = [re.sub("[^a-z]", "", name.lower()) for name in self.header]
-        return next((keys.index(name) for name in names if name in keys), None)
-
-    @property
-    def columns(self) -> list[str]:
-        return [name for at, name in enumerate(self.header) if at not in self._keys()]
-
-    def cells(self, line: list[str]) -> dict[str, str]:
-        cells = dict(zip(self.header, line, strict=False))
-        return {column: cells.get(column, "") for column in self.columns}
-
-    def key(self, line: list[str]) -> Key:
-        """Subject and session of a line; "" for a missing one."""
-        subject, session = ("" if at is None or at >= len(line) else line[at].strip() for at in self._keys())
-        if both := _CASE.fullmatch(session):
-            subject, session = both.groups()
-        return bare(subject, "sub"), bare(session, "ses")
-
-    def _keys(self) -> tuple[int | None, int | None]:
-        return self.at(_SUBJECT_COLUMNS), self.at(_SESSION_COLUMNS)
+def _sheets(folder: Path, pattern: str) -> list[Path]:
+    """The sheets in a folder whose name matches a pattern; .csv first."""
+    files = [*visible(folder, "*.csv"), *visible(folder, "*.xlsx")]
+    return [path for path in files if re.search(pattern, path.name, re.IGNORECASE) and not path.name.startswith("~")]
 
 
 def _joint_sheet(found: Found) -> Path | None:
@@ -141,89 +109,80 @@ def _joint_sheet(found: Found) -> Path | None:
     beside = [folder.parent for folder in found.folders]
     folders = [found.source, *beside] if found.layout is ATLAS_2 else [*found.folders, *beside, found.source]
     pattern = "atlas.*metadata" if found.layout is ATLAS_2 else "metadata"
-    for ending in ("csv", "xlsx"):
-        for folder in dict.fromkeys(folders):
-            for path in visible(folder, f"*.{ending}"):
-                if re.search(pattern, path.name, re.IGNORECASE) and not path.name.startswith("~"):
-                    return path
-    return None
+    paths = [path for folder in dict.fromkeys(folders) for path in _sheets(folder, pattern)]
+    return min(paths, key=lambda path: path.suffix, default=None)  # the first of equal ones
 
 
-def _own_sheets(session: Session) -> list[Path]:
-    anat = session.image.parent
-    files = [path for folder in (anat, anat.parent) for path in visible(folder, "*metadata*")]
-    return [path for path in files if path.suffix in (".csv", ".xlsx") and not path.name.startswith("~")]
-
-
-def _joint_rows(sheet: _Sheet, problems: list[Problem]) -> dict[Key, dict[str, str]]:
+def _add(metadata: Metadata, path: Path, session: Session | None, problems: list[Problem]) -> None:
+    """Add the rows of the joint sheet, or of a session's own sheet, to the metadata, or else the problems with it."""
+    try:
+        table = _read(path)
+    except (OSError, ValueError, ImportError, KeyError, BadZipFile) as error:
+        problems.append(Problem(path, f"cannot be read. Expected: a table with a header. Got: {error}"))
+        return
+    of_key = {re.sub("[^a-z]", "", name.lower()): name for name in reversed(table.columns)}
+    subjects, numbers = (
+        next((of_key[key] for key in keys if key in of_key), None) for keys in (_SUBJECT_COLUMNS, _SESSION_COLUMNS)
+    )
+    if numbers is None and (session is not None or subjects is None):
+        expected = "subject column. Expected: one named Subject ID or SESSION_ID"
+        if session is not None:
+            expected = "session column. Expected: one named SESSION_ID"
+        problems.append(Problem(path, f"no {expected}. Got: {', '.join(table.columns)}"))
+        return
+    columns = [name for name in table.columns if name not in (subjects, numbers)]
+    metadata.columns = list(dict.fromkeys([*metadata.columns, *columns]))
+    if session is not None and len(table) > 1:
+        problems.append(Problem(path, f"several rows for {session.case}. Expected: one. Got: {len(table)}"))
+        return
     rows: dict[Key, dict[str, str]] = {}
-    if sheet.at(_SUBJECT_COLUMNS) is None and sheet.at(_SESSION_COLUMNS) is None:
-        what = "no subject column. Expected: one named Subject ID or SESSION_ID. Got: "
-        problems.append(Problem(sheet.path, what + ", ".join(sheet.header)))
-        return rows
-    for line in sheet.lines:
-        subject, session = key = sheet.key(line)
-        if session and not subject:
-            what = "a row without a subject. Expected: sub-r001s001_ses-1, or a column Subject ID. Got: "
-            problems.append(Problem(sheet.path, what + ", ".join(line)))
-        if not subject:
-            continue
-        if key in rows:
-            what = f"two rows for the same case. Expected: one. Got: {subject} {session}".rstrip()
-            problems.append(Problem(sheet.path, what))
-        rows[key] = sheet.cells(line)
-    return rows
+    for line in table.to_dict("records"):
+        subject, number = key = _key(line.get(subjects, ""), line.get(numbers, ""))
+        what = ""
+        if session is not None:
+            own = key_of(session)
+            if (subject or own[0], number or own[1]) != own:
+                got = "_".join(cell for cell in key if cell)
+                what = f"a row of another case. Expected: {session.case}. Got: {got}"
+            key = own
+        elif number and not subject:
+            got = ", ".join(line.values())
+            what = f"a row without a subject. Expected: sub-r001s001_ses-1, or a column Subject ID. Got: {got}"
+        elif key in rows:
+            what = f"two rows for the same case. Expected: one. Got: {subject} {number}".rstrip()
+        if what:
+            problems.append(Problem(path, what))
+        elif key[0]:
+            rows[key] = {column: line[column] for column in columns}
+    metadata.rows |= rows
 
 
-def _own_row(sheet: _Sheet, session: Session, problems: list[Problem]) -> dict[Key, dict[str, str]]:
-    """The row in a session's own sheet, by its key; empty if the sheet has only a header."""
-    if sheet.at(_SESSION_COLUMNS) is None:
-        what = f"no session column. Expected: one named SESSION_ID. Got: {', '.join(sheet.header)}"
-        problems.append(Problem(sheet.path, what))
-        return {}
-    lines = [line for line in sheet.lines if any(cell.strip() for cell in line)]
-    if len(lines) > 1:
-        problems.append(Problem(sheet.path, f"several rows for {session.case}. Expected: one. Got: {len(lines)}"))
-        return {}
-    for line in lines:
-        subject, number = sheet.key(line)
-        own = key_of(session)
-        if (subject or own[0], number or own[1]) != own:
-            got = "_".join(cell for cell in (subject, number) if cell)
-            problems.append(Problem(sheet.path, f"a row of another case. Expected: {session.case}. Got: {got}"))
-            return {}
-    return {key_of(session): sheet.cells(line) for line in lines}
+def _read(path: Path) -> pd.DataFrame:
+    """A sheet as text, without empty lines; ValueError for an empty file."""
+    options = {"dtype": str, "keep_default_na": False}
+    try:
+        if path.suffix == ".csv":
+            table = pd.read_csv(path, encoding="utf-8-sig", index_col=False, **options)
+        else:
+            table = pd.read_excel(path, **options)
+    except ImportError as error:
+        raise ImportError('an .xlsx without openpyxl: pip install "nnunet-ici[xlsx]"') from error
+    except pd.errors.EmptyDataError as error:
+        raise ValueError("an empty file") from error
+    table = table.fillna("").rename(columns=str.strip)
+    return table[(table != "").any(axis=1)]
 
 
-def _absent(rows: dict[Key, dict[str, str]], found: Found) -> list[str]:
+def _key(subject: str, session: str) -> Key:
+    """Normalized subject and session of a row; "" for a missing one."""
+    if both := _CASE.fullmatch(session.strip()):
+        subject, session = both.groups()
+    return bare(subject, "sub"), bare(session, "ses")
+
+
+def _absent(rows: Mapping[Key, object], found: Found) -> list[str]:
     folders = [folder for part in found.folders for folder in visible(part, "*/sub-*/ses-*")]
     there = {(bare(folder.parent.name, "sub"), bare(folder.name, "ses")) for folder in folders}
     there |= {(subject, "") for subject, _ in there}
     keys = sorted(rows.keys() - there)
     return [f"sub-{subject}_ses-{session}" if session else f"sub-{subject}" for subject, session in keys]
-
-
-def _read(path: Path, problems: list[Problem]) -> _Sheet | None:
-    try:
-        lines = _read_cells(path)
-    except (OSError, ValueError, ImportError, KeyError, BadZipFile, csv.Error) as error:
-        problems.append(Problem(path, f"cannot be read. Expected: a table with a header. Got: {error}"))
-        return None
-    return _Sheet(path, [name.strip() for name in lines[0]], lines[1:])
-
-
-def _read_cells(path: Path) -> list[list[str]]:
-    """The cells of a sheet as text, header first; ValueError for an empty sheet."""
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    else:
-        try:
-            from openpyxl import load_workbook
-        except ImportError as error:
-            raise ImportError('an .xlsx without openpyxl: pip install "nnunet-ici[xlsx]"') from error
-        rows = load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
-        lines = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if not lines:
-        raise ValueError("an empty file")
-    return lines

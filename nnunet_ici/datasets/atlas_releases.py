@@ -10,7 +10,7 @@ from nnunet_ici.datasets.atlas import Session
 from nnunet_ici.datasets.atlas_layouts import ATLAS_2, Found, named_release
 from nnunet_ici.datasets.atlas_metadata import Metadata
 
-__all__ = ["RELEASES", "Release", "exclude_atlas2", "release_of"]
+__all__ = ["Release", "exclude_atlas2", "release_of"]
 
 _ATLAS_PAGE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
 _LIEW = "Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7"
@@ -21,27 +21,19 @@ _NO_VALUE = {"", "nan", "na", "n/a", "none"}
 
 @dataclass(frozen=True)
 class Release:
-    """The description of a release for dataset.json.
-
-    Attributes:
-        name: name of the release, such as "R2.0".
-        reference: address of the page that distributes it.
-        citation: paper to cite; R2.1 and R3.0 have no known paper of their own.
-    """
+    """A release, by its name, such as "R2.0"; R2.1 and R3.0 have no known paper of their own."""
 
     name: str
-    reference: str
-    citation: str
 
+    @property
+    def reference(self) -> str:
+        """The address of the page that distributes it."""
+        return f"{_ATLAS_PAGE} and https://isles-26.grand-challenge.org" if self.name == "R3.0" else _ATLAS_PAGE
 
-RELEASES = {
-    release.name: release
-    for release in (
-        Release("R2.0", _ATLAS_PAGE, _LIEW),
-        Release("R2.1", _ATLAS_PAGE, _LIEW),
-        Release("R3.0", f"{_ATLAS_PAGE} and https://isles-26.grand-challenge.org", f"ATLAS R2.0: {_LIEW}"),
-    )
-}
+    @property
+    def citation(self) -> str:
+        """The paper to cite."""
+        return f"ATLAS R2.0: {_LIEW}" if self.name == "R3.0" else _LIEW
 
 
 def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) -> Release:
@@ -56,11 +48,10 @@ def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) ->
     named = found.named
     if named is None and found.layout is ATLAS_2 and metadata.path is not None:
         named = named_release((metadata.path.name,))
-    if named is None and found.layout is not ATLAS_2:
-        values = _atlas2_values(metadata, sessions)
-        if sessions and all(value.lower() in _ATLAS_2_VALUES for value in values):
-            named = "R2.1"
-    return RELEASES[named if named in others else name]
+    elif named is None and found.layout is not ATLAS_2:
+        values = {value.lower() for value in _atlas2_values(metadata, sessions)}
+        named = "R2.1" if values and values <= _ATLAS_2_VALUES else None
+    return Release(named if named in others else name)
 
 
 def exclude_atlas2(
@@ -89,12 +80,13 @@ def exclude_atlas2(
     known = sorted({value for value in values.values() if value.lower() not in _NO_VALUE})
     out = set()
     for want in wanted:
-        matches = {value.lower() for value in known if value.lower().startswith(want.strip().lower())}
-        exact = matches & {want.strip().lower()}
-        if not want.strip() or len(exact or matches) != 1:
+        start = want.strip().lower()
+        matches = {value.lower() for value in known if start and value.lower().startswith(start)}
+        matches = matches & {start} or matches
+        if len(matches) != 1:
             expected = ", ".join(known) or "none, because no session has a value"
             raise ValueError(f"no such value of ATLAS2_DATASET. Expected: {expected}. Got: {want}")
-        out |= exact or matches
+        out |= matches
     left = [session for session, value in values.items() if value.lower() not in out]
     return left, {session.case: value for session, value in values.items() if value.lower() in out}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from nnunet_ici.datasets.atlas_layouts import find_layout
 from nnunet_ici.datasets.atlas_metadata import Metadata, read_metadata
 from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
 from nnunet_ici.datasets.atlas_sessions import find_sessions
-from nnunet_ici.datasets.raw_tables import FILE_ENDING, read_json, write_dataset_json, write_json, write_tables
-from nnunet_ici.datasets.splits import Split, make_split
+from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_dataset_json, write_json, write_tables
+from nnunet_ici.datasets.splits import make_split
 from nnunet_ici.images import copy_nifti, read_nifti
 from nnunet_ici.output import complete_or_absent
 from nnunet_ici.parallel import in_parallel
@@ -40,7 +41,7 @@ class BadInputError(InputError):
     """
 
     def __init__(self, problems: Sequence[Problem], skippable: bool = False) -> None:
-        super().__init__(problems, "--skip-bad converts the rest" if skippable else "")
+        super().__init__(problems, "--skip-bad converts the rest, and lists all problems" if skippable else "")
         self.skippable = skippable
 
 
@@ -66,7 +67,7 @@ class Converted:
     warnings: list[Problem]
     excluded: dict[str, str]
     metadata: Metadata
-    splits: list[Path]
+    splits: list[Path] = field(default_factory=list)
 
 
 def convert_atlas(
@@ -107,15 +108,15 @@ def convert_atlas(
         BadInputError: if the source, the target folder or an argument cannot be used, or, without ``skip_bad``, any
             file is bad; with all problems found.
     """
-    name = f"Dataset{dataset_id:03d}_ATLAS"
+    target = raw / f"Dataset{dataset_id:03d}_ATLAS"
     unusable = Problems(check_folder("nnUNet_raw", raw))
     if split is not None and preprocessed is not None:
         unusable += check_folder("nnUNet_preprocessed", preprocessed)
     unusable.raise_any()
-    problems = check_target(raw, dataset_id)
+    taken = check_target(raw, dataset_id)
     found, unknown = find_layout(source)
-    if problems or found is None:
-        raise BadInputError([*problems, *unknown])
+    if taken or found is None:
+        raise BadInputError([*taken, *unknown])
 
     sessions, bad = find_sessions(found)
     metadata, bad_metadata = read_metadata(found, sessions)
@@ -137,46 +138,48 @@ def convert_atlas(
         what = "no case left to convert. Expected: at least one with a mask. Got: none"
         raise BadInputError([*bad, Problem(source, what)])
 
-    needed = [path for session, _ in good for path in (session.image, session.mask) if path is not None and not symlink]
-    Problems(check_folder("nnUNet_raw", raw, sum(path.stat().st_size for path in needed))).raise_any()
-    written: list[Path] = []
-    splits: Split | None = None
-    split_target = None if preprocessed is None else preprocessed / name / SPLITS_NAME
+    splits: dict[Path, object] = {}
     if split is not None:
         volumes = [report.lesion_volume_mm3 for _, report in good if report.lesion_volume_mm3 is not None]
         try:
-            splits = make_split(split, training, volumes, seed)
+            made = make_split(split, training, volumes, seed)
         except ValueError as error:
             raise BadInputError([Problem(source, str(error))]) from error
-        if split_target is not None and split_target.exists() and read_json(split_target) != splits:
-            what = "a different split exists. Expected: none, or the same split. Got: another one; move it away"
-            raise BadInputError([Problem(split_target, what)])
+        splits = dict.fromkeys([one / target.name / SPLITS_NAME for one in (raw, preprocessed) if one], made)
+        for path in splits:
+            if path.exists() and _read_json(path) != made:
+                what = "a different split exists. Expected: none, or the same split. Got: another one; move it away"
+                raise BadInputError([Problem(path, what)])
+    copied = [] if symlink else [path for session, _ in good for path in (session.image, session.mask) if path]
+    Problems(check_folder("nnUNet_raw", raw, sum(path.stat().st_size for path in copied))).raise_any()
 
-    with complete_or_absent(raw / name) as folder:
+    with complete_or_absent(target) as folder:
         write = partial(_write_session, folder=folder, binarize=binarize, symlink=symlink, trust=trust)
         in_parallel(write, good, processes, "convert")
         write_tables(folder, good, metadata, bad, warnings, excluded)
         reader = found.layout.reader if all(report.is_straight for _, report in good) else NIBABEL_READER
         write_dataset_json(folder, len(training), release, found.layout.space, reader)
-        if splits is not None:
-            write_json(folder / SPLITS_NAME, splits)
-            written.append(raw / name / SPLITS_NAME)
-        if splits is not None and split_target is not None:
-            write_json(split_target, splits)
-            written.append(split_target)
+        for path, content in splits.items():
+            write_json(folder / SPLITS_NAME if path.parent == target else path, content)
     described = f"{release.name}, {found.layout.space}"
-    return Converted(
-        raw / name, described, [session for session, _ in good], bad, warnings, excluded, metadata, written
-    )
+    converted = [session for session, _ in good]
+    return Converted(target, described, converted, bad, warnings, excluded, metadata, list(splits))
 
 
 def check_target(raw: Path, dataset_id: int) -> list[Problem]:
     """Problems that prevent the creation of a dataset with this number in nnUNet_raw; empty if there are none."""
     if not 1 <= dataset_id <= 999:
         return [Problem(raw, f"the dataset number is out of range. Expected: 1 to 999. Got: {dataset_id}")]
-    taken = sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))
     what = "the target folder exists. Expected: no dataset with this number. Got: this one"
-    return [Problem(path, what) for path in taken]
+    return [Problem(path, what) for path in sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))]
+
+
+def _read_json(path: Path) -> object:
+    """The content of a JSON file; None if it is not valid JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
 
 
 def _write_session(
@@ -184,25 +187,25 @@ def _write_session(
 ) -> None:
     """Write the image and the label of one session."""
     session, report = item
-    part = "Ts" if session.mask is None else "Tr"
-    images = folder / f"images{part}"
-    images.mkdir(exist_ok=True)
-    target = images / f"{session.case}_0000{FILE_ENDING}"
+    target = _new_path(folder / ("imagesTs" if session.mask is None else "imagesTr"), f"{session.case}_0000")
     if report.image_is_ready:
         _place(session.image, target, symlink)
     else:
         copy_nifti(session.image, target, trust)
     if session.mask is None:
         return
-    labels = folder / "labelsTr"
-    labels.mkdir(exist_ok=True)
-    target = labels / f"{session.case}{FILE_ENDING}"
+    target = _new_path(folder / "labelsTr", session.case)
     if report.mask_is_ready:
         _place(session.mask, target, symlink)
-        return
-    mask, values = read_nifti(session.mask, trust)
-    mask.header.set_data_dtype(np.uint8)
-    nib.save(nib.Nifti1Image(binary_mask(values, binarize), None, mask.header), target)
+    else:
+        mask, values = read_nifti(session.mask, trust)
+        mask.header.set_data_dtype(np.uint8)
+        nib.save(nib.Nifti1Image(binary_mask(values, binarize), None, mask.header), target)
+
+
+def _new_path(folder: Path, name: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder / f"{name}{FILE_ENDING}"
 
 
 def _place(source: Path, target: Path, symlink: bool) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report
@@ -13,16 +14,8 @@ from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_releases import Release
 from nnunet_ici.output import write_file
 
-__all__ = [
-    "EXCLUDED_NAME",
-    "FILE_ENDING",
-    "SKIPPED_NAME",
-    "WARNINGS_NAME",
-    "read_json",
-    "write_dataset_json",
-    "write_json",
-    "write_tables",
-]
+__all__ = ["EXCLUDED_NAME", "FILE_ENDING", "SKIPPED_NAME", "WARNINGS_NAME", "write_dataset_json", "write_json"]
+__all__ += ["write_tables"]
 
 FILE_ENDING = ".nii.gz"
 SKIPPED_NAME = "skipped.csv"
@@ -47,20 +40,23 @@ def write_tables(
 
     All but ``cases.csv`` are written only if they have a row.
     """
-    header = ["case", "split", "site", "subject", "session", "lesion_count", "lesion_volume_mm3", *metadata.columns]
     rows = []
     for session, report in good:
         part = "test" if session.mask is None else "train"
-        volume = "" if report.lesion_volume_mm3 is None else f"{report.lesion_volume_mm3:g}"
-        count = "" if report.lesion_count is None else str(report.lesion_count)
-        cells = metadata.of(session).values()
-        rows.append([session.case, part, session.site, session.subject, session.session, count, volume, *cells])
-    _write_csv(folder / "cases.csv", header, rows)
-    for name, what, found in ((SKIPPED_NAME, "problem", bad), (WARNINGS_NAME, "warning", warnings)):
-        if found:
-            _write_csv(folder / name, ["path", what], ([str(each.path), each.what] for each in found))
-    if excluded:
-        _write_csv(folder / EXCLUDED_NAME, ["case", "ATLAS2_DATASET"], excluded.items())
+        volume = None if report.lesion_volume_mm3 is None else f"{report.lesion_volume_mm3:g}"
+        lesions = None if report.lesion_count is None else str(report.lesion_count)
+        names = (session.case, part, session.site, session.subject, session.session)
+        rows.append((*names, lesions, volume, *metadata.of(session).values()))
+    header = ("case", "split", "site", "subject", "session", "lesion_count", "lesion_volume_mm3", *metadata.columns)
+    tables: dict[str, tuple[Sequence[str], Iterable[Sequence[object]]]] = {
+        "cases.csv": (header, rows),
+        SKIPPED_NAME: (("path", "problem"), [(each.path, each.what) for each in bad]),
+        WARNINGS_NAME: (("path", "warning"), [(each.path, each.what) for each in warnings]),
+        EXCLUDED_NAME: (("case", "ATLAS2_DATASET"), list(excluded.items())),
+    }
+    for name, (columns, lines) in tables.items():
+        if lines:
+            pd.DataFrame(lines, columns=columns).to_csv(folder / name, index=False)
 
 
 def write_dataset_json(folder: Path, training: int, release: Release, space: str, reader: str | None) -> None:
@@ -92,19 +88,6 @@ def write_dataset_json(folder: Path, training: int, release: Release, space: str
     )
 
 
-def read_json(path: Path) -> object:
-    """The content of a JSON file; None if it is not valid JSON."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return None
-
-
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file with indentation, like nnU-Net."""
     write_file(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_ici.evaluation.matching import Matching, as_mask, bounding_box, match_instances
+from nnunet_ici.evaluation.matching import Matching, as_mask, bounding_box, match_ids
+from nnunet_ici.instances.labelling_cc3d import label_array
 
 __all__ = [
     "COUNTS",
@@ -55,6 +56,7 @@ def matched_instances(matching: Matching, minimum_iou: float = MATCHING_IOU) -> 
     Example:
         One predicted instance covers two lesions with an IoU of 1/3 each, and can match only one:
 
+        >>> from nnunet_ici.evaluation.matching import match_instances
         >>> matched_instances(match_instances(np.array([[1, 0, 1]]), np.array([[1, 1, 1]])))
         1
     """
@@ -90,16 +92,22 @@ def count_at_thresholds(
     """
     label = as_mask(label, "label")
     box = bounding_box(label | (probability >= min(thresholds, default=0)))
-    label, probability = label[box], probability[box]
+    label_ids, lesions = label_array(label[box])
+    probability = probability[box]
+    label_voxels = np.bincount(label_ids[label_ids > 0], minlength=lesions + 1)[1:]
+    # Only the voxels at the lowest threshold matter, which are few: their ids are taken from each labeled image.
+    active = np.flatnonzero(probability >= min(thresholds, default=0))
+    label_ids = label_ids.ravel()[active]
     counts: dict[int, tuple[int, ...]] = {}  # by number of voxels, which tells apart the masks of different thresholds
     rows = []
     for threshold in thresholds:
         mask = probability >= threshold
         voxels = int(np.count_nonzero(mask))
         if voxels not in counts:
-            matching = match_instances(label, mask, overlap=overlap)
-            detected = matching.found_instances, matching.predicted_instances, matching.false_instances
-            counts[voxels] = (matching.label_instances, *detected, matched_instances(matching))
+            ids, predicted = label_array(mask)
+            matching = match_ids(label_ids, label_voxels, ids.ravel()[active], predicted, overlap, label.shape, box)
+            found, false = matching.found_instances, matching.false_instances
+            counts[voxels] = (lesions, found, predicted, false, matched_instances(matching))
         rows.append(counts[voxels])
     return np.array(rows, np.int64).reshape(-1, len(COUNTS))
 

@@ -102,9 +102,6 @@ def brats_scores(
 ) -> BratsScores:
     """Score one case and one class as BraTS does.
 
-    With neither lesions above the smallest volume nor false components, the Dice is 1 and the distance 0. Two empty
-    masks are such a case. With false components only, or missed lesions only, the scores are 0 and 374 mm.
-
     Args:
         label: (H, W) or (D, H, W), bool or integers 0 and 1.
         prediction: the same shape, bool or integers 0 and 1.

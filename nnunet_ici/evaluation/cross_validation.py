@@ -93,14 +93,13 @@ def read_folds(path: Path) -> list[list[str]]:
         raise ValueError(f"{path} cannot be read. Expected: a splits_final.json of nnU-Net. Got: {error}") from error
     try:
         folds = [fold["val"] for fold in content]
-        if not folds or not all(isinstance(fold, list) and all(type(one) is str for one in fold) for fold in folds):
-            raise TypeError
+        if folds and all(isinstance(fold, list) and all(type(one) is str for one in fold) for fold in folds):
+            return folds
     except (KeyError, TypeError):
-        raise ValueError(
-            f'{path} holds no folds. Expected: a list of {{"train": [...], "val": [...]}}. '
-            f"Got: {json.dumps(content)[:80]}"
-        ) from None
-    return folds
+        pass
+    raise ValueError(
+        f'{path} holds no folds. Expected: a list of {{"train": [...], "val": [...]}}. Got: {json.dumps(content)[:80]}'
+    )
 
 
 def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
@@ -113,10 +112,9 @@ def validation_cases(splits: Path, folds: Sequence[str]) -> set[str] | None:
         return None
     try:
         content = read_folds(splits)
-        cases = {case for fold in folds for case in content[int(fold)]}
-        if not cases:
-            raise ValueError("no case to validate")
-        return cases
+        if cases := {case for fold in folds for case in content[int(fold)]}:
+            return cases
+        raise ValueError("no case to validate")
     except (ValueError, IndexError) as error:
         raise ValueError(
             f"{splits} cannot be used. Expected: a list of folds with val, including {', '.join(folds)}. Got: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections import Counter
@@ -41,7 +42,7 @@ def instance_rows(
         probability: float32, the shape of the masks; None makes ``peak_probability`` NaN.
 
     Returns:
-        Rows with the keys :data:`INSTANCE_COLUMNS`; an empty list without instances.
+        Rows with the keys :data:`INSTANCE_COLUMNS`:
 
         - ``kind``: "label" or "predicted".
         - ``found``: 1 if an instance of the other mask overlaps it, by the minimum IoU of the matching, else 0.
@@ -96,25 +97,15 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
         >>> [(group["from"], group["recall"]) for group in by_size(rows, [10])]
         [(0.0, 1.0), (10.0, 0.0)]
     """
-    rows = list(rows)
+    limits = [0.0, *map(float, edges), math.inf]
+    numbers = Counter((bisect.bisect_right(limits, row["size"]), row["kind"], int(row["found"])) for row in rows)
     groups = []
-    for low, high in itertools.pairwise((0.0, *map(float, edges), math.inf)):
-        inside = [row for row in rows if low <= float(row["size"]) < high]
-        numbers = Counter((row["kind"], int(row["found"])) for row in inside)
-        found, missed, false = numbers["label", 1], numbers["label", 0], numbers["predicted", 0]
-        groups.append(
-            {
-                "from": low,
-                "to": high,
-                "label": found + missed,
-                "found": found,
-                "missed": missed,
-                "false": false,
-                "recall": found / (found + missed) if found + missed else math.nan,
-                "precision": found / (found + false) if found + false else math.nan,
-                "f1": f1_of_counts(found, missed, false, empty=math.nan),
-            }
-        )
+    for at, (low, high) in enumerate(itertools.pairwise(limits), start=1):
+        found, missed, false = numbers[at, "label", 1], numbers[at, "label", 0], numbers[at, "predicted", 0]
+        counts = {"from": low, "to": high, "label": found + missed, "found": found, "missed": missed, "false": false}
+        recall, precision = (found / (found + other) if found + other else math.nan for other in (missed, false))
+        f1 = f1_of_counts(found, missed, false, empty=math.nan)
+        groups.append(counts | {"recall": recall, "precision": precision, "f1": f1})
     return groups
 
 

@@ -34,27 +34,25 @@ def probability_path(prediction: Path, file_ending: str) -> Path:
 
 def check_members(cases: Sequence[Case], file_ending: str) -> list[str]:
     """The files missing for an ensemble of all models, one sentence each; empty if it can be made."""
-    problems = []
+    problems, first = [], None
     for case in cases:
         for model, path in case.predictions.items():
+            first = first or path
             if path is None:
                 problems.append(f"{model}: the ensemble needs a prediction for case {case.name}. Got: no such file")
                 continue
-            for ending in ENDINGS:
-                wanted = probability_path(path, file_ending).with_suffix(ending)
-                if not wanted.is_file():
-                    problems.append(
-                        f"{model}: the ensemble needs the probabilities of case {case.name} (--save_probabilities, "
-                        f"--npz). Expected: {wanted}. Got: no such file"
-                    )
-    first = next((path for path in cases[0].predictions.values() if path is not None), None)
-    if first is not None:
-        problems += [
-            f"the ensemble needs nnU-Net's {name}. Expected: {first.parent / name}, or above. Got: no such file"
-            for name in DESCRIPTIONS
-            if find_above(first, name) is None
-        ]
-    return problems
+            beside = (probability_path(path, file_ending).with_suffix(ending) for ending in ENDINGS)
+            problems += [
+                f"{model}: the ensemble needs the probabilities of case {case.name} (--save_probabilities, --npz). "
+                f"Expected: {wanted}. Got: no such file"
+                for wanted in beside
+                if not wanted.is_file()
+            ]
+    return problems + [
+        f"the ensemble needs nnU-Net's {name}. Expected: {first.parent / name}, or above. Got: no such file"
+        for name in DESCRIPTIONS
+        if first is not None and find_above(first, name) is None
+    ]
 
 
 def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, processes: int) -> dict[str, Path]:
@@ -65,15 +63,12 @@ def make_ensemble(cases: Sequence[Case], target: Path, file_ending: str, process
 
     Args:
         cases: cases for which :func:`check_members` found nothing missing.
-        target: folder for the ensemble's label maps and probabilities; created here.
+        target: new folder for the ensemble's label maps and probabilities.
         file_ending: file ending of the label maps.
         processes: number of processes.
 
     Returns:
         The path of the ensemble's label map for each case.
-
-    Raises:
-        FileExistsError: if the target exists.
     """
     target.mkdir(parents=True)
     first = next(iter(cases[0].predictions.values()))

@@ -46,25 +46,23 @@ PAPER_COLUMNS = (
     Column("cases with false", "false_instances", "cases_with", "lower"),
     Column("cases with neither", "no_mistake", "total", "higher"),
 )
-TITLES = {
-    "atlas22": "ATLAS challenge (ISLES 2022)",
-    "isles": "ISLES",
-    "paper": "Missed and false instances",
-    "detection": "Detection",
-    "cc": "CC-Metrics",
-    "brats": "BraTS (since 2023)",
-}
 FULL = "Lesions are connected through faces, edges and corners (26 neighbors, 8 in 2D)."
-NOTES = {
-    "atlas22": "Lesions are connected through faces only (6 neighbors, 4 in 2D), so there can be more of them than in "
-    "other families.",
-    "isles": FULL,
-    "paper": FULL,
-    "detection": FULL,
-    "cc": FULL,
-    "brats": "Lesions whose dilations touch are merged, so there can be fewer of them than in other families.",
+# Title of the table of each family, and its note if that is not FULL.
+TITLES = {
+    "atlas22": (
+        "ATLAS challenge (ISLES 2022)",
+        "Lesions are connected through faces only (6 neighbors, 4 in 2D), so there can be more of them than in other "
+        "families.",
+    ),
+    "isles": ("ISLES",),
+    "paper": ("Missed and false instances",),
+    "detection": ("Detection",),
+    "cc": ("CC-Metrics",),
+    "brats": (
+        "BraTS (since 2023)",
+        "Lesions whose dilations touch are merged, so there can be fewer of them than in other families.",
+    ),
 }
-OVER_CASES = "Mean over the cases"
 
 
 def evaluation_tables(
@@ -134,8 +132,9 @@ def family_table(
                 frozenset(str(row["case"]) for row in lines if row[c.metric] != row[c.metric]) for c in columns
             ]
     titles = [(c.title, c.better) for c in columns]
-    notes = [NOTES[family]]
-    over = "Dice: mean over the cases; all other columns: totals" if family == "paper" else OVER_CASES
+    title, *notes = TITLES[family]
+    notes = notes or [FULL]
+    over = "Dice: mean over the cases; all other columns: totals" if family == "paper" else "Mean over the cases"
     if family == "detection" and curves:
         titles += [("AP (IoU 0.1)", "higher"), ("FROC", "higher")]
         for key, of_key in values.items():
@@ -145,7 +144,7 @@ def family_table(
         notes.append(CURVES_NOTE)
         over += "; AP and FROC: pooled over all lesions"
     cases = len({row["case"] for row in rows})
-    table = ranked_table(family, TITLES[family], titles, values, without=without, cases=cases)
+    table = ranked_table(family, title, titles, values, without=without, cases=cases)
     if any(any(of_key) for of_key in without.values()):
         notes.append(
             "n: number of cases in which the metric has a value, shown if it has none in others. Models whose means "

@@ -43,8 +43,8 @@ __all__ = [
     "Metric",
     "Pair",
     "evaluate_case",
+    "metrics_of",
 ]
-__all__ += ["metrics_of"]
 
 CONVENTIONS = """\
 A lesion is a connected component (8 neighbors in 2D, 26 in 3D; 4 and 6 where a column says so). A lesion is found if a

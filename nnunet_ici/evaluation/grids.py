@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
+RAS = nib.orientations.axcodes2ornt("RAS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +186,8 @@ def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatA
     foreground = label_map.array != 0
     for shape, orientation in options:
         if probabilities.shape[1:] == shape:
-            candidate = probabilities if orientation is None else from_ras(probabilities, orientation)
+            back = None if orientation is None else nib.orientations.ornt_transform(RAS, orientation)
+            candidate = reorient(probabilities, back)
             inside = np.any(list(plain_masks(candidate, scheme).values()), axis=0)
             fitting.append((int(np.count_nonzero(foreground & inside)), candidate))
     common, best = max(fitting, key=lambda option: option[0])
@@ -196,11 +198,6 @@ def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatA
             f"or turned to RAS. Got: {common} of its {count} voxels"
         )
     return best
-
-
-def from_ras(probabilities: FloatArray, orientation: npt.NDArray[np.float64]) -> FloatArray:
-    """Reorient (C, D, H, W) from RAS to an orientation in the format of nibabel's ``io_orientation``; contiguous."""
-    return reorient(probabilities, nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), orientation))
 
 
 def probability_grid(label_map: LabelMap) -> Grid:
@@ -223,4 +220,4 @@ def _orientation(grid: Grid) -> npt.NDArray[np.float64] | None:
     """The orientation of a volume's axes; None if it is already RAS, in 2D, and for formats without an orientation."""
     if len(grid.size) != 3 or grid.path.name.endswith(PIXEL_ENDINGS):
         return None
-    return None if np.array_equal(grid.orientation, nib.orientations.axcodes2ornt("RAS")) else grid.orientation
+    return None if np.array_equal(grid.orientation, RAS) else grid.orientation

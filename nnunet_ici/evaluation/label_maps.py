@@ -69,12 +69,9 @@ def _to_integers(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.g
     if not np.issubdtype(array.dtype, np.floating):
         return array.copy()  # a view is only valid while its image exists
     with np.errstate(invalid="ignore"):  # NaN and values outside int32 do not survive the cast and are reported below
-        whole = array.astype(np.int32)
-        wrong = np.not_equal(whole, array)
-        if wrong.any():
-            values = whole_numbers(array)
-            whole = values.astype(np.int32)
-            wrong = np.not_equal(whole, values)
+        values = whole_numbers(array)
+        whole = values.astype(np.int32)
+        wrong = np.not_equal(whole, values)
     if wrong.any():
         raise ValueError(
             f"{path} is not a label map. Expected: whole numbers. "

@@ -40,8 +40,9 @@ def locate_instances(matching: Matching, grid: Grid) -> list[dict[str, str | flo
         (matching.label_ids, matching.label_voxels, 0),
         (matching.predicted_ids, matching.predicted_voxels, 1),
     ):
-        inside = np.nonzero(ids)
-        of_voxel = ids[inside] - 1
+        voxels_inside = np.flatnonzero(ids > 0)  # on bool and in one dimension it is ten times as fast as nonzero
+        inside = np.unravel_index(voxels_inside, ids.shape)
+        of_voxel = ids.ravel()[voxels_inside] - 1
         indices = [axis + part.start for axis, part in zip(inside, matching.box, strict=True)][::-1]  # x first
         centers = np.stack([np.bincount(of_voxel, axis, voxels.size) for axis in indices], axis=1) / voxels[:, None]
         positions = centers @ grid.affine[:-1, :-1].T + grid.affine[:-1, -1]

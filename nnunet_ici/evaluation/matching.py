@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nnunet_ici.instances.labelling_cc3d import label_array
 
-__all__ = ["Matching", "as_mask", "as_masks", "bounding_box", "match_instances"]
+__all__ = ["Matching", "as_mask", "as_masks", "bounding_box", "match_ids", "match_instances"]
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -184,15 +184,28 @@ def match_instances(
     label_ids, label_count = label_array(label[box], faces)
     predicted_ids, predicted_count = label_array(prediction[box], faces)
 
-    both = label[box] & prediction[box]
-    keys = label_ids[both] * np.int64(predicted_count + 1) + predicted_ids[both]
+    label_voxels = np.bincount(label_ids[label_ids > 0], minlength=label_count + 1)[1:]
+    return match_ids(label_ids, label_voxels, predicted_ids, predicted_count, overlap, label.shape, box)
+
+
+def match_ids(
+    label_ids: npt.NDArray[np.int32],
+    label_voxels: IntArray,
+    predicted_ids: npt.NDArray[np.int32],
+    predicted_count: int,
+    overlap: float,
+    shape: tuple[int, ...],
+    box: tuple[slice, ...],
+) -> Matching:
+    """The matching of labeled instances, with the attributes of :class:`Matching`; the ids may be those of any voxels
+    that include the predicted ones."""
+    inside = predicted_ids > 0
+    predicted_voxels = np.bincount(predicted_ids[inside], minlength=predicted_count + 1)[1:]
+    inside &= label_ids > 0
+    keys = label_ids[inside] * np.int64(predicted_count + 1) + predicted_ids[inside]
     unique_keys, shared_voxels = np.unique(keys, return_counts=True)
     pairs = np.stack(np.divmod(unique_keys, predicted_count + 1), axis=1)
-    label_voxels, predicted_voxels = (
-        np.bincount(ids[ids > 0], minlength=count + 1)[1:]
-        for ids, count in ((label_ids, label_count), (predicted_ids, predicted_count))
-    )
-    masks = label.shape, box, label_ids, predicted_ids
+    masks = shape, box, label_ids, predicted_ids
     return Matching(*masks, pairs, shared_voxels, label_voxels, predicted_voxels, overlap)
 
 

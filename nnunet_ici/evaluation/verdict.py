@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from statistics import fmean
+
+import pandas as pd
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, Comparison, compare, holm
@@ -94,54 +94,77 @@ def make_verdict(rows: Sequence[Row]) -> Verdict | None:
     columns = [in_rows for column in COLUMNS if rows and (in_rows := _of_rows(column, rows[0]))]
     if not columns:
         return None
-    models = list(dict.fromkeys(str(row["model"]) for row in rows))
-    classes = list(dict.fromkeys(row["class"] for row in rows))
-    cases = list(dict.fromkeys(row["case"] for row in rows))
-    by_key = {(row["model"], row["case"], row["class"]): row for row in rows}
-    values = {
-        (model, column.title): [
-            fmean(float(by_key[model, case, of_class][column.metric]) for of_class in classes) for case in cases
-        ]
-        for model in models
-        for column in columns
-    }
-    means = {key: _mean(of_cases) for key, of_cases in values.items()}
-    compared = {
-        (one, other, column.title): compare(values[one, column.title], values[other, column.title])
+    frame = pd.DataFrame(rows)
+    models, cases, classes = (list(dict.fromkeys(frame[key])) for key in ("model", "case", "class"))
+    values = frame.groupby(["case", "model"], sort=False)[[column.metric for column in columns]].mean().unstack("model")
+    means = values.mean()
+    pairs = {
+        (one, other, column): compare(values[column.metric][one], values[column.metric][other])
         for one, other in itertools.combinations(models, 2)
         for column in columns
     }
-    adjusted = holm([one.p_value for one in compared.values()])
-    clear: set[tuple[str, str, str]] = set()
-    for (one, other, title), p_value in zip(compared, adjusted, strict=True):
-        if p_value < SIGNIFICANCE and compared[one, other, title].cases >= FEWEST_CASES:
-            clear |= {(one, other, title), (other, one, title)}
-    over = f"Mean over {plural(len(cases), 'case')}"
+    better = set()  # model, other model, column: clearly better
+    adjusted = holm([pair.p_value for pair in pairs.values()])
+    for ((one, other, column), pair), p_value in zip(pairs.items(), adjusted, strict=True):
+        if p_value < SIGNIFICANCE and pair.cases >= FEWEST_CASES:
+            first = (pair.difference > 0) == (column.better == "higher")
+            better.add((one, other, column) if first else (other, one, column))
+
+    note, over = "", f"Mean over {plural(len(cases), 'case')}"
     if len(classes) > 1:
         over += f", each averaged over {len(classes)} classes"
-    table = _table(models, columns, means, clear, over)
-    score = {model: _mean([means[model, one.title] for one in columns if one in SCORE]) for model in models}
+    if pairs:
+        note = (
+            "Bold: better than every other model, with an interval of the difference that excludes 0 after Holm's "
+            f"correction for {plural(len(pairs), 'comparison')}"
+        )
+    head, ways = ["model", *(column.title for column in columns)], ["", *(column.better for column in columns)]
+    table = Table("verdict", "Verdict", 1, head, [], note, over, ways)
+    for model in models:
+        others = [other for other in models if other != model]
+        table.rows.append([Cell(model)])
+        for column in columns:
+            mean = float(means[column.metric, model])
+            best = bool(others) and all((model, other, column) in better for other in others)
+            table.rows[-1].append(Cell(format_value(mean), mean, best=best))
+
+    score = means[[column.metric for column in columns if column in SCORE]].unstack("model").mean()
     ranked = sorted(models, key=lambda model: -score[model])  # stable: the first of equal models
-    best = ranked[0]
-    if len(models) == 1:
-        listed = ", ".join(f"{one.title} {format_value(means[best, one.title])}" for one in columns)
-        return Verdict(table, (f"{best}: {listed}.", "There is no other model to compare it with."), best)
-    rival = models[0] if best != models[0] else ranked[1]
-    differences = {one: compare(values[best, one.title], values[rival, one.title]) for one in columns}
-    found = [column for column in columns if (best, rival, column.title) in clear]
-    if len(cases) < FEWEST_CASES:
+    return Verdict(table, _sentences(ranked, models[0], score, values, columns, better), ranked[0])
+
+
+def _sentences(
+    ranked: Sequence[str],
+    reference: str,
+    score: Mapping[str, float],
+    values: pd.DataFrame,
+    columns: Sequence[Column],
+    better: Set[tuple[str, str, Column]],
+) -> tuple[str, str]:
+    """The two sentences about the models, from the best to the worst; the first model is the reference."""
+    best, *others = ranked
+    if not others:
+        listed = ", ".join(f"{one.title} {format_value(float(values[one.metric][best].mean()))}" for one in columns)
+        return f"{best}: {listed}.", "There is no other model to compare it with."
+
+    def clear(other: str) -> list[Column]:
+        return [one for one in columns if {(best, other, one), (other, best, one)} & better]
+
+    rival = reference if best != reference else others[0]
+    if len(values) < FEWEST_CASES:
         first = (
-            f"{plural(len(cases), 'case')} cannot show a clear difference between {best} and {rival}: at least "
+            f"{plural(len(values), 'case')} cannot show a clear difference between {best} and {rival}: at least "
             f"{FEWEST_CASES} are needed."
         )
     else:
-        first = _differences(best, rival, differences, found)
+        pairs = {one: compare(values[one.metric][best], values[one.metric][rival]) for one in columns}
+        first = _differences(best, rival, pairs, clear(rival))
     order = [f"{model} ({score[model]:.3f})" for model in ranked]
     order[MOST_RANKED:] = [f"{len(order) - MOST_RANKED} more"] * (len(order) > MOST_RANKED)
     second = f"Ranked by the mean of lesion-wise Dice and Dice: {_listed(order)}"
-    if ranked[1] != rival and not any((best, ranked[1], column.title) in clear for column in columns):
-        second += f"; {best} and {ranked[1]} do not differ clearly in any column"
-    return Verdict(table, (first, f"{second}."), best)
+    if others[0] != rival and not clear(others[0]):
+        second += f"; {best} and {others[0]} do not differ clearly in any column"
+    return first, f"{second}."
 
 
 def _of_rows(column: Column, row: Row) -> Column | None:
@@ -155,39 +178,6 @@ def _of_rows(column: Column, row: Row) -> Column | None:
     return replace(column, metric=metric, title=title, phrase=phrase)
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan
-
-
-def _table(
-    models: Sequence[str],
-    columns: Sequence[Column],
-    means: dict[tuple[str, str], float],
-    clear: set[tuple[str, str, str]],
-    over: str,
-) -> Table:
-    lines = [[Cell(model)] for model in models]
-    for column in columns:
-        sign = 1 if column.better == "higher" else -1
-        for model, line in zip(models, lines, strict=True):
-            mean = means[model, column.title]
-            others = [other for other in models if other != model]
-            best = bool(others) and all(
-                (model, other, column.title) in clear and sign * (mean - means[other, column.title]) > 0
-                for other in others
-            )
-            line.append(Cell(format_value(mean), mean, best=best))
-    note = ""
-    if len(models) > 1:
-        note = (
-            "Bold: better than every other model, with an interval of the difference that excludes 0 after Holm's "
-            f"correction for {plural(math.comb(len(models), 2) * len(columns), 'comparison')}"
-        )
-    head, ways = ["model", *(column.title for column in columns)], ["", *(column.better for column in columns)]
-    return Table("verdict", "Verdict", 1, head, lines, note, over, ways)
-
-
 def _differences(best: str, rival: str, differences: dict[Column, Comparison], clear: Sequence[Column]) -> str:
     """What distinguishes two models: all clear differences with their intervals, and the columns without one."""
     if not clear:
@@ -197,10 +187,8 @@ def _differences(best: str, rival: str, differences: dict[Column, Comparison], c
         one = differences[column]
         number, *limits = (f"{abs(value):.{column.decimals}f}" for value in (one.difference, one.low, one.high))
         low, high = limits if one.difference > 0 else reversed(limits)
-        verb, word = column.phrase, column.worse
-        if (one.difference > 0) == (column.better == "higher"):
-            word = column.word
-        parts.append(f"{verb.format(number, word)} ({'' if parts else '95 % interval '}{low} to {high})")
+        word = column.word if (one.difference > 0) == (column.better == "higher") else column.worse
+        parts.append(f"{column.phrase.format(number, word)} ({'' if parts else '95 % interval '}{low} to {high})")
     unclear = [column.title for column in differences if column not in clear]
     rest = f"; there is no clear difference in {_listed(unclear, 'or')}" if unclear else ""
     return f"Compared with {rival}, {best} {_listed(parts)}{rest}."

@@ -7,6 +7,7 @@ network output and target that nnU-Net passes to a loss.
 from nnunet_ici.losses.boundary import BoundaryLoss, boundary_loss
 from nnunet_ici.losses.catmil import CATMILLoss, cat_loss, mil_loss
 from nnunet_ici.losses.cc_dice_ce import CCDiceCELoss, cc_dice_ce_loss
+from nnunet_ici.losses.compound import CountedLoss
 from nnunet_ici.losses.dilated_ce import DilatedBalancedCELoss, dilated_balanced_ce_loss
 from nnunet_ici.losses.family import (
     FalseInstanceRateLoss,
@@ -38,6 +39,7 @@ __all__ = [
     "CATMILLoss",
     "CCDiceCELoss",
     "CenterLoss",
+    "CountedLoss",
     "DICILoss",
     "DilatedBalancedCELoss",
     "FalseInstanceRateLoss",

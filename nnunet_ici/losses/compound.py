@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_ici.instances import Source, find_instances
+from nnunet_ici.instances import Source
 from nnunet_ici.instances.source import plain
 from nnunet_ici.losses.dice_ce import default_global_loss
 from nnunet_ici.losses.record import TermRecord
 from nnunet_ici.losses.targets import TargetReader
-from nnunet_ici.losses.terms import count_instances
-from nnunet_ici.settings import FIXED_THRESHOLD, check_weights
+from nnunet_ici.losses.terms import count_lesions
+from nnunet_ici.settings import check_weights
 
-__all__ = ["CompoundLoss", "GlobalLoss"]
+__all__ = ["CompoundLoss", "CountedLoss", "GlobalLoss"]
 
 GlobalLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -157,10 +157,10 @@ class CompoundLoss(nn.Module):
         if self.weights["global"]:
             values["global"] = self.global_loss(x, y) if self._own_global else self.global_loss(net_output, target)
         if self.has_terms and (finest or not self.finest_only):
-            terms, counts = self._terms(Source.of_network(x, y, self.ignore_label), finest)
+            terms, counts = self._terms(Source.of_network(x, y, self.ignore_label))
             values |= terms
         if finest:
-            self.record.add(values, counts)
+            self.record.add(values, counts if self.training else self._count(x, y))
         factors = {"global": 1.0}
         weighted = [self.weights[name] * factors.get(name, self.term_factor) * value for name, value in values.items()]
         return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
@@ -187,14 +187,16 @@ class CompoundLoss(nn.Module):
         """Prepare for training epoch 0..epochs - 1. Losses with a weight schedule override this method."""
 
     @torch.compiler.disable  # the number of instances changes at every call and would trigger recompilation
-    def _terms(self, source: Source, finest: bool) -> tuple[dict[str, Tensor], Tensor | None]:
-        """:meth:`compute_terms` in full precision; in evaluation mode, instances are counted for every loss."""
+    def _terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
+        """:meth:`compute_terms` in full precision."""
         with _full_precision(source.x.device):
-            values, counts = self.compute_terms(source)
-            if counts is None and finest and not self.training:
-                with torch.no_grad():
-                    counts = count_instances(find_instances(source, FIXED_THRESHOLD))
-        return values, counts
+            return self.compute_terms(source)
+
+    @torch.compiler.disable
+    def _count(self, x: Tensor, y: Tensor) -> Tensor:
+        """In evaluation mode, every loss counts the lesions of the prediction at 0.5, see :func:`count_lesions`."""
+        with _full_precision(x.device), torch.no_grad():
+            return count_lesions(Source.of_network(x, y, self.ignore_label))
 
     def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], Tensor | None]:
         """Compute the terms.
@@ -216,6 +218,21 @@ class CompoundLoss(nn.Module):
             "finest_only": self.finest_only,
         }
         return ", ".join([weights, *(f"{name}={value}" for name, value in options.items())])
+
+
+class CountedLoss(CompoundLoss):
+    """A global loss without any term, whose lesions are counted in evaluation mode as those of the other losses.
+
+    Args:
+        global_loss: called as ``global_loss(net_output, target)``.
+        **options: as for :class:`CompoundLoss`.
+    """
+
+    def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
+        super().__init__(global_loss, 1.0, {}, **options)
+
+    def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], None]:
+        return {}, None
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:

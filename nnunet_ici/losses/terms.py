@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nnunet_ici.instances.segments import widest_float
-from nnunet_ici.instances.table import Table, is_hit
-from nnunet_ici.settings import TermSettings
+from nnunet_ici.instances.source import Source
+from nnunet_ici.instances.table import Table, find_instances, is_hit
+from nnunet_ici.settings import FIXED_THRESHOLD, TermSettings
 
-__all__ = ["FORMULAS", "Join", "Shares", "count_instances", "evaluate", "total"]
+__all__ = ["FORMULAS", "Join", "Shares", "count_instances", "count_lesions", "evaluate", "total"]
 
 Join = Callable[[Tensor], Tensor]  # sums a tensor over the ranks of a distributed training; differentiable
 
@@ -235,6 +236,23 @@ def count_instances(t: Table) -> Tensor:
         used = side.voxels > 0
         counts += [used.sum(), (used & ~hit).sum()]
     return torch.stack(counts)
+
+
+def count_lesions(source: Source) -> Tensor:
+    """The lesions of a prediction at 0.5, without gradient.
+
+    Returns:
+        Floating point (5,): :func:`count_instances`, and the sum over the label instances of their Dice with all
+        predicted instances that touch them (Eq. 3). Divided by the numbers of label and false instances together, it is
+        the lesion-wise Dice, :func:`~nnunet_ici.evaluation.metrics.lesion_dice`.
+    """
+    binary = source.prob.detach() >= FIXED_THRESHOLD
+    if source.counted is not None:
+        binary = binary & source.counted
+    t = find_instances(Source.of_prob(binary.float(), source.label), FIXED_THRESHOLD)
+    dice = (t.label.voxels > 0) * (1 - label_losses(t, TermSettings(exclude_other_instances=False)))
+    total_dice = dice.sum(dtype=widest_float(dice.device))
+    return torch.cat([count_instances(t).to(total_dice.dtype), total_dice[None]])
 
 
 def evaluate(

@@ -32,7 +32,7 @@ from nnunet_ici.postprocessing.sweep import (
     column,
 )
 
-__all__ = ["class_report", "lesions", "notes", "report", "summarise", "table", "written_rule"]
+__all__ = ["class_report", "few", "lesions", "notes", "report", "summarise", "summary_line", "table", "written_rule"]
 
 # From here to 1, numbers of half precision are so far apart that they limit the choice of a threshold.
 HALF_PRECISION_LIMIT = 0.999
@@ -104,7 +104,7 @@ def report(choice: Choice, rule: Rule, network: Mapping[str, Mapping[str, str]])
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **rule.to_json(),
-        "thresholds": {name: setting.threshold for name, setting in choice.rule.settings.items()},
+        "thresholds": {name: setting.threshold for name, setting in rule.settings.items()},
         "network": dict(network),
         "metric": choice.sweep.metric,
         "overlap": choice.sweep.overlap,
@@ -130,16 +130,30 @@ def table(choice: Choice) -> str:
     return to_text(Table("tune", "", 2, head, rows, better=better))
 
 
+def summary_line(scores: Scores) -> str:
+    """The scores (cases, columns) in one line."""
+    found = summarise(scores)
+    return (
+        f"lesion-wise Dice {found[LESION_DICE]:.3f}, lesion F1 {found[F1]:.3f}, Dice {found[DICE]:.3f}, "
+        f"{found[FALSE] / len(scores):.2f} false lesions per case"
+    )
+
+
+def few(choice: Choice, name: str) -> str:
+    """A remark if there are too few lesions or cases for a certain choice, else an empty string."""
+    cases, number = len(choice.sweep.cases), lesions(choice, name)
+    if number >= FEW_LESIONS and cases >= FEW_CASES:
+        return ""
+    return (
+        f"{name}: {plural(number, 'lesion')} in {plural(cases, 'case')} are few; the gain out of fold is "
+        f"{choice.gain(name)}"
+    )
+
+
 def notes(choice: Choice, name: str, grid: Grid) -> list[str]:
     """Remarks on the choice for a class, one sentence each: few cases, no gain, hidden by another region, a value at
     the edge of the grid, half precision."""
-    found = []
-    cases, number = len(choice.sweep.cases), lesions(choice, name)
-    if number < FEW_LESIONS or cases < FEW_CASES:
-        found.append(
-            f"{name}: {plural(number, 'lesion')} in {plural(cases, 'case')} are few; the gain out of fold is "
-            f"{choice.gain(name)}"
-        )
+    found = [remark for remark in [few(choice, name)] if remark]
     hidden_by = choice.best.hidden_regions().get(name)
     if hidden_by is not None:
         found.append(

@@ -10,7 +10,9 @@ from nnunet_ici.settings.terms import DILATION_RADIUS, RANDOM_THRESHOLD, TermSet
 __all__ = ["COMMON_DEFAULTS", "LOSSES", "TrainerLoss"]
 
 # Class attributes of every trainer. With epochs None, the number of epochs is nnU-Net's.
-COMMON_DEFAULTS: dict[str, Any] = {"global_loss": "nnunet", "finest_scale_only": False, "epochs": None}
+COMMON_DEFAULTS: dict[str, Any] = {
+    "global_loss": "nnunet", "finest_scale_only": False, "best_checkpoint": "dice", "epochs": None,
+}  # fmt: skip
 
 # Loss arguments whose names differ from the class attributes of the trainers.
 _ARGUMENTS = {"center_size": "size", "threshold_seed": "seed"}
@@ -136,5 +138,9 @@ LOSSES: dict[str, TrainerLoss] = {
     ),
     "nnUNetTrainerIW": _one_term(
         "inverse weighting (Shirokikh et al., 2020)", "InverseWeightingLoss", "inverse_weighting", 0.0
+    ),
+    "nnUNetTrainerCounted": TrainerLoss(
+        "nnU-Net's own loss, with the lesion counts, curves and threshold of the other trainers",
+        "CountedLoss", (), {}, {"finest_scale_only": True},
     ),
 }  # fmt: skip

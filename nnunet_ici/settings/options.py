@@ -83,6 +83,13 @@ OPTIONS: dict[str, Option] = {
         }.__getitem__,
         "global loss: Dice, BCE, Focal, DiceFocal or GDiceFocal instead of nnU-Net's",
     ),
+    "best": Option(
+        "bestlesion",
+        "bestlesion",
+        "best_checkpoint",
+        lambda _: "lesion",
+        "checkpoint_best follows the lesion-wise Dice of the validation patches instead of nnU-Net's pseudo Dice",
+    ),
     "base": Option(
         "(NoMirroring|DA5|probOversampling)",
         "NoMirroring",
@@ -92,4 +99,4 @@ OPTIONS: dict[str, Option] = {
     ),
     "epochs": Option(rf"({_COUNT})epochs?", "250epochs", "epochs", int, "number of training epochs"),
 }
-EVERYWHERE = ("finest", "global", "base", "epochs")  # options of every loss
+EVERYWHERE = ("finest", "global", "best", "base", "epochs")  # options of every loss

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,8 +15,10 @@ from nnunet_ici import losses
 from nnunet_ici.instances import KernelStatus, kernel_status
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.global_losses import make_global_loss
+from nnunet_ici.postprocessing.checkpoints import FINAL, outdated
 from nnunet_ici.settings import COMMON_DEFAULTS, LOSSES
-from nnunet_ici.trainers.history import TermHistory
+from nnunet_ici.trainers.final_validation import choosing_threshold
+from nnunet_ici.trainers.history import LESION_MEAN, TermHistory
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Host
@@ -36,6 +42,8 @@ class CompoundLossMixin(_Host):
         global_loss: "nnunet", "dice", "bce", "focal", "dice_focal" or "gdice_focal"; see
             :func:`~nnunet_ici.losses.global_losses.make_global_loss`.
         finest_scale_only: whether to compute the terms for the full-resolution output only.
+        best_checkpoint: "dice", or "lesion" if ``checkpoint_best.pth`` follows the exponential mean of the lesion-wise
+            Dice of the validation patches, instead of nnU-Net's pseudo Dice.
         epochs: number of training epochs, or None for nnU-Net's default.
     """
 
@@ -43,6 +51,7 @@ class CompoundLossMixin(_Host):
     global_weight: ClassVar[float] = 1.0
     global_loss: ClassVar[str] = COMMON_DEFAULTS["global_loss"]
     finest_scale_only: ClassVar[bool] = COMMON_DEFAULTS["finest_scale_only"]
+    best_checkpoint: ClassVar[str] = COMMON_DEFAULTS["best_checkpoint"]
     epochs: ClassVar[int | None] = COMMON_DEFAULTS["epochs"]
 
     # nnU-Net inspects this signature and stores the arguments in its checkpoints, so no parameters may be added.
@@ -59,6 +68,7 @@ class CompoundLossMixin(_Host):
             self.num_epochs = self.epochs
         self._history = TermHistory(self.logger, self.logged_terms())
         self._kernels: KernelStatus | None = None
+        self._weights_of = FINAL
 
     @classmethod
     def term_weights(cls) -> dict[str, float]:
@@ -110,6 +120,16 @@ class CompoundLossMixin(_Host):
     def on_train_start(self) -> None:
         super().on_train_start()
         self._log_kernels()
+        if stale := outdated(Path(self.output_folder)):
+            self.print_to_log_file(stale)
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self._weights_of = FINAL
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with choosing_threshold(self, self._weights_of):
+            super().perform_actual_validation(save_probabilities)
 
     def _log_kernels(self) -> None:
         """Log whether Triton kernels or plain torch find the instances on a GPU, first and whenever this changes."""
@@ -141,12 +161,37 @@ class CompoundLossMixin(_Host):
         # nnU-Net's method writes the checkpoint and increments the epoch, so the log comes first.
         line = self._history.log_epoch(self.current_epoch, self._compound.draws)
         self.print_to_log_file(line)
-        super().on_epoch_end()
+        with self._best_by_lesions():
+            super().on_epoch_end()
         if self.local_rank == 0:
             self._history.write(self.output_folder)
 
+    @contextmanager
+    def _best_by_lesions(self) -> Iterator[None]:
+        """With ``best_checkpoint = "lesion"``, nnU-Net compares and stores the lesion-wise Dice as its best value."""
+        if self.best_checkpoint != "lesion":
+            yield
+            return
+        before, read = self._best_ema, self.logger.get_value
+
+        def lesions_first(key: str, step: Any) -> Any:
+            if key != "ema_fg_dice":
+                return read(key, step)
+            value = read(LESION_MEAN, step)
+            return value if math.isfinite(value) else -math.inf  # no lesion in any patch so far
+
+        self.logger.get_value = lesions_first
+        try:
+            yield
+        finally:
+            self.logger.get_value = read
+        if self._best_ema != before:
+            self.print_to_log_file("checkpoint_best.pth: best exponential mean of the lesion-wise Dice, see above")
+
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
+        if isinstance(filename_or_checkpoint, str):
+            self._weights_of = Path(filename_or_checkpoint).name
         self._history.pad(self.current_epoch)
         self._compound.draws = self._history.draws
 

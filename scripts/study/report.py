@@ -21,13 +21,14 @@ from scripts.study.run_measures import (
 from scripts.study.sets import BASELINE, DATA
 from scripts.study.stored_runs import EARLIER, read_runs
 from scripts.study.tables import Runs, claims_table, difference_table, value_table
+from scripts.study.tuned import threshold_section
 
 OVERVIEW = "results_overview.png"
 
 
 def write_report(results: Path, docs: Path) -> None:
     """Write docs/results.md, docs/results_overview.png and a figure for each dataset and machine."""
-    sections, compared = [], []
+    sections, compared, stored = [], [], []
     for data, about in DATA.items():
         notes = _read(results / data / "notes.md")
         parts = []
@@ -36,6 +37,8 @@ def write_report(results: Path, docs: Path) -> None:
             figure = f"results_{data}_{machine}.png"
             draw_curves(runs, about.title, docs / figure)
             parts.append(machine_section(runs, _read(results / data / machine / "notes.md"), machine, figure))
+            if machine != EARLIER:
+                stored.append((about.title if len(parts) == 1 else f"{about.title}, machine {machine}", runs))
             if machine != EARLIER and BASELINE in runs and len(runs) > 1:
                 compared.append((about.title if len(parts) == 1 else f"{about.title}, machine {machine}", runs))
         if parts:
@@ -49,7 +52,9 @@ def write_report(results: Path, docs: Path) -> None:
             "Blue: better, orange: worse; gray if the interval includes 0 or the seeds disagree.*\n"
         )
     introduction = (results / "introduction.md").read_text().replace("<!-- overview -->\n", top)
-    (docs / "results.md").write_text("\n".join([introduction, *sections]))
+    (docs / "results.md").write_text(
+        "\n".join([introduction, *sections, threshold_section(stored, _read(results / "thresholds.md"))])
+    )
 
 
 def _read(path: Path) -> str:
