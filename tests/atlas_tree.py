@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_ici.datasets.atlas_layouts import ATLAS_2, NATIVE, find_layout
+from nnunet_ici.datasets.atlas import ATLAS_2, NATIVE, find_layout, find_sessions
 from nnunet_ici.datasets.atlas_metadata import read_metadata
-from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.atlas_to_raw import BadInputError, convert_atlas
 
 SHAPE = (10, 9, 8)

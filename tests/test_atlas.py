@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ici.cli import main
-from nnunet_ici.datasets.atlas_layouts import NATIVE, PREPROCESSED
+from nnunet_ici.datasets.atlas import NATIVE, PREPROCESSED
 from nnunet_ici.datasets.atlas_to_raw import BadInputError
 from nnunet_ici.datasets.splits import volume_split
 from tests.atlas_tree import SHAPE, SHEET, Tree, array_of, convert, native, raw, rows_of, sessions_of, tree
@@ -209,7 +209,7 @@ def test_the_former_test_set_is_left_out_and_listed(native, raw, capsys):
     assert "Dataset100_ATLAS: 6 training cases of 5 subjects, 0 test cases\n" in out
     assert f"metadata: {joint} and individual sheets of 8 sessions\n" in out
     assert "7 entries of the sheet have no folder: sub-x0_ses-1, sub-x1_ses-1, sub-x2_ses-1, sub-x3_ses-1, " in out
-    assert "sub-x4_ses-1 and 2 more\n" in out
+    assert "sub-x4_ses-1, and 2 more\n" in out
     assert f"excluded 2 sessions with ATLAS2_DATASET Testing: {folder / 'excluded.csv'}\n" in out
     excluded = ("sub-r001s002_ses-1", "sub-r010s001_ses-1")
     assert rows_of(folder / "excluded.csv") == [{"case": case, "ATLAS2_DATASET": "Testing"} for case in excluded]

@@ -7,10 +7,9 @@ import shutil
 
 import pytest
 
-from nnunet_ici.datasets.atlas_layouts import ATLAS_2, LAYOUTS, NATIVE, PREPROCESSED, find_layout, named_release
+from nnunet_ici.datasets.atlas import ATLAS_2, LAYOUTS, NATIVE, PREPROCESSED, find_layout, find_sessions, named_release
 from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
-from nnunet_ici.datasets.atlas_sessions import find_sessions
 from tests.atlas_tree import SHEET, Tree, native, sessions_of, tree
 
 __all__ = ["native", "tree"]  # fixtures
@@ -109,7 +108,7 @@ def test_two_releases_of_one_layout_by_their_names(tmp_path):
     ],
 )  # fmt: skip
 def test_names_that_say_a_release(name, expected):
-    assert named_release((name,)) == expected
+    assert named_release(name) == expected
 
 
 def test_a_name_that_contradicts_the_files_does_not_count(tmp_path):
@@ -120,7 +119,7 @@ def test_a_name_that_contradicts_the_files_does_not_count(tmp_path):
 def release(source):
     sessions, metadata, problems = sessions_of(source)
     assert not problems
-    return release_of(find_layout(source)[0], metadata, sessions).name
+    return release_of(find_layout(source)[0], metadata, sessions)
 
 
 def test_the_release_by_the_name_of_the_folder(tmp_path, native):

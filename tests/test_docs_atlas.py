@@ -43,7 +43,7 @@ def test_what_is_made_smaller_is_in_the_page():
     commands = set(re.findall(r"^ *(nnUNetv2_\w+|nnunet_ici \S+)", text, re.MULTILINE))
     assert commands == {
         "nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_predict", "nnUNetv2_ensemble",
-        "nnunet_ici convert-atlas", "nnunet_ici evaluate", "nnunet_ici report", "nnunet_ici tune",
+        "nnunet_ici convert-atlas", "nnunet_ici compare", "nnunet_ici evaluate", "nnunet_ici report", "nnunet_ici tune",
         "nnunet_ici postprocess",
     }  # fmt: skip
 

@@ -47,7 +47,7 @@ class Report:
     mask_is_ready: bool = False
     image_is_ready: bool = False
     is_straight: bool = True
-    fingerprint: tuple[str, str] = ("", "")
+    fingerprint: tuple[str, ...] = ("", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class _Volume:
     path: Path
     header: nib.Nifti1Image
     values: Array
-    one_transform: bool
+    as_it_is: bool  # whether the file can be used unchanged: one transform, .nii.gz
 
     @property
     def grid(self) -> Grid:
@@ -75,14 +75,13 @@ def check_session(session: Session, binarize: bool = False, trust: str | None = 
         used = "none" if session.mask is None else session.mask.name
         report.warnings.append(Problem(path, f"an additional mask of the case, which is ignored. Mask used: {used}"))
     image = _read(session.image, report, trust)
-    if image is not None:
-        report.image_is_ready = image.one_transform and session.image.name.endswith(".nii.gz")
-        report.problems += [Problem(session.image, what) for what in _image_faults(image.values)]
-        report.fingerprint = _hash(image.values), ""
     mask = None if session.mask is None else _read(session.mask, report, trust)
+    report.fingerprint = tuple("" if one is None else _hash(one.values) for one in (image, mask))
+    if image is not None:
+        report.image_is_ready = image.as_it_is
+        report.problems += [Problem(session.image, what) for what in _image_faults(image.values)]
     if mask is None:
         return report
-    report.fingerprint = report.fingerprint[0], _hash(mask.values)
     if image is not None:
         report.problems += _compare_grids(image, mask)
     try:
@@ -95,9 +94,8 @@ def check_session(session: Session, binarize: bool = False, trust: str | None = 
     report.warnings += [Problem(mask.path, what) for what in _changes(mask.values)]
     report.lesion_count = label_array(lesion)[1]
     report.lesion_volume_mm3 = float(lesion.sum() * mask.grid.voxel_mm3)
-    as_is = mask.one_transform and mask.path.name.endswith(".nii.gz")
     is_8_bit = mask.header.get_data_dtype() == mask.values.dtype == np.uint8  # in the file, and without scaling
-    report.mask_is_ready = is_8_bit and as_is and np.array_equal(mask.values, lesion)
+    report.mask_is_ready = mask.as_it_is and is_8_bit and np.array_equal(mask.values, lesion)
     return report
 
 
@@ -155,7 +153,7 @@ def _read(path: Path, report: Report, trust: str | None) -> _Volume | None:
     try:
         header, values = read_nifti(path, trust)
         original = nib.load(path).header
-        as_it_is = one_transform(original, path, trust) is original
+        as_it_is = one_transform(original, path, trust) is original and path.name.endswith(".nii.gz")
     except TwoTransformsError as error:
         report.problems.append(Problem(path, str(error).removeprefix(f"{path} has ")))
         return None

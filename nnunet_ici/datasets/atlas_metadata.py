@@ -25,8 +25,7 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
-from nnunet_ici.datasets.atlas import Problem, Session, bare
-from nnunet_ici.datasets.atlas_layouts import ATLAS_2, Found
+from nnunet_ici.datasets.atlas import ATLAS_2, Found, Problem, Session, bare
 from nnunet_ici.images import visible
 
 __all__ = ["Metadata", "key_of", "read_metadata"]

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from nnunet_ici.datasets.atlas import Session
-from nnunet_ici.datasets.atlas_layouts import ATLAS_2, Found, named_release
+from nnunet_ici.datasets.atlas import ATLAS_2, Found, Session, named_release
 from nnunet_ici.datasets.atlas_metadata import Metadata
 
-__all__ = ["Release", "exclude_atlas2", "release_of"]
+__all__ = ["exclude_atlas2", "release_of"]
 
-_ATLAS_PAGE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
-_LIEW = "Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7"
 # The values of ATLAS2_DATASET in R2.1, whose sessions all come from ATLAS 2.0.
 _ATLAS_2_VALUES = {"training", "testing"}
 _NO_VALUE = {"", "nan", "na", "n/a", "none"}
 
 
-@dataclass(frozen=True)
-class Release:
-    """A release, by its name, such as "R2.0"; R2.1 and R3.0 have no known paper of their own."""
-
-    name: str
-
-    @property
-    def reference(self) -> str:
-        """The address of the page that distributes it."""
-        return f"{_ATLAS_PAGE} and https://isles-26.grand-challenge.org" if self.name == "R3.0" else _ATLAS_PAGE
-
-    @property
-    def citation(self) -> str:
-        """The paper to cite."""
-        return f"ATLAS R2.0: {_LIEW}" if self.name == "R3.0" else _LIEW
-
-
-def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) -> Release:
-    """Identify the release.
+def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) -> str:
+    """Identify the release by name, such as "R2.0".
 
     The names of the folders take precedence. If they name no release, the layout of R2.0 means R2.0, or R2.1 if the
     name of the joint sheet contains 2.1. The other layouts mean R2.1 if ATLAS2_DATASET is Training or Testing for every
@@ -47,11 +26,11 @@ def release_of(found: Found, metadata: Metadata, sessions: Sequence[Session]) ->
     *others, name = found.layout.releases
     named = found.named
     if named is None and found.layout is ATLAS_2 and metadata.path is not None:
-        named = named_release((metadata.path.name,))
+        named = named_release(metadata.path.name)
     elif named is None and found.layout is not ATLAS_2:
         values = {value.lower() for value in _atlas2_values(metadata, sessions)}
         named = "R2.1" if values and values <= _ATLAS_2_VALUES else None
-    return Release(named if named in others else name)
+    return named if named in others else name
 
 
 def exclude_atlas2(

@@ -13,12 +13,10 @@ import nibabel as nib
 import numpy as np
 
 from nnunet_ici.command import InputError, Problems, check_folder
-from nnunet_ici.datasets.atlas import Problem, Session
+from nnunet_ici.datasets.atlas import Problem, Session, find_layout, find_sessions
 from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session, find_duplicates
-from nnunet_ici.datasets.atlas_layouts import find_layout
 from nnunet_ici.datasets.atlas_metadata import Metadata, read_metadata
 from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
-from nnunet_ici.datasets.atlas_sessions import find_sessions
 from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_dataset_json, write_json, write_tables
 from nnunet_ici.datasets.splits import make_split
 from nnunet_ici.images import copy_nifti, read_nifti
@@ -89,7 +87,7 @@ def convert_atlas(
 
     Args:
         source: folder of the release, such as ``ATLAS_2``, the folder above it, or the folder that contains the sites,
-            such as ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas_layouts`.
+            such as ``ATLAS3_Training_Raw``; see :mod:`~nnunet_ici.datasets.atlas`.
         raw: nnU-Net's folder ``nnUNet_raw``, in which ``DatasetXXX_ATLAS`` is created.
         dataset_id: number of the dataset (XXX), 1 to 999.
         preprocessed: nnU-Net's folder ``nnUNet_preprocessed``, which receives a copy of the split; None for no copy.
@@ -161,7 +159,7 @@ def convert_atlas(
         write_dataset_json(folder, len(training), release, found.layout.space, reader)
         for path, content in splits.items():
             write_json(folder / SPLITS_NAME if path.parent == target else path, content)
-    described = f"{release.name}, {found.layout.space}"
+    described = f"{release}, {found.layout.space}"
     converted = [session for session, _ in good]
     return Converted(target, described, converted, bad, warnings, excluded, metadata, list(splits))
 

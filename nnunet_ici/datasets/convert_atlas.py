@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nnunet_ici.command import Command, Problems, plural, positive
-from nnunet_ici.datasets.atlas import Problem
-from nnunet_ici.datasets.atlas_metadata import Metadata
 from nnunet_ici.datasets.atlas_to_raw import Converted, convert_atlas
 from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME, WARNINGS_NAME
 from nnunet_ici.datasets.splits import SPLITS
@@ -79,46 +77,47 @@ def _run(args: argparse.Namespace) -> None:
         trust=args.trust,
         processes=args.np,
     )
-    _tell(done, args.d)
+    print(*_summary(done), f"next: nnUNetv2_plan_and_preprocess -d {args.d} --verify_dataset_integrity", sep="\n")
 
 
-def _tell(done: Converted, dataset_id: int) -> None:
-    print(f"ATLAS {done.release}")
+def _summary(done: Converted) -> Iterator[str]:
+    """What was converted and what was left out, line by line."""
+    yield f"ATLAS {done.release}"
     testing = sum(session.mask is None for session in done.sessions)
     subjects = len({session.subject for session in done.sessions if session.mask is not None})
     training = f"{plural(len(done.sessions) - testing, 'training case')} of {plural(subjects, 'subject')}"
-    print(f"{done.folder}: {training}, {plural(testing, 'test case')}")
-    _tell_metadata(done.metadata)
+    yield f"{done.folder}: {training}, {plural(testing, 'test case')}"
+    metadata = done.metadata
+    found = [str(metadata.path)] * (metadata.path is not None)
+    found += [f"individual sheets of {plural(metadata.own_sheets, 'session')}"] * (metadata.own_sheets > 0)
+    yield f"metadata: {' and '.join(found) or 'no sheet *MetaData*.csv or .xlsx found'}"
+    if metadata.absent:
+        have = "entry of the sheet has" if len(metadata.absent) == 1 else "entries of the sheet have"
+        yield f"{len(metadata.absent)} {have} no folder: {', '.join(_shortened(metadata.absent, ''))}"
     if done.excluded:
         values = ", ".join(sorted(set(done.excluded.values())))
         path = done.folder / EXCLUDED_NAME
-        print(f"excluded {plural(len(done.excluded), 'session')} with ATLAS2_DATASET {values}: {path}")
-    _tell_problems("warning", done.warnings, done.folder / WARNINGS_NAME)
-    _tell_problems("problem", done.skipped, done.folder / SKIPPED_NAME, "; the affected files were skipped")
+        yield f"excluded {plural(len(done.excluded), 'session')} with ATLAS2_DATASET {values}: {path}"
+    if done.warnings:
+        yield f"{plural(len(done.warnings), 'warning')}: {done.folder / WARNINGS_NAME}"
+        yield from _shortened(done.warnings, "- ")
+    if done.skipped:
+        skipped = plural(len(done.skipped), "problem")
+        yield f"{skipped}; the affected files were skipped: {done.folder / SKIPPED_NAME}"
+        yield from _shortened(done.skipped, "- ")
     for path in done.splits:
         folds = json.loads(path.read_text())
         sizes = ", ".join(f"{len(fold['train'])} + {len(fold['val'])}" for fold in folds)
         use = "fold 0" if len(folds) == 1 else f"folds 0 to {len(folds) - 1}"
-        print(f"{path}: training + validation cases {sizes}, for {use}")
+        yield f"{path}: training + validation cases {sizes}, for {use}"
     if len(done.splits) == 1:
-        print(f"nnUNet_preprocessed is not set: copy the split to $nnUNet_preprocessed/{done.folder.name}/")
-    print(f"next: nnUNetv2_plan_and_preprocess -d {dataset_id} --verify_dataset_integrity")
+        yield f"nnUNet_preprocessed is not set: copy the split to $nnUNet_preprocessed/{done.folder.name}/"
 
 
-def _tell_metadata(metadata: Metadata) -> None:
-    found = [str(metadata.path)] if metadata.path else []
-    found += [f"individual sheets of {plural(metadata.own_sheets, 'session')}"] if metadata.own_sheets else []
-    print(f"metadata: {' and '.join(found) or 'no sheet *MetaData*.csv or .xlsx found'}")
-    if metadata.absent:
-        more = f" and {len(metadata.absent) - SHOWN} more" if len(metadata.absent) > SHOWN else ""
-        listed = ", ".join(metadata.absent[:SHOWN])
-        have = "entry of the sheet has" if len(metadata.absent) == 1 else "entries of the sheet have"
-        print(f"{len(metadata.absent)} {have} no folder: {listed}{more}")
-
-
-def _tell_problems(what: str, found: Sequence[Problem], path: Path, end: str = "") -> None:
-    if found:
-        print(f"{plural(len(found), what)}{end}: {path}", *(f"- {x}" for x in found), sep="\n")
+def _shortened(items: Sequence[object], mark: str) -> list[str]:
+    """The first items, and the number of all others."""
+    more = [f"{mark}and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
+    return [f"{mark}{item}" for item in items[:SHOWN]] + more
 
 
 main = Command(

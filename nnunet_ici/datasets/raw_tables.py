@@ -11,12 +11,13 @@ import pandas as pd
 from nnunet_ici.datasets.atlas import Problem, Session
 from nnunet_ici.datasets.atlas_checks import Report
 from nnunet_ici.datasets.atlas_metadata import Metadata
-from nnunet_ici.datasets.atlas_releases import Release
 from nnunet_ici.output import write_file
 
 __all__ = ["EXCLUDED_NAME", "FILE_ENDING", "SKIPPED_NAME", "WARNINGS_NAME", "write_dataset_json", "write_json"]
 __all__ += ["write_tables"]
 
+ATLAS_PAGE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
+LIEW = "Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7"
 FILE_ENDING = ".nii.gz"
 SKIPPED_NAME = "skipped.csv"
 WARNINGS_NAME = "warnings.csv"
@@ -59,13 +60,13 @@ def write_tables(
             pd.DataFrame(lines, columns=columns).to_csv(folder / name, index=False)
 
 
-def write_dataset_json(folder: Path, training: int, release: Release, space: str, reader: str | None) -> None:
+def write_dataset_json(folder: Path, training: int, release: str, space: str, reader: str | None) -> None:
     """Write nnU-Net's dataset.json.
 
     Args:
         folder: folder of the dataset.
         training: number of training cases.
-        release: description of the release.
+        release: name of the release; R2.1 and R3.0 have no known paper of their own.
         space: image space, in words.
         reader: class name of the nnU-Net reader for the images; None if any reader will do.
     """
@@ -78,11 +79,11 @@ def write_dataset_json(folder: Path, training: int, release: Release, space: str
         num_training_cases=training,
         file_ending=FILE_ENDING,
         dataset_name="ATLAS",
-        release=release.name,
-        reference=release.reference,
+        release=release,
+        reference=ATLAS_PAGE + " and https://isles-26.grand-challenge.org" * (release == "R3.0"),
         description=f"Anatomical Tracings of Lesions After Stroke, T1w in {space}",
         overwrite_image_reader_writer=reader,
-        citation=release.citation,
+        citation="ATLAS R2.0: " * (release == "R3.0") + LIEW,
         license="see the data-use agreement of ATLAS",
         converted_by="nnunet_ici convert-atlas",
     )

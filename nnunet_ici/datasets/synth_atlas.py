@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_ici.command import Command, Problems, check_new_folder, positive
-from nnunet_ici.datasets.atlas_layouts import ATLAS_2, NATIVE
+from nnunet_ici.datasets.atlas import ATLAS_2, NATIVE
 from nnunet_ici.datasets.synthetic import load_template, synthesize_subject
 from nnunet_ici.datasets.synthetic_native import to_native
 from nnunet_ici.images import write_image

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_ici.command import Problems, plural
-from nnunet_ici.evaluation.cases import Evaluated, evaluate_all
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, make_ensemble
+from nnunet_ici.evaluation.evaluate_cases import Evaluated, evaluate_all
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.evaluation.inputs import Inputs, read_inputs
 from nnunet_ici.evaluation.outputs import print_verdict, write_outputs

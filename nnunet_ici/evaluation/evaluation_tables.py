@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 from nnunet_ici.evaluation.average_precision import CURVES_NOTE
@@ -18,33 +18,17 @@ from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, f
 __all__ = ["comparison_table", "evaluation_tables", "family_table", "size_table"]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table of models.
-
-    Attributes:
-        title: title of the column.
-        metric: name of the metric.
-        statistic: "mean", "total" or "cases_with" of :func:`~nnunet_ici.evaluation.summary.summarise`.
-        better: whether higher or lower values are better; "" if neither.
-    """
-
-    title: str
-    metric: str
-    statistic: str
-    better: Better
-
-
-PAPER_COLUMNS = (
-    Column("Dice", "dice", "mean", "higher"),
-    Column("instances", "label_instances", "total", ""),
-    Column("missed", "missed_instances", "total", "lower"),
-    Column("cases with missed", "missed_instances", "cases_with", "lower"),
-    Column("cases with all missed", "all_missed", "total", "lower"),
-    Column("predicted", "predicted_instances", "total", ""),
-    Column("false", "false_instances", "total", "lower"),
-    Column("cases with false", "false_instances", "cases_with", "lower"),
-    Column("cases with neither", "no_mistake", "total", "higher"),
+# The table of the family paper: title, metric, statistic of summarise, and the better direction.
+PAPER_COLUMNS: tuple[tuple[str, str, str, Better], ...] = (
+    ("Dice", "dice", "mean", "higher"),
+    ("instances", "label_instances", "total", ""),
+    ("missed", "missed_instances", "total", "lower"),
+    ("cases with missed", "missed_instances", "cases_with", "lower"),
+    ("cases with all missed", "all_missed", "total", "lower"),
+    ("predicted", "predicted_instances", "total", ""),
+    ("false", "false_instances", "total", "lower"),
+    ("cases with false", "false_instances", "cases_with", "lower"),
+    ("cases with neither", "no_mistake", "total", "higher"),
 )
 FULL = "Lesions are connected through faces, edges and corners (26 neighbors, 8 in 2D)."
 # Title of the table of each family, and its note if that is not FULL.
@@ -120,18 +104,18 @@ def family_table(
         metrics: metrics of the family that were computed.
         curves: as in :func:`evaluation_tables`; AP and FROC are extra columns of the family detection.
     """
-    columns = [Column(metric.title, metric.name, "mean", metric.better) for metric in metrics]
-    if family == "paper":
-        columns = list(PAPER_COLUMNS)
+    columns = PAPER_COLUMNS
+    if family != "paper":
+        columns = tuple((metric.title, metric.name, "mean", metric.better) for metric in metrics)
     values, without = {}, {}
     for model, classes in summarise(rows, metrics).items():
         for name, statistics in classes.items():
             lines = [row for row in rows if (row["model"], row["class"]) == (model, name)]
-            values[model, name] = [statistics[c.metric][c.statistic] for c in columns]
+            values[model, name] = [statistics[metric][statistic] for _, metric, statistic, _ in columns]
             without[model, name] = [
-                frozenset(str(row["case"]) for row in lines if row[c.metric] != row[c.metric]) for c in columns
+                frozenset(str(row["case"]) for row in lines if row[metric] != row[metric]) for _, metric, *_ in columns
             ]
-    titles = [(c.title, c.better) for c in columns]
+    titles: list[tuple[str, str]] = [(title, better) for title, *_, better in columns]
     title, *notes = TITLES[family]
     notes = notes or [FULL]
     over = "Dice: mean over the cases; all other columns: totals" if family == "paper" else "Mean over the cases"

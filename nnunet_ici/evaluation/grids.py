@@ -25,7 +25,7 @@ from nnunet_ici.geometry import PIXEL_ENDINGS, Grid, find_spacing_file, reorient
 from nnunet_ici.images import read_image
 
 __all__ = [
-    "Prediction",
+    "PredictedMap",
     "have_millimetres",
     "probability_grid",
     "read_background",
@@ -41,7 +41,7 @@ RAS = nib.orientations.axcodes2ornt("RAS")
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class PredictedMap:
     """A prediction on the grid of its ground truth.
 
     Attributes:
@@ -57,7 +57,7 @@ class Prediction:
 
 def read_prediction(
     path: Path, label: LabelMap, scheme: LabelScheme | None = None, probabilities_path: Path | None = None
-) -> Prediction:
+) -> PredictedMap:
     """Read a predicted label map, and turn it to the grid of its ground truth if only the axes differ.
 
     Args:
@@ -74,7 +74,7 @@ def read_prediction(
     probabilities = None
     if probabilities_path is not None:
         probabilities = reorient(read_on_grid(probabilities_path, scheme or FOREGROUND, own), turn)
-    return Prediction(reorient(own.array, turn), probabilities, turn is not None)
+    return PredictedMap(reorient(own.array, turn), probabilities, turn is not None)
 
 
 def read_probabilities_for(

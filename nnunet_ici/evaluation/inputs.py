@@ -13,7 +13,6 @@ from typing import Any
 from nnunet_ici.command import Problems, check_folder, missing_inputs
 from nnunet_ici.environment import find_folder
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
-from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.cross_validation import (
     dataset_folder,
     fold_predictions,
@@ -22,6 +21,7 @@ from nnunet_ici.evaluation.cross_validation import (
     validation_cases,
 )
 from nnunet_ici.evaluation.ensemble import ENSEMBLE, check_members, probability_path
+from nnunet_ici.evaluation.evaluate_cases import Settings
 from nnunet_ici.evaluation.folders import Case, Predictions, find_file_ending, list_cases
 from nnunet_ici.evaluation.grids import have_millimetres
 from nnunet_ici.evaluation.labels import find_label_scheme

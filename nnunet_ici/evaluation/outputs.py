@@ -13,8 +13,8 @@ from pathlib import Path
 from nnunet_ici import __version__
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.average_precision import threshold_curve
-from nnunet_ici.evaluation.cases import Evaluated
 from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, flood_warnings
+from nnunet_ici.evaluation.evaluate_cases import Evaluated
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import CONVENTIONS
 from nnunet_ici.evaluation.folders import Case

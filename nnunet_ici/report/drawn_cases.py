@@ -12,7 +12,7 @@ import numpy as np
 
 from nnunet_ici.command import Problems, plural
 from nnunet_ici.drawing import make_scene
-from nnunet_ici.evaluation.cases import Settings
+from nnunet_ici.evaluation.evaluate_cases import Settings
 from nnunet_ici.evaluation.folders import FILE_ENDINGS, Case
 from nnunet_ici.evaluation.grids import read_background, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map

@@ -14,8 +14,8 @@ import pandas as pd
 
 from nnunet_ici.command import Problems
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
-from nnunet_ici.evaluation.cases import Settings
 from nnunet_ici.evaluation.detection import by_size, flood_warnings
+from nnunet_ici.evaluation.evaluate_cases import Settings
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES, Metric, metrics_of
 from nnunet_ici.evaluation.folders import Case

@@ -16,7 +16,7 @@ from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
 from nnunet_ici.evaluation.families import IN_VOXELS, METRICS, Metric, Pair, metrics_of
 from nnunet_ici.evaluation.folders import Case
-from nnunet_ici.evaluation.grids import Prediction, read_prediction
+from nnunet_ici.evaluation.grids import PredictedMap, read_prediction
 from nnunet_ici.evaluation.label_maps import read_label_map
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.locations import locate_instances, write_map
@@ -109,7 +109,7 @@ def evaluate_files(case: Case, settings: Settings) -> Evaluated:
     result.unit = "voxels" if settings.in_voxels else f"mm{label.array.ndim}"
     for model, path in case.predictions.items():
         has_probability = model in settings.with_probabilities
-        prediction = Prediction(np.zeros_like(label.array))
+        prediction = PredictedMap(np.zeros_like(label.array))
         try:
             if path is not None:
                 beside = probability_path(path, settings.file_ending) if has_probability else None
