@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_ici.losses import DICILoss, ICILoss
+from nnunet_ici.losses import DICILoss, ICILoss, PQLoss
 from scripts.benchmarks.losses import BASELINE, losses_for, verify
 from scripts.benchmarks.timing import MASKS, lesion_labels, logits_of, summarize, take_turns, write_report
 
@@ -123,7 +123,7 @@ def main() -> int:
         BASELINE: baseline,
         "ICI": ICILoss(baseline, **reference),
         "DICI": DICILoss(baseline, **reference),
-        "Dual": DICILoss(baseline, center_weight=0, **reference),
+        "PQ": PQLoss(baseline, **reference),
         "ICI, finest scale only": ICILoss(baseline, finest_only=True, **reference),
     }
     wrapped = {name: DeepSupervisionWrapper(loss, weights / weights.sum()) for name, loss in losses.items()}
