@@ -59,8 +59,8 @@ def _all(results: Iterable[Result], progress: tqdm) -> list[Result]:
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int, progress: tqdm
 ) -> list[Result]:
-    # Not a ProcessPoolExecutor or a Pool: both wait forever if a worker is killed halfway through sending a result,
-    # because all workers share one pipe, and this process holds both of its ends.
+    # Not a Pool, a ProcessPoolExecutor or joblib: they wait forever if a worker is killed halfway through sending a
+    # result, because all workers share one pipe, and this process holds both of its ends.
     # Spawn instead of fork, because ITK's threads in this process would not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers: dict[Connection, BaseProcess] = {}

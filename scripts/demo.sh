@@ -89,42 +89,19 @@ export demo device
 step "Training on $device, $jobs at a time"
 for t in "${trainers[@]}"; do printf '%s\0%s\0' "$(fold_of "$t")" "$t"; done | xargs -0 -n 2 -P "$jobs" bash -c 'train "$@"' train
 
-# As in ATLAS, the test images have no masks. The held-out validation subjects are predicted instead.
-step "Prediction of the held-out subjects"
-python - "$nnUNet_raw/Dataset100_ATLAS" "$nnUNet_preprocessed/Dataset100_ATLAS/splits_final.json" "$demo" <<'PY'
-import json, shutil, sys
-from pathlib import Path
+step "Comparison on the held-out subjects, at probability 0.5 and at the thresholds chosen on the other subjects"
+nnunet_ici compare 100 3d_fullres -tr "${trainers[@]}" -f 0 -o "$demo/evaluation" | tee "$demo/logs/compare.txt"
 
-raw, splits, demo = map(Path, sys.argv[1:])
-for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
-    target = demo / "held_out" / kind
-    target.mkdir(parents=True, exist_ok=True)
-    for case in json.loads(splits.read_text())[0]["val"]:
-        shutil.copyfile(raw / f"{kind}Tr" / f"{case}{ending}", target / f"{case}{ending}")
-PY
-models=() training=()
-for t in "${trainers[@]}"; do
-  step "Predictions of $t, at 0.5 and at the threshold that its final validation chose"
-  fold=$(fold_of "$t")
-  for checkpoint in final tuned; do
-    nnUNetv2_predict -d 100 -i "$demo/held_out/images" -o "$demo/predictions/${t}_$checkpoint" -c 3d_fullres -f 0 -tr "$t" \
-      -p nnUNetPlans_small -chk "checkpoint_$checkpoint.pth" -device "$device" --disable_tta -npp 1 -nps 1 \
-      --save_probabilities >"$demo/logs/predict_${t}_$checkpoint.txt" 2>&1
-  done
-  models+=("$t=$demo/predictions/${t}_final" "$t, tuned=$demo/predictions/${t}_tuned")
-  training+=("$t=$fold")
-done
-
-step "Evaluation, at probability 0.5 and at the tuned thresholds"
-nnunet_ici evaluate -gt "$demo/held_out/labels" -pred "${models[@]}" -o "$demo/evaluation"
-
-step "Report"
-nnunet_ici report "$demo/evaluation" --images "$demo/held_out/images" --training "${training[@]}"
+step "Prediction of the test images with the best, by the command above"
+read -ra predict < <(grep -o 'nnUNetv2_predict.*' "$demo/logs/compare.txt")
+predict=("${predict[@]/#INPUT/$nnUNet_raw/Dataset100_ATLAS/imagesTs}")
+predict=("${predict[@]/#OUTPUT/$demo/predictions}")
+"${predict[@]}" -device "$device" --disable_tta -npp 1 -nps 1 >"$demo/logs/predict.txt" 2>&1
 
 step "Done"
 cat <<END
-Report:   $demo/evaluation/report.html
-Tables:   $demo/evaluation/tables.md (also .tex, .csv; cases.csv, instances.csv, summary.json)
+Report:       $demo/evaluation/report.html
+Tables:       $demo/evaluation/tables.md (also .tex, .csv; cases.csv, instances.csv, summary.json)
+Predictions:  $demo/predictions
 The data are synthetic, the network is small, and training was short: the results are no evidence for or against a loss.
-The thresholds were chosen on the evaluated subjects, because there are so few. With real data, use different cases.
 END

@@ -72,5 +72,5 @@ def test_no_case_has_no_difference(values):
 
 
 def test_different_numbers_of_cases():
-    with pytest.raises(ValueError, match=r"the models have different cases\. Expected: 2 values\. Got: 1"):
+    with pytest.raises(ValueError, match=r"other cases than the reference\. Expected: 2 values\. Got: 1"):
         compare([0.5], [0.5, 0.25])

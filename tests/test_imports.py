@@ -24,7 +24,7 @@ ALLOWED = {
     "compare": {"environment", "evaluation", "postprocessing", "report", "command", "output", "parallel"},
     "report": {"evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
-    "datasets": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
+    "datasets": {"environment", "instances", "images", "geometry", "command", "output", "parallel"},
     "losses": {"instances", "settings", "checks"},
     "instances": {"on_demand", "checks"},
     "output": {"parallel"},
@@ -92,7 +92,7 @@ def test_no_part_is_forgotten():
 
 
 def test_public_names_are_listed_and_exist():
-    for name in ("datasets", "evaluation", "instances", "losses", "postprocessing"):
+    for name in ("evaluation", "instances", "losses", "postprocessing"):
         module = __import__(f"nnunet_ici.{name}", fromlist=["__all__"])
         assert module.__all__ == sorted(module.__all__)
         assert all(hasattr(module, public) for public in module.__all__)

@@ -203,18 +203,25 @@ def browser():
     return next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 
 
-@pytest.mark.skipif(browser() is None, reason="needs Chromium or Chrome")
+needs_browser = pytest.mark.skipif(browser() is None, reason="needs Chromium or Chrome")
+
+
+def browse(markup, path, *options):
+    """What a browser makes of a page; the DOM after its scripts by default."""
+    path.write_text(markup)
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", *(options or ["--dump-dom"]), path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@needs_browser
 def test_the_table_of_cases_sorts(page, tmp_path):
     """Pressed once, the numbers go up; pressed twice, down. Without the script the table stands as it is."""
     assert re.findall(r'<a href="#case\d">(\w+)', page.markup)[:2] == ["one", "two"]
     for presses, expected in ((1, ["two", "one"]), (2, ["one", "two"])):
         click = 'document.querySelectorAll("#all-cases thead tr:last-child [role=button]")[1].click();' * presses
-        path = tmp_path / "pressed.html"
-        path.write_text(page.markup.replace("</body>", f"<script>{click}</script></body>"))
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-        done = subprocess.run([browser(), *options, path.as_uri()], capture_output=True, text=True, check=True)
-        assert re.findall(r'<a href="#case\d">(\w+)', done.stdout)[:2] == expected
-        assert f'aria-sort="{("ascending", "descending")[presses - 1]}"' in done.stdout
+        dom = browse(page.markup.replace("</body>", f"<script>{click}</script></body>"), tmp_path / "pressed.html")
+        assert re.findall(r'<a href="#case\d">(\w+)', dom)[:2] == expected
+        assert f'aria-sort="{("ascending", "descending")[presses - 1]}"' in dom
 
 
 @pytest.mark.parametrize("family", FAMILIES)

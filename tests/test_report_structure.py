@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.test_report import evaluate, report
+from tests.test_report import browse, evaluate, needs_browser, report
 
 FULL = 5  # cases drawn in full
 NAMES = ["nnUNetTrainer", "nnUNetTrainerICI", "nnUNetTrainerLesionWise"]
@@ -45,10 +46,10 @@ def page(tmp_path_factory):
 
 
 def test_every_row_leads_to_slices(page):
-    _, html = page
-    rows = re.findall(r'<a href="#(case\d+)">', html.markup)
+    _, whole = page
+    rows = re.findall(r'<a href="#(case\d+)">', whole.markup)
     assert len(rows) == len(set(rows)) == len(CASES)
-    articles = re.findall(r"<article.*?</article>", html.markup, flags=re.DOTALL)
+    articles = re.findall(r"<article.*?</article>", whole.markup, flags=re.DOTALL)
     assert [re.search(r'<h3 id="(case\d+)">', article)[1] for article in articles] == rows
     for article in articles:
         panels = re.findall(r"<figcaption><b>(.*?)</b>", article)
@@ -56,13 +57,13 @@ def test_every_row_leads_to_slices(page):
         assert "mm (slice " in article and article.count("<svg") == article.count("</svg>") > 3
     brief = [article for article in articles if article.startswith('<article class="brief"')]
     assert len(brief) == len(CASES) - FULL and all(article.count("<h4") <= 2 for article in brief)
-    assert html.text.count("There is no image for this case. It is drawn on a black background.") == 1
+    assert whole.text.count("There is no image for this case. It is drawn on a black background.") == 1
     assert any("60 lesions" in article and "projection of all slices" in article for article in articles)
 
 
 def test_the_verdict_comes_first_and_everything_is_explained(page):
-    _, html = page
-    body = html.markup[html.markup.index("<main>") :]
+    _, whole = page
+    body = whole.markup[whole.markup.index("<main>") :]
     verdict = body[: body.index("<nav")]
     assert verdict.count('<th scope="col"') == 1 + 6 and verdict.count("<tr>") == 1 + 3
     assert verdict.count('<p class="sentence">') == 2 and verdict.count("<strong>") >= 1
@@ -78,9 +79,30 @@ def test_the_verdict_comes_first_and_everything_is_explained(page):
 
 
 def test_nothing_that_does_not_belong_in_the_page(page):
-    root, html = page
+    root, whole = page
     for text in (str(root), "nan", "None", "1 lesions", "1 cases", "1 models", "/tmp/"):
-        assert not re.search(rf"(?<![\w.-]){re.escape(text)}(?![\w-])", html.text), text
-    assert str(root) not in html.markup
-    assert html.text.count(END.strip("_")) == 1 + 3  # the end of all names, and the arguments
-    assert "Lesion report: nnUNetTrainer, nnUNetTrainerICI, nnUNetTrainerLesionWise" in html.texts
+        assert not re.search(rf"(?<![\w.-]){re.escape(text)}(?![\w-])", whole.text), text
+    assert str(root) not in whole.markup
+    assert whole.text.count(END.strip("_")) == 1 + 3  # the end of all names, and the arguments
+    assert "Lesion report: nnUNetTrainer, nnUNetTrainerICI, nnUNetTrainerLesionWise" in whole.texts
+
+
+@needs_browser
+def test_on_a_phone_nothing_is_cut_off(page, tmp_path):
+    """No element reaches beyond the right edge of a screen of 390 pixels, and no box has to be scrolled sideways."""
+    script = """<script>onload = () => {
+      const beyond = [...document.querySelector("iframe").contentDocument.body.querySelectorAll("*")].filter(one =>
+        !one.closest("thead, .shared, svg") && (one.getBoundingClientRect().right > 391 ||
+        (one.clientWidth > 0 && one.scrollWidth > one.clientWidth + 1)));
+      document.title = "beyond " + beyond.length + beyond.map(one => one.outerHTML.slice(0, 60)).join(" ");
+    };</script>"""
+    frame = f'<iframe style="width:390px;height:9000px;border:0" srcdoc="{html.escape(page[1].markup)}"></iframe>'
+    assert "<title>beyond 0</title>" in browse(f"<title></title>{script}{frame}", tmp_path / "phone.html")
+
+
+@needs_browser
+def test_four_cases_are_printed_on_eight_pages(page, tmp_path):
+    root, _ = page
+    four = report(root / "out", tmp_path, "--images", root / "images", "--cases", 4)
+    browse(four.markup, tmp_path / "print.html", f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())) <= 8

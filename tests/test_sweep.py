@@ -10,7 +10,7 @@ import pytest
 from nnunet_ici.evaluation.cross_validation import read_folds
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.postprocessing.cases import Case
-from nnunet_ici.postprocessing.choice import Gain, Grid, choose, draw_folds, match_folds
+from nnunet_ici.postprocessing.choice import Grid, choose, draw_folds, match_folds
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from nnunet_ici.postprocessing.sweep import (
     CHOICES,
@@ -373,12 +373,6 @@ def test_a_minimum_overlap():
         sweep = Sweep(cases, lesion_rule(), "lesion_f1", overlap)
         chosen[overlap] = choose(sweep, [[0], [1]], Grid((0.3, 0.5), refine=False)).best.settings["lesion"].threshold
     assert chosen == {0.0: 0.5, 0.3: 0.3}
-
-
-def test_the_interval_of_the_gain():
-    gain = Gain.of(np.array([0.1, 0.3, np.nan, 0.2]))
-    assert gain.mean == pytest.approx(0.2) and 0.1 <= gain.low < 0.2 < gain.high <= 0.3
-    assert Gain.of(np.full(4, 0.25)) == Gain(0.25, 0.25, 0.25)
 
 
 def test_drawn_folds():

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special  # scipy.stats takes a second to import
 
 __all__ = ["SIGNIFICANCE", "Comparison", "compare", "holm"]
@@ -38,13 +39,16 @@ class Comparison:
     high: float
     p_value: float
 
+    def __str__(self) -> str:
+        return f"{self.difference:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
 
-def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
+
+def compare(values: npt.ArrayLike, reference: npt.ArrayLike) -> Comparison:
     """Compare the values of a model with those of a reference model, case by case.
 
     Args:
-        values: value of the model for each case; NaN if it has none.
-        reference: value of the reference model for each case, in the same order.
+        values: (cases,), value of the model for each case; NaN if it has none.
+        reference: (cases,), value of the reference model for each case, in the same order.
 
     Raises:
         ValueError: if the two sequences differ in length.
@@ -54,8 +58,10 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
         >>> [round(number, 3) for number in (result.difference, result.low, result.high, result.p_value)]
         [0.25, -0.075, 0.575, 0.092]
     """
-    if len(values) != len(reference):
-        raise ValueError(f"the models have different cases. Expected: {len(reference)} values. Got: {len(values)}")
+    if np.size(values) != np.size(reference):
+        raise ValueError(
+            f"other cases than the reference. Expected: {np.size(reference)} values. Got: {np.size(values)}"
+        )
     differences = np.subtract(values, reference, dtype=float)
     differences = differences[np.isfinite(differences)]
     mean = float(differences.mean()) if differences.size else math.nan

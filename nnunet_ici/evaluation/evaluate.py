@@ -30,8 +30,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[NAME=]DIR",
         help="folder of a model's predictions, and the model's name in the tables (default: the folder's name). If "
-        "nnU-Net's probabilities (.npz) are beside the predictions, PR-AUC and FROC are computed too. All other models "
-        "are compared with the first one",
+        "nnU-Net's probabilities (.npz) are beside the predictions, PR-AUC, AP and FROC are computed too. All other "
+        "models are compared with the first one",
     )
     parser.add_argument(
         "-o", type=Path, required=True, metavar="OUT", help="output folder; files in it are overwritten"
@@ -42,7 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(FAMILIES),
         default=list(DEFAULT_FAMILIES),
         metavar="FAMILY",
-        help=f"metric families: {', '.join(FAMILIES)} (default: all but brats, which takes longer)",
+        help=f"metric families: {', '.join(FAMILIES)} (default: all but cc and brats, which take longer)",
     )
     folds = parser.add_argument_group("cross-validations in nnUNet_results, instead of -pred or in addition to it")
     folds.add_argument(
@@ -122,7 +122,7 @@ def _run(args: argparse.Namespace) -> None:
 
 main = Command(
     "Compare the predictions of one or more models with the ground truth, lesion by lesion. Writes cases.csv, "
-    "instances.csv, summary.json, and the tables as tables.md, tables.csv and tables.tex. Prints the tables.",
+    "instances.csv, summary.json, and the tables as tables.md, tables.csv and tables.tex. Prints the verdict.",
     _arguments,
     _run,
     epilog=CONVENTIONS,

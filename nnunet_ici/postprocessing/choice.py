@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_ici.evaluation.comparison import Comparison, compare
 from nnunet_ici.postprocessing.rule import Rule, Setting
 from nnunet_ici.postprocessing.sweep import THRESHOLDS, Scores, Sweep, logit, refined
 
-__all__ = ["Choice", "Gain", "Grid", "choose", "draw_folds", "match_folds"]
+__all__ = ["Choice", "Grid", "choose", "draw_folds", "match_folds"]
 
 # Means of the same numbers summed in another order differ by less than this.
 ROUNDING = 1e-12
-RESAMPLES = 2000
 # With fewer, the gain is uncertain enough to say so.
 FEW_LESIONS, FEW_CASES = 30, 5
 
@@ -56,33 +56,6 @@ class Grid:
 STAGES = 4
 
 
-@dataclass(frozen=True)
-class Gain:
-    """The gain of a choice over nnU-Net's own label maps, out of fold, in the metric to maximize.
-
-    Attributes:
-        mean: mean over the cases.
-        low, high: its 95 % interval, by resampling the cases.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, differences: Scores) -> Gain:
-        """The gain from the differences (cases,); cases without a value are left out."""
-        known = differences[np.isfinite(differences)]
-        if not known.size:
-            return cls(np.nan, np.nan, np.nan)
-        drawn = np.random.default_rng(0).integers(known.size, size=(RESAMPLES, known.size))
-        low, high = np.quantile(known[drawn].mean(axis=1), (0.025, 0.975))
-        return cls(float(known.mean()), float(low), float(high))
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
-
-
 @dataclass(frozen=True, eq=False)
 class Choice:
     """A rule that was chosen on all cases, and what it gains.
@@ -108,16 +81,16 @@ class Choice:
             scores[list(fold)] = self.sweep.scores(name, rule)[list(fold)]
         return scores
 
-    def gain(self, name: str) -> Gain:
-        """The gain of one class out of fold."""
+    def gain(self, name: str) -> Comparison:
+        """The comparison with nnU-Net's own label maps for one class, out of fold, in the metric to maximize."""
         values = np.empty(len(self.sweep.cases))
         for fold, rule in zip(self.folds, self.by_fold, strict=True):
             values[list(fold)] = self.sweep.values(name, rule)[list(fold)]
-        return Gain.of(values - self.sweep.values(name, None))
+        return compare(values, self.sweep.values(name, None))
 
     def gains(self, name: str) -> bool:
         """Whether a class gains out of fold."""
-        return self.gain(name).mean > ROUNDING
+        return self.gain(name).difference > ROUNDING
 
     @property
     def rule(self) -> Rule:

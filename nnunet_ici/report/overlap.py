@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from scipy import ndimage
 from nnunet_ici.drawing import AXIAL, FLAT, PLANES, Plane
 from nnunet_ici.evaluation.matching import Matching
 
-__all__ = ["KINDS", "Tiny", "choose_slices", "count_in_slice", "find_tiny", "overlap_codes"]
+__all__ = ["KINDS", "choose_slices", "count_in_slice", "find_tiny", "overlap_codes"]
 
 BoolArray = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
@@ -108,21 +107,8 @@ def count_in_slice(matching: Matching, plane: Plane, index: int | None) -> dict[
     return counts
 
 
-class Tiny(NamedTuple):
-    """A lesion or prediction that is too small for its color to be visible.
-
-    Attributes:
-        kind: "found", "missed" or "false".
-        x, y: center on the grid of pixel corners. The first pixel spans (0, 0) to (1, 1).
-    """
-
-    kind: str
-    x: float
-    y: float
-
-
-def find_tiny(codes: Codes, largest: float, aspect: float = 1.0) -> tuple[BoolArray, list[Tiny]]:
-    """Find the small connected regions of a slice.
+def find_tiny(codes: Codes, largest: float, aspect: float = 1.0) -> tuple[BoolArray, list[tuple[str, float, float]]]:
+    """Find the small connected regions of a slice, whose color would not be visible.
 
     Args:
         codes: overlap, (H, W).
@@ -130,24 +116,23 @@ def find_tiny(codes: Codes, largest: float, aspect: float = 1.0) -> tuple[BoolAr
         aspect: height of a pixel divided by its width.
 
     Returns:
-        The mask of all small regions, bool, (H, W), and the regions. A region with a missed lesion is "missed". Any
-        other region with a false prediction is "false". All others are "found".
+        The mask of all small regions, bool, (H, W); and kind, x and y of each. The first pixel spans (0, 0) to (1, 1).
+        A region with a missed lesion is "missed". Any other region with a false prediction is "false". All others are
+        "found".
 
     Example:
         >>> codes = np.array([[KINDS.index("missed whole"), 0, 0, KINDS.index("hit"), 1]], np.uint8)
         >>> find_tiny(codes, 1)
-        (array([[ True, False, False, False, False]]), [Tiny(kind='missed', x=0.5, y=0.5)])
+        (array([[ True, False, False, False, False]]), [('missed', 0.5, 0.5)])
     """
     ids, _ = ndimage.label(codes, np.ones((3, 3)))
     pixels = np.zeros(codes.shape, bool)
     found = []
     for number, box in enumerate(ndimage.find_objects(ids), start=1):
         height, width = (side.stop - side.start for side in box)
-        if max(height * aspect, width) > largest:
-            continue
-        region = ids[box] == number
-        pixels[box] |= region
-        kind = {FALSE_WHOLE: "false", MISSED_WHOLE: "missed"}.get(int(codes[box][region].max()), "found")
-        y, x = ((side.start + side.stop) / 2 for side in box)
-        found.append(Tiny(kind, x, y))
+        if max(height * aspect, width) <= largest:
+            region = ids[box] == number
+            pixels[box] |= region
+            kind = {FALSE_WHOLE: "false", MISSED_WHOLE: "missed"}.get(int(codes[box][region].max()), "found")
+            found.append((kind, box[1].start + width / 2, box[0].start + height / 2))
     return pixels, found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from nnunet_ici.command import Command, Problems, check_file, missing_inputs, pl
 from nnunet_ici.evaluation.grids import turned_note
 from nnunet_ici.output import write_file
 from nnunet_ici.report.reading import read_evaluation
-from nnunet_ici.report.training import Curves, find_fold_folders, parse_trainings, read_curves
+from nnunet_ici.report.training import find_fold_folders, parse_trainings, read_curves
 
 __all__ = ["main"]
 
@@ -68,8 +67,11 @@ def _run(args: argparse.Namespace) -> None:
     given, found = parse_trainings(args.training, None if evaluation is None else evaluation.models)
     problems += found
     own = find_fold_folders(evaluation.cases.values()) if evaluation is not None else []
-    trainings, found = _read_trainings([*given, *own])
-    problems += found
+    trainings = []
+    folders = {folder.resolve(): (name, folder) for name, folder in [*own, *given]}  # each folder once
+    for name, folder in sorted(folders.values()):
+        with problems.collecting():
+            trainings.append(read_curves(name, folder))
     problems.raise_any()
     assert evaluation is not None  # otherwise raise_any has raised
     evaluation = evaluation.shortened()
@@ -94,19 +96,6 @@ def _run(args: argparse.Namespace) -> None:
         names = ", ".join(without)
         print(f"no image for {plural(len(without), 'case')}, drawn on a black background: {names}", file=sys.stderr)
     print(f"written to {path} ({len(page.encode()) / 1e6:.1f} MB)")
-
-
-def _read_trainings(folders: Sequence[tuple[str, Path]]) -> tuple[list[Curves], list[str]]:
-    """Read the curves of all folders, each folder once. Returns the curves and the problems."""
-    trainings = []
-    problems = []
-    once = {folder.resolve(): (name, folder) for name, folder in reversed(folders)}
-    for name, folder in reversed(once.values()):
-        try:
-            trainings.append(read_curves(name, folder))
-        except ValueError as error:
-            problems.append(str(error))
-    return trainings, problems
 
 
 main = Command(

@@ -15,7 +15,7 @@ from nnunet_ici.command import plural
 from nnunet_ici.drawing import AXIAL, Plane, Scene, View, around, mask_path, scale_bar, to_gray, whole
 from nnunet_ici.evaluation.labels import LabelScheme
 from nnunet_ici.evaluation.matching import Matching, match_instances
-from nnunet_ici.report.overlap import KINDS, Tiny, choose_slices, count_in_slice, find_tiny, overlap_codes
+from nnunet_ici.report.overlap import KINDS, choose_slices, count_in_slice, find_tiny, overlap_codes
 from nnunet_ici.report.rendering import data_uri
 
 __all__ = ["DrawnSlice", "Frame", "ModelPanel", "draw_scene"]
@@ -190,7 +190,7 @@ def _paths(view: View, masks: dict[str, BoolArray]) -> Paths:
     return [(kind, path) for kind, path in paths if path]
 
 
-def _rings(tiny: Sequence[Tiny], radius: float, aspect: float) -> Paths:
+def _rings(tiny: Sequence[tuple[str, float, float]], radius: float, aspect: float) -> Paths:
     """Rings around the tiny instances, by kind, with a radius in pixel widths. They are round in the stretched page."""
     circles: dict[str, str] = {}
     for kind, x, y in tiny:
