@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.losses.compound import GlobalLoss
-from nnunet_ici.losses.functional import Term, value_of
 from nnunet_ici.losses.ici import InstanceCompoundLoss
+from nnunet_ici.losses.term import Term, value_of
 from nnunet_ici.settings import FIXED_THRESHOLD, LOSSES
 
 __all__ = [

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nnunet_ici.instances import Source
-from nnunet_ici.losses.compute import NO_PREDICTIONS, compute_terms
-from nnunet_ici.losses.threshold import Threshold
-from nnunet_ici.settings import FIXED_THRESHOLD, term_settings
+from nnunet_ici.losses.compute import NO_PREDICTIONS
+from nnunet_ici.losses.term import Term, value_of
+from nnunet_ici.settings import FIXED_THRESHOLD
 
 __all__ = [
     "CenterLoss",
@@ -19,14 +17,12 @@ __all__ = [
     "LesionWiseTerm",
     "PQTerm",
     "PredictedInstanceLoss",
-    "Term",
     "blob_loss",
     "center_loss",
     "instance_loss",
     "lesionwise_loss",
     "pq_loss",
     "predicted_instance_loss",
-    "value_of",
 ]
 
 
@@ -302,51 +298,6 @@ def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settin
         (0.5, True)
     """
     return value_of("blob", prob, target, mask, NO_PREDICTIONS, settings)
-
-
-def value_of(
-    name: str, prob: Tensor, target: Tensor, mask: Tensor | None, threshold: float, settings: dict[str, Any]
-) -> Tensor:
-    """The value of a term with a fixed threshold."""
-    source = Source.of_prob(prob, target, mask, name)
-    return compute_terms(source, [name], term_settings([name], settings), threshold)[0][name]
-
-
-class Term(nn.Module):
-    """A term as a module, called as ``term(prob, target, mask=None)``.
-
-    Args:
-        threshold: threshold of the predicted instances: a number in (0, 1], or a (low, high) range from which each call
-            in training mode draws. In evaluation mode a range is replaced by 0.5.
-        seed: seed of the random thresholds.
-        **settings: as for the function.
-
-    Raises:
-        TypeError, ValueError, NotImplementedError: as :func:`instance_loss`.
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self, threshold: float | Sequence[float] = FIXED_THRESHOLD, seed: int = 0, **settings: Any) -> None:
-        super().__init__()
-        self.settings = term_settings([self.name], settings)
-        self.threshold = Threshold(threshold, seed)
-        self._caller = object()
-
-    @torch.compiler.disable
-    def forward(self, prob: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The value of the term, a scalar: float32, or float64 for float64 probabilities."""
-        source = Source.of_prob(prob, target, mask, self._caller)
-        return compute_terms(source, [self.name], self.settings, self.threshold(self.training))[0][self.name]
-
-    def get_extra_state(self) -> dict[str, int]:
-        return self.threshold.state_dict()
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.threshold.load_state_dict(state)
-
-    def extra_repr(self) -> str:
-        return f"{self.settings}, threshold={self.threshold}"
 
 
 class InstanceLoss(Term):
