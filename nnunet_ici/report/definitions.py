@@ -28,7 +28,7 @@ MEANINGS = {
     "CC-Dice": "Dice in the region that is nearer to a lesion than to any other, averaged over the lesions.",
 }
 MEANINGS_BRATS = {
-    "lesion-wise Dice": "Dice of each lesion with all components that touch its dilated mask, averaged over the lesions "
+    "lesion-wise Dice": "Dice of each lesion with all components that touch its dilated mask, averaged over lesions "
     "and the false components, which touch none; 0 for a missed lesion and for a false component.",
     "lesion-wise HD95": "95th percentile of the distances between the surfaces, averaged in the same way; 374 for a "
     "missed lesion and for a false component.",
