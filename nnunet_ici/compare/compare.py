@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def _prediction(best: str, models: list[Trained], tuned: dict[str, Tuned], folds
         removal = tuned[best].removal
         if removal is not None:
             write_file(out / RULE, json.dumps(removal.to_json(), indent=2) + "\n")
-            lines.append(f"  nnunet_ici postprocess {out / RULE} -i OUTPUT -o OUTPUT_cleaned")
+            lines.append(f"  nnunet_ici postprocess {shlex.quote(str(out / RULE))} -i OUTPUT -o OUTPUT_cleaned")
     return lines
 
 
