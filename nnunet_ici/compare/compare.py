@@ -9,7 +9,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from nnunet_ici.command import Command, Problems, positive
+from nnunet_ici.command import Command, Problems, check_folder, positive
 from nnunet_ici.compare.trained import Trained, choose_folds, find_trained, without_probabilities
 from nnunet_ici.compare.tuned import Tuned, read_tuned, write_predictions
 from nnunet_ici.environment import find_folder
@@ -82,9 +82,10 @@ def _run(args: argparse.Namespace) -> int:
                 remarks.append(f"{model.trainer} {lacks}, as --npz was not given: {make}")
             elif one is not None:
                 tuned[f"{model.trainer} (tuned)"] = one
+        out = args.o or results / f"compare_{args.configuration}"
+        problems += check_folder("-o", out)
     problems.raise_any()
 
-    out = args.o or results / f"compare_{args.configuration}"
     with replace_files(out) as folder:
         for one in tuned.values():
             write_predictions(one, folder / PREDICTIONS / one.model.trainer, args.np)
