@@ -22,7 +22,6 @@ __all__ = [
     "Problems",
     "check_file",
     "check_folder",
-    "check_new_folder",
     "missing_inputs",
     "plural",
     "positive",
@@ -212,25 +211,21 @@ def check_file(option: str, path: Path) -> list[str]:
     return _check_writable(option, folder)
 
 
-def check_folder(option: str, path: Path, needed_bytes: int = 0) -> list[str]:
+def check_folder(option: str, path: Path, needed_bytes: int = 0, new: bool = False) -> list[str]:
     """Reason why files cannot be written to a folder, a list of at most one sentence. The folder may be missing.
 
     Args:
         option: name of the folder in the message.
         path: the folder.
         needed_bytes: size of the files.
+        new: whether the folder must be missing or empty.
     """
+    if new and path.is_dir() and any(path.iterdir()):
+        return [f"{option} is not usable. Expected: a new or empty folder. Got: files in {path}"]
     folder = _existing(path)
     if not folder.is_dir():
         return [f"{option} is not usable. Expected: a folder, or a new name. Got: the file {folder}"]
     return _check_writable(option, folder, needed_bytes)
-
-
-def check_new_folder(option: str, path: Path) -> list[str]:
-    """As :func:`check_folder`, for a folder that must be missing or empty."""
-    if path.is_dir() and any(path.iterdir()):
-        return [f"{option} is not usable. Expected: a new or empty folder. Got: files in {path}"]
-    return check_folder(option, path)
 
 
 def _existing(path: Path) -> Path:

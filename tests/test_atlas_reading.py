@@ -8,8 +8,7 @@ import shutil
 import pytest
 
 from nnunet_ici.datasets.atlas import ATLAS_2, LAYOUTS, NATIVE, PREPROCESSED, find_layout, find_sessions, named_release
-from nnunet_ici.datasets.atlas_metadata import Metadata
-from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
+from nnunet_ici.datasets.atlas_metadata import Metadata, exclude_atlas2, release_of
 from tests.atlas_tree import SHEET, Tree, native, sessions_of, tree
 
 __all__ = ["native", "tree"]  # fixtures

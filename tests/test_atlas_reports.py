@@ -67,7 +67,7 @@ def test_nothing_half_written(tree, raw, monkeypatch, error):
     def broken(*_):
         raise error
 
-    monkeypatch.setattr(atlas_to_raw, "write_tables", broken)  # after all images
+    monkeypatch.setattr(atlas_to_raw, "_write_tables", broken)  # after all images
     with pytest.raises(type(error)):
         convert(tree, raw)
     assert list(raw.iterdir()) == []

@@ -18,13 +18,13 @@ from nnunet_ici.cli import main
 from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES
 from nnunet_ici.evaluation.formats import to_csv
 from nnunet_ici.evaluation.tables import Cell, Table
-from nnunet_ici.report.definitions import DEFINITIONS, definitions_of
+from nnunet_ici.report.definitions import MEANINGS, MEANINGS_BRATS, definitions_of
 from nnunet_ici.report.page import group_starts
 from nnunet_ici.report.reading import read_evaluation
 from nnunet_ici.report.rendering import load_templates
 from tests.test_report_charts import EVIL, make_fold
 
-VOID = ("img", "meta", "wbr")  # elements without an end
+VOID = ("img", "meta")  # elements without an end
 
 
 class Page(HTMLParser):
@@ -32,14 +32,13 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.open, self.elements, self.texts, self.balanced, self.within_name = [], [], [], True, False
+        self.open, self.elements, self.texts, self.balanced = [], [], [], True
         self.markup = path.read_text(encoding="utf-8")
         self.feed(self.markup)
         self.close()
         self.balanced = self.balanced and not self.open
 
     def handle_starttag(self, tag, attrs):
-        self.within_name = tag == "wbr"
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
@@ -49,9 +48,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("style", "script"):
-            text = data.replace("\xa0", " ")
-            self.texts.append(self.texts.pop() + text if self.within_name else text)
-            self.within_name = False
+            self.texts.append(data.replace("\xa0", " "))
 
     def all(self, tag, **attributes):
         return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
@@ -193,10 +190,12 @@ def test_a_table():
 
 def test_what_is_defined_is_in_the_tables(evaluated):
     evaluation, _ = read_evaluation(evaluated / "out")
-    tables = {table.name: table.head for table in evaluation.tables()}
-    for name, meanings in DEFINITIONS.items():
-        assert name in tables and set(meanings) - {"", "PR-AUC"} <= set(tables[name]), name  # there is no probability
-    assert list(definitions_of("isles", ["Dice"])) == ["", "Dice"] and definitions_of("differences", []) == {}
+    defined = {table.name: definitions_of(table.name, table.head) for table in evaluation.tables()}
+    texts = {text for meanings in defined.values() for text in meanings.values()}
+    undefined = {text for text in MEANINGS.values() if text not in texts}
+    assert undefined == {MEANINGS["PR-AUC"]}  # there is no probability
+    assert set(MEANINGS_BRATS.values()) <= set(defined["brats"].values()) and not defined["differences"]
+    assert "lesion F1 (6 neighbors)" in defined["atlas22"]
 
 
 def browser():

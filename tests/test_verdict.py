@@ -100,11 +100,14 @@ def test_the_best_is_compared_with_the_first_model_and_with_the_second_best():
 
 @pytest.mark.parametrize("cases", [2, FEWEST_CASES - 1])
 def test_too_few_cases(cases):
-    verdict = make_verdict([*rows("A", cases=cases), *rows("B", cases=cases, missed=0, Dice=1)])
+    verdict = make_verdict(
+        [*rows("A", cases=cases), *rows("C", cases=cases), *rows("B", cases=cases, missed=0, Dice=1)]
+    )
     assert not bold(verdict) and verdict.best == "B"
     assert verdict.sentences[0] == (
         f"{cases} cases cannot show a clear difference between B and A: at least 10 are needed."
     )
+    assert verdict.sentences[1].endswith("B (0.750), A (0.500) and C (0.500).")
 
 
 def test_one_model():

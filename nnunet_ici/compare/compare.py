@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
-from nnunet_ici.command import Command, Problems, positive
+from nnunet_ici.command import Command, Problems, check_folder, positive
 from nnunet_ici.compare.trained import Trained, choose_folds, find_trained, without_probabilities
 from nnunet_ici.compare.tuned import Tuned, read_tuned, write_predictions
 from nnunet_ici.environment import find_folder
@@ -81,9 +82,10 @@ def _run(args: argparse.Namespace) -> int:
                 remarks.append(f"{model.trainer} {lacks}, as --npz was not given: {make}")
             elif one is not None:
                 tuned[f"{model.trainer} (tuned)"] = one
+        out = args.o or results / f"compare_{args.configuration}"
+        problems += check_folder("-o", out)
     problems.raise_any()
 
-    out = args.o or results / f"compare_{args.configuration}"
     with replace_files(out) as folder:
         for one in tuned.values():
             write_predictions(one, folder / PREDICTIONS / one.model.trainer, args.np)
@@ -129,7 +131,7 @@ def _prediction(best: str, models: list[Trained], tuned: dict[str, Tuned], folds
         removal = tuned[best].removal
         if removal is not None:
             write_file(out / RULE, json.dumps(removal.to_json(), indent=2) + "\n")
-            lines.append(f"  nnunet_ici postprocess {out / RULE} -i OUTPUT -o OUTPUT_cleaned")
+            lines.append(f"  nnunet_ici postprocess {shlex.quote(str(out / RULE))} -i OUTPUT -o OUTPUT_cleaned")
     return lines
 
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 
 from nnunet_ici.command import InputError, Problems, check_folder
 from nnunet_ici.datasets.atlas import Problem, Session, find_layout, find_sessions
 from nnunet_ici.datasets.atlas_checks import Report, binary_mask, check_session, find_duplicates
-from nnunet_ici.datasets.atlas_metadata import Metadata, read_metadata
-from nnunet_ici.datasets.atlas_releases import exclude_atlas2, release_of
-from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_dataset_json, write_json, write_tables
+from nnunet_ici.datasets.atlas_metadata import Metadata, exclude_atlas2, read_metadata, release_of
 from nnunet_ici.datasets.splits import make_split
 from nnunet_ici.images import copy_nifti, read_nifti
-from nnunet_ici.output import complete_or_absent
+from nnunet_ici.output import complete_or_absent, write_file
 from nnunet_ici.parallel import in_parallel
 
-__all__ = ["BadInputError", "Converted", "check_target", "convert_atlas"]
+__all__ = ["BadInputError", "Converted", "check_target", "convert_atlas", "write_json"]
 
+ATLAS_PAGE = "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html"
+LIEW = "Liew et al., Scientific Data 9:320, 2022, doi 10.1038/s41597-022-01401-7"
+FILE_ENDING = ".nii.gz"
+SKIPPED_NAME = "skipped.csv"
+WARNINGS_NAME = "warnings.csv"
+EXCLUDED_NAME = "excluded.csv"
 SPLITS_NAME = "splits_final.json"
 # nnU-Net's reader for files whose affine SimpleITK rejects.
 NIBABEL_READER = "NibabelIOWithReorient"
@@ -94,7 +99,7 @@ def convert_atlas(
         split: "paper", "site" or "volume", see :mod:`~nnunet_ici.datasets.splits`; None to write no split.
         seed: seed of the split.
         exclude: values of ATLAS2_DATASET whose sessions are excluded and listed in ``excluded.csv``; see
-            :func:`~nnunet_ici.datasets.atlas_releases.exclude_atlas2`.
+            :func:`~nnunet_ici.datasets.atlas_metadata.exclude_atlas2`.
         binarize: whether to accept masks with values other than 0 and 1, taking voxels above 0 as lesion.
         skip_bad: whether to skip sessions with problems and list them in ``skipped.csv``.
         symlink: whether to link files that can be used unchanged, instead of copying them.
@@ -154,9 +159,9 @@ def convert_atlas(
     with complete_or_absent(target) as folder:
         write = partial(_write_session, folder=folder, binarize=binarize, symlink=symlink, trust=trust)
         in_parallel(write, good, processes, "convert")
-        write_tables(folder, good, metadata, bad, warnings, excluded)
+        _write_tables(folder, good, metadata, bad, warnings, excluded)
         reader = found.layout.reader if all(report.is_straight for _, report in good) else NIBABEL_READER
-        write_dataset_json(folder, len(training), release, found.layout.space, reader)
+        _write_dataset_json(folder, len(training), release, found.layout.space, reader)
         for path, content in splits.items():
             write_json(folder / SPLITS_NAME if path.parent == target else path, content)
     described = f"{release}, {found.layout.space}"
@@ -170,6 +175,76 @@ def check_target(raw: Path, dataset_id: int) -> list[Problem]:
         return [Problem(raw, f"the dataset number is out of range. Expected: 1 to 999. Got: {dataset_id}")]
     what = "the target folder exists. Expected: no dataset with this number. Got: this one"
     return [Problem(path, what) for path in sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))]
+
+
+def _write_tables(
+    folder: Path,
+    good: Sequence[tuple[Session, Report]],
+    metadata: Metadata,
+    bad: Sequence[Problem],
+    warnings: Sequence[Problem],
+    excluded: Mapping[str, str],
+) -> None:
+    """Write the tables of a converted dataset into its folder.
+
+    - ``cases.csv``: converted sessions, with lesion volumes in mm3 on each mask's own grid.
+    - ``skipped.csv``: problems of the sessions and files that were skipped.
+    - ``warnings.csv``: possible problems with the converted sessions.
+    - ``excluded.csv``: sessions excluded on request.
+
+    All but ``cases.csv`` are written only if they have a row.
+    """
+    rows = []
+    for session, report in good:
+        part = "test" if session.mask is None else "train"
+        volume = None if report.lesion_volume_mm3 is None else f"{report.lesion_volume_mm3:g}"
+        lesions = None if report.lesion_count is None else str(report.lesion_count)
+        names = (session.case, part, session.site, session.subject, session.session)
+        rows.append((*names, lesions, volume, *metadata.of(session).values()))
+    header = ("case", "split", "site", "subject", "session", "lesion_count", "lesion_volume_mm3", *metadata.columns)
+    tables: dict[str, tuple[Sequence[str], Iterable[Sequence[object]]]] = {
+        "cases.csv": (header, rows),
+        SKIPPED_NAME: (("path", "problem"), [(each.path, each.what) for each in bad]),
+        WARNINGS_NAME: (("path", "warning"), [(each.path, each.what) for each in warnings]),
+        EXCLUDED_NAME: (("case", "ATLAS2_DATASET"), list(excluded.items())),
+    }
+    for name, (columns, lines) in tables.items():
+        if lines:
+            pd.DataFrame(lines, columns=columns).to_csv(folder / name, index=False)
+
+
+def _write_dataset_json(folder: Path, training: int, release: str, space: str, reader: str | None) -> None:
+    """Write nnU-Net's dataset.json.
+
+    Args:
+        folder: folder of the dataset.
+        training: number of training cases.
+        release: name of the release; R2.1 and R3.0 have no known paper of their own.
+        space: image space, in words.
+        reader: class name of the nnU-Net reader for the images; None if any reader will do.
+    """
+    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+
+    generate_dataset_json(
+        str(folder),
+        channel_names={0: "T1w"},
+        labels={"background": 0, "lesion": 1},
+        num_training_cases=training,
+        file_ending=FILE_ENDING,
+        dataset_name="ATLAS",
+        release=release,
+        reference=ATLAS_PAGE + " and https://isles-26.grand-challenge.org" * (release == "R3.0"),
+        description=f"Anatomical Tracings of Lesions After Stroke, T1w in {space}",
+        overwrite_image_reader_writer=reader,
+        citation="ATLAS R2.0: " * (release == "R3.0") + LIEW,
+        license="see the data-use agreement of ATLAS",
+        converted_by="nnunet_ici convert-atlas",
+    )
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file with indentation, like nnU-Net."""
+    write_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def _read_json(path: Path) -> object:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nnunet_ici.command import Command, Problems, plural, positive
-from nnunet_ici.datasets.atlas_to_raw import Converted, convert_atlas
-from nnunet_ici.datasets.raw_tables import EXCLUDED_NAME, SKIPPED_NAME, WARNINGS_NAME
+from nnunet_ici.datasets.atlas_to_raw import EXCLUDED_NAME, SKIPPED_NAME, WARNINGS_NAME, Converted, convert_atlas
 from nnunet_ici.datasets.splits import SPLITS
 from nnunet_ici.environment import find_folder
 

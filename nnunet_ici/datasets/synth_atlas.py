@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_ici.command import Command, Problems, check_new_folder, positive
+from nnunet_ici.command import Command, Problems, check_folder, positive
 from nnunet_ici.datasets.atlas import ATLAS_2, NATIVE
 from nnunet_ici.datasets.synthetic import load_template, synthesize_subject
 from nnunet_ici.datasets.synthetic_native import to_native
@@ -142,7 +142,7 @@ def synthesize_atlas(
         raise ValueError(f"there must be at least one training subject. Got: {training} training, {testing} testing")
     if release == "3.0" and testing:
         raise ValueError(f"all subjects of R3.0 have masks. Expected: 0 test subjects. Got: {testing}")
-    Problems(check_new_folder("OUT", out)).raise_any()
+    Problems(check_folder("OUT", out, new=True)).raise_any()
     _load_template(spacing_mm)  # fails here, before anything is written
     subjects = [SynthSubject(release, i, True) for i in range(training)]
     subjects += [SynthSubject(release, i, False) for i in range(testing)]

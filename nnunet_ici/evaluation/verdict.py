@@ -162,7 +162,7 @@ def _sentences(
     order = [f"{model} ({score[model]:.3f})" for model in ranked]
     order[MOST_RANKED:] = [f"{len(order) - MOST_RANKED} more"] * (len(order) > MOST_RANKED)
     second = f"Ranked by the mean of lesion-wise Dice and Dice: {_listed(order)}"
-    if others[0] != rival and not clear(others[0]):
+    if len(values) >= FEWEST_CASES and others[0] != rival and not clear(others[0]):
         second += f"; {best} and {others[0]} do not differ clearly in any column"
     return first, f"{second}."
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_ici.command import Command, InputError, Problems, check_new_folder, missing_inputs, plural, positive
+from nnunet_ici.command import Command, InputError, Problems, check_folder, missing_inputs, plural, positive
 from nnunet_ici.evaluation.folders import find_file_ending, list_cases
 from nnunet_ici.evaluation.grids import read_on_grid
 from nnunet_ici.evaluation.label_maps import read_label_map
@@ -131,7 +131,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     problems = Problems(missing_inputs([args.rule], folders=[args.i]))
     cases: list[Prediction] = []
-    problems += check_new_folder("-o", args.o)
+    problems += check_folder("-o", args.o, new=True)
     problems.raise_any()
     with problems.collecting():
         rule = read_rule(args.rule)

@@ -17,8 +17,7 @@ import SimpleITK as sitk
 
 from nnunet_ici.datasets.atlas import Problem
 from nnunet_ici.datasets.atlas_checks import binary_mask
-from nnunet_ici.datasets.atlas_to_raw import BadInputError, check_target
-from nnunet_ici.datasets.raw_tables import FILE_ENDING, write_json
+from nnunet_ici.datasets.atlas_to_raw import FILE_ENDING, BadInputError, check_target, write_json
 from nnunet_ici.datasets.synthetic import load_template
 from nnunet_ici.images import read_image
 from nnunet_ici.instances.labelling_cc3d import label_array
