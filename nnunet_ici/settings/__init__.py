@@ -6,7 +6,7 @@ torch nor nnU-Net.
 """
 
 from nnunet_ici.settings.losses import COMMON_DEFAULTS, LOSSES, TrainerLoss
-from nnunet_ici.settings.options import EVERYWHERE, OPTIONS, Option
+from nnunet_ici.settings.options import OPTIONS, Option
 from nnunet_ici.settings.terms import (
     DILATION_RADIUS,
     FIXED_THRESHOLD,
@@ -24,7 +24,7 @@ from nnunet_ici.settings.terms import (
 )
 
 __all__ = [
-    "COMMON_DEFAULTS", "DILATION_RADIUS", "EVERYWHERE", "FIXED_THRESHOLD", "GLOBAL_LOSSES", "INNER_LOSSES", "LOSSES",
+    "COMMON_DEFAULTS", "DILATION_RADIUS", "FIXED_THRESHOLD", "GLOBAL_LOSSES", "INNER_LOSSES", "LOSSES",
     "OPTIONS", "RANDOM_THRESHOLD", "SMOOTH", "TERM_SETTINGS", "Option", "TermSettings", "TrainerLoss", "check_radius",
     "check_size", "check_threshold", "check_weights", "term_settings",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_ici.settings.terms import RANDOM_THRESHOLD
 
-__all__ = ["EVERYWHERE", "OPTIONS", "Option"]
+__all__ = ["OPTIONS", "Option"]
 
 _NUMBER = r"(?:0|[1-9]\d*)(?:p\d*[1-9])?"
 _COUNT = r"[1-9]\d*"
@@ -99,4 +99,3 @@ OPTIONS: dict[str, Option] = {
     ),
     "epochs": Option(rf"({_COUNT})epochs?", "250epochs", "epochs", int, "number of training epochs"),
 }
-EVERYWHERE = ("finest", "global", "best", "base", "epochs")  # options of every loss

@@ -23,7 +23,9 @@ def _list() -> str:
     lines = ["nnUNetTrainer<Loss>[_<option>...], with options in the order below and without defaults.", ""]
     for name, loss in LOSSES.items():
         lines += [name, f"  {loss.summary}", f"  options: {' '.join(OPTIONS[key].shown for key in options_of(name))}"]
-        attributes = dict.fromkeys(OPTIONS[key].attribute for key in loss.options)
+        attributes = dict.fromkeys(
+            OPTIONS[key].attribute for key in options_of(name) if OPTIONS[key].attribute in loss.weights | loss.settings
+        )
         defaults = [f"{attribute} {_shown(default(name, attribute))}" for attribute in attributes]
         lines += [f"  defaults: {', '.join(defaults)}"] if defaults else []
         lines.append("")

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
+from nnunet_ici.settings import COMMON_DEFAULTS, LOSSES, OPTIONS
 
 __all__ = ["TRAINERS", "Parsed", "TrainerNameError", "default", "options_of", "parse"]
 
@@ -41,9 +41,10 @@ class Parsed:
 def options_of(loss: str) -> list[str]:
     """Keys of the options that a trainer accepts, in the order required in a name."""
     chosen = LOSSES[loss]
-    # An attribute that the loss sets itself is not an option.
-    everywhere = [name for name in EVERYWHERE if OPTIONS[name].attribute not in chosen.settings]
-    return [name for name in OPTIONS if name in (*chosen.options, *everywhere)]
+    own = {*chosen.weights, *chosen.settings} - COMMON_DEFAULTS.keys()
+    # A common attribute that the loss sets itself is not an option; that of the base has no name.
+    attributes = own | {"", *COMMON_DEFAULTS} - chosen.settings.keys()
+    return [name for name, option in OPTIONS.items() if option.attribute in attributes]
 
 
 def default(loss: str, attribute: str) -> Any:
@@ -114,18 +115,13 @@ def _check(name: str, loss: str, attributes: dict[str, Any], found: dict[str, st
         if loss == trainer and values.items() <= attributes.items():
             raise TrainerNameError(f"{name}: another name for {other} with the remaining options; use that name")
     weights = {attribute: attributes.get(attribute, value) for attribute, value in LOSSES[loss].weights.items()}
-    if "size" in found and not weights["center_weight"]:
-        raise TrainerNameError(f"{name}: {found['size']!r} without a center term")
     if weights and not any(weights.values()):
         raise TrainerNameError(f"{name}: all weights are 0")
-    readers = {
-        "inner": ("instance_weight", "predicted_weight", "term_weight"),
-        "f": ("term_weight", "false_rate_weight"),
-        "numbers": ("false_rate_weight",),
-    }
-    for key, of_terms in readers.items():
-        if key in found and not any(weights.get(attribute) for attribute in of_terms):
-            raise TrainerNameError(f"{name}: {found[key]!r} without a term that uses it")
+    for key in ("size", "inner", "f", "numbers"):
+        readers = LOSSES[loss].weights_of(OPTIONS[key].attribute)
+        if key in found and not any(weights[attribute] for attribute in readers):
+            what = "center term" if key == "size" else "term that uses it"
+            raise TrainerNameError(f"{name}: {found[key]!r} without a {what}")
     if "global" in found and not weights.get("global_weight", 1):
         raise TrainerNameError(f"{name}: {found['global']!r}, but the global loss has weight 0: add _g1")
 
