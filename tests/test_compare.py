@@ -223,7 +223,9 @@ def test_probabilities_of_some_folds(root, capsys):
 def tune(folder, settings, best, folds="01"):
     """Write the choice of ``tune --checkpoint``: for each fold of two cases its setting, and the best on all."""
     scores = [{"cases": list(FOLDS[fold]), "setting": asdict(settings[fold])} for fold in FOLDS]
-    content = Rule(SCHEME, {"cell": best}).to_json() | {"scores": {"cell": {"folds": scores}}}
+    content = Rule(SCHEME, {"cell": best}).to_json() | {
+        "scores": {"cell": {"folds": scores, "plain": {"lesion_dice": 0.25}, "out_of_fold": {"lesion_dice": 0.5}}}
+    }
     for fold in folds:
         (folder / f"fold_{fold}" / "threshold.json").write_text(json.dumps(content))
         (folder / f"fold_{fold}" / "checkpoint_tuned.pth").touch()
@@ -284,7 +286,8 @@ def test_tuned_predictions_need_probabilities(root, capsys):
     folder = train(root, PQ)
     tune(folder, {"0": Setting(0.1), "1": Setting(0.1)}, best=Setting(0.1))
     compare()
-    message = f"{PQ} is compared at 0.5, not at its tuned threshold, as --npz was not given: "
+    message = f"{PQ} is compared at 0.5, not at its tuned threshold (lesion-wise Dice 0.500 instead of 0.250), as --npz"
+    message += " was not given: "
     assert f"{message}nnUNetv2_train 7 2d 0 -tr {PQ} --npz --val, also fold 1\n" in capsys.readouterr().out
 
 

@@ -78,7 +78,10 @@ def _run(args: argparse.Namespace) -> int:
             except ValueError as error:
                 remarks.append(f"{model.trainer}: no tuned predictions. {error}")
             if make := without_probabilities(model, folds):
-                lacks = "is compared at 0.5, not at its tuned threshold" if one else "has no PR-AUC, AP or FROC"
+                lacks = "has no PR-AUC, AP or FROC"
+                if one is not None:
+                    lacks = "is compared at 0.5, not at its tuned threshold (lesion-wise Dice {:.3f} instead of {:.3f})"
+                    lacks = lacks.format(*reversed(one.lesion_dice))
                 remarks.append(f"{model.trainer} {lacks}, as --npz was not given: {make}")
             elif one is not None:
                 tuned[f"{model.trainer} (tuned)"] = one

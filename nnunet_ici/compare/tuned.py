@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from nnunet_ici.command import InputError
 from nnunet_ici.compare.trained import Trained
@@ -19,6 +20,7 @@ from nnunet_ici.postprocessing.checkpoints import (
 )
 from nnunet_ici.postprocessing.postprocess import Prediction, postprocess_files
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
+from nnunet_ici.postprocessing.sweep import LESION_DICE
 
 __all__ = ["Tuned", "read_tuned", "write_predictions"]
 
@@ -31,11 +33,13 @@ class Tuned:
         model: the model.
         rules: rule of each fold, for its probabilities.
         by_case: rule of each validation case, chosen without this case; 0.5 where nothing was gained.
+        lesion_dice: lesion-wise Dice at 0.5 and, out of fold, at the tuned thresholds, as the rules report them.
     """
 
     model: Trained
     rules: dict[str, Rule]
     by_case: dict[str, Rule]
+    lesion_dice: tuple[float, float]
 
     @property
     def removal(self) -> Rule | None:
@@ -62,10 +66,12 @@ def read_tuned(model: Trained, folds: Sequence[str]) -> Tuned | None:
     if all(setting == Setting() for rule in rules.values() for setting in rule.settings.values()):
         return None
     by_case: dict[str, Rule] = {}
+    reported = []
     for fold, path in paths.items():
         if problem := outdated(path.parent):
             raise ValueError(problem)
         scores = read_choice(path.parent).get("scores", {})
+        reported += scores.values()
         for case in model.predictions(fold):
             settings = {name: setting for name, setting in rules[fold].settings.items() if setting == Setting()}
             for name in set(rules[fold].settings) - set(settings):
@@ -78,7 +84,8 @@ def read_tuned(model: Trained, folds: Sequence[str]) -> Tuned | None:
                     f"Try: {model.make(fold)}"
                 )
             by_case[case] = replace(rules[fold], settings=settings)
-    return Tuned(model, rules, by_case)
+    plain, out_of_fold = (fmean(one[key][LESION_DICE] for one in reported) for key in ("plain", "out_of_fold"))
+    return Tuned(model, rules, by_case, (plain, out_of_fold))
 
 
 def write_predictions(tuned: Tuned, folder: Path, processes: int) -> None:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from nnunet_ici.drawing import FALSE, FOUND, LABEL, MISSED, SURPLUS, Scene, View, mask_loops, scale_bar
 from nnunet_ici.explain.shares import IN_FALSE_CUBE, IN_HIT_CUBE, IN_LABEL_CUBE, Explained, Side
 
-__all__ = ["DASHES", "FONT", "NO_SHARE", "SMALLEST_SHARE", "Panel", "short"]
+__all__ = ["DASHES", "NO_SHARE", "SMALLEST_SHARE", "Panel", "short"]
 
 IdArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
