@@ -365,8 +365,10 @@ def test_training_in_the_page(evaluated, tmp_path):
     (tmp_path / "gt").symlink_to(evaluated / "gt")
     out = evaluate(tmp_path, {"A": fold / "validation"}, "--family", "paper")
     page = report(out, tmp_path)
-    assert [found["alt"].split(",")[0] for found in page.all("img")][-4:] == [
-        "Loss terms", "Shares of missed lesions and false predictions in validation patches", "Loss", "Pseudo Dice",
+    assert [found["alt"].split(",")[0] for found in page.all("img")][-6:] == [
+        "Loss terms in training", "Loss terms in validation",
+        "Lesion F1 and lesion-wise Dice of the validation patches at 0.5",
+        "Shares of missed lesions and false predictions in validation patches", "Loss", "Pseudo Dice",
     ]  # fmt: skip
     assert "All trainings" not in page.texts  # only several trainings are compared
     other = make_fold(tmp_path / "other" / "fold_3", terms=False)

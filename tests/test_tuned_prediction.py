@@ -14,7 +14,8 @@ import torch
 
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.label_maps import read_label_map
-from nnunet_ici.postprocessing.checkpoints import BEST, FINAL, THRESHOLD_FILE, TUNED, fingerprint, write_tuned
+from nnunet_ici.postprocessing.checkpoints import write_tuned
+from nnunet_ici.postprocessing.network import BEST, FINAL, THRESHOLD_FILE, TUNED, fingerprint
 from nnunet_ici.trainers import final_validation, nnUNetTrainerICI
 from tests import tiny_nnunet
 from tests.test_checkpoints import assert_cut_at
