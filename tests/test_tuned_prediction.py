@@ -79,6 +79,7 @@ def log_of(fold):
 def tune(nnunet, folders, out, *extra):
     labels = nnunet / "nnUNet_raw" / tiny_nnunet.NAME / "labelsTr"
     arguments = ["-gt", labels, "-prob", *folders, "-o", out, "--k", 2, "-np", 1, "--volumes-mm3", 0, *extra]
+    arguments += ["--dataset-json", folders[0].parents[1] / "dataset.json"]
     assert main(["tune", *map(str, arguments)]) == 0
     return json.loads(out.read_text())
 
