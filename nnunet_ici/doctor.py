@@ -185,7 +185,7 @@ def _folders() -> Iterator[Finding]:
 
 def _thresholds() -> Iterator[Finding]:
     """Tuned checkpoints whose network was trained again after the threshold was chosen."""
-    from nnunet_ici.postprocessing.checkpoints import TUNED, outdated
+    from nnunet_ici.postprocessing.network import TUNED, outdated
 
     for path in sorted(Path(os.environ["nnUNet_results"]).glob(f"Dataset*/*/fold_*/{TUNED}")):
         if problem := outdated(path.parent):

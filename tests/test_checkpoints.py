@@ -17,17 +17,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_ici import doctor
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.labels import LabelScheme
-from nnunet_ici.postprocessing.checkpoints import (
-    BEST,
-    FINAL,
-    THRESHOLD_FILE,
-    TUNED,
-    bias_shifts,
-    find_checkpoints,
-    fingerprint,
-    outdated,
-    write_tuned,
-)
+from nnunet_ici.postprocessing.checkpoints import bias_shifts, find_checkpoints, write_tuned
+from nnunet_ici.postprocessing.network import BEST, FINAL, THRESHOLD_FILE, TUNED, fingerprint, outdated
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from tests.reference_postprocessing import LABELS
 from tests.tune_command import make

@@ -310,6 +310,13 @@ def test_a_rule_that_does_not_fit_is_left_out(root, capsys):
     assert "checkpoint_tuned.pth belongs to an earlier network. Expected:" in capsys.readouterr().out
 
 
+def test_an_output_that_is_a_file(root, capsys):
+    train(root, PQ)
+    (root / "file").touch()
+    compare("-o", str(root / "file"), expected=1)
+    assert "-o is not usable. Expected: a folder" in capsys.readouterr().err
+
+
 def test_nothing_is_left_behind_if_a_file_cannot_be_used(root, capsys):
     folder = train(root, PQ, probability=PROBABILITY)
     tune(folder, {"0": Setting(0.1), "1": Setting(0.1)}, best=Setting(0.1))

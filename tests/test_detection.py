@@ -141,15 +141,24 @@ def test_floods_are_named():
     rows = [
         *flood("one", 2, 8000),
         *flood("two", 10, 100),
-        *flood("three", 10, 101, share=0.1),
-        *flood("one", 5, 6, "B"),
+        *flood("three", 10, 101, share=0.5),
+        *flood("one", 5, 6, "B", 1),
     ]
     assert flood_warnings(rows, "mm3") == [
-        "A: predicted volume above 10 times the label's in 2 cases, as in one: 8000 mm3 for 2 mm3. "
-        "Component 7 of one covers 3 lesions, 0.04 % of it is lesion"
+        "A: predicted volume above 10 times the label's in 2 cases, as in one: 8000 mm3 for 2 mm3; "
+        "2 components of which less than a tenth is lesion; component 7 of one covers 3 lesions, 0.04 % of it is lesion"
     ]
-    assert flood_warnings([row for row in rows if row["case"] == "two"], "mm3") == []  # ten times is not above
-    assert flood_warnings([row for row in rows if row["kind"] == "predicted"], "mm3") == []  # nothing to flood
+    (ten_times,) = flood_warnings([row for row in rows if row["case"] == "two"], "mm3")  # is not above
+    assert ten_times.startswith(
+        "A: 1 component of which less than a tenth is lesion; component 7 of two covers 3 lesions"
+    )
+    assert flood_warnings(flood("one", 10, 99, share=0.1), "mm3") == []
+    (nothing_to_flood,) = flood_warnings([row for row in rows[:2] if row["kind"] == "predicted"], "mm3")
+    assert "volume" not in nothing_to_flood
     assert flood_warnings([], "mm3") == []
-    classes = flood_warnings([*rows, *(row | {"class": "core"} for row in flood("one", 1, 1))], "mm3")
+    old = [{name: value for name, value in row.items() if name not in ("lesion_share", "overlaps")} for row in rows[:2]]
+    assert flood_warnings(old, "mm3") == [
+        "A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm3 for 2 mm3"
+    ]
+    classes = flood_warnings([*rows, *(row | {"class": "core"} for row in flood("one", 1, 1, share=1))], "mm3")
     assert len(classes) == 1 and classes[0].startswith("A, lesion: predicted volume")

@@ -228,8 +228,9 @@ def test_a_flood_is_a_warning(folders, capsys):
     write(folders / "A" / "flood.nii.gz", label)
     rows = evaluate(folders)
     warning = (
-        "A: predicted volume above 10 times the label's in 1 case, as in flood: 8000 mm3 for 2 mm3. "
-        "Component 1 of flood covers 1 lesion, 0.013 % of it is lesion"
+        "A: predicted volume above 10 times the label's in 1 case, as in flood: 8000 mm3 for 2 mm3; "
+        "1 component of which less than a tenth is lesion; component 1 of flood covers 1 lesion, 0.013 % of it is "
+        "lesion"
     )
     assert f"Warning: {warning}.\n" in capsys.readouterr().err
     assert f"**Warning:** {warning}." in (folders / "out" / "tables.md").read_text()

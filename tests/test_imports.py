@@ -20,7 +20,7 @@ ALLOWED = {
     "ext": {"trainers"},
     "trainers": {"losses", "settings", "instances", "command", "drawing", "evaluation", "postprocessing"},
     "explain": {"losses", "settings", "instances", "evaluation", "drawing", "geometry", "command", "output"},
-    "postprocessing": {"on_demand", "evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
+    "postprocessing": {"evaluation", "instances", "images", "geometry", "command", "output", "parallel"},
     "compare": {"environment", "evaluation", "postprocessing", "report", "command", "output", "parallel"},
     "report": {"evaluation", "drawing", "command", "output", "parallel"},
     "evaluation": {"environment", "on_demand", "instances", "images", "geometry", "command", "output", "parallel"},
@@ -92,7 +92,7 @@ def test_no_part_is_forgotten():
 
 
 def test_public_names_are_listed_and_exist():
-    for name in ("evaluation", "instances", "losses", "postprocessing"):
+    for name in ("evaluation", "instances", "losses"):
         module = __import__(f"nnunet_ici.{name}", fromlist=["__all__"])
         assert module.__all__ == sorted(module.__all__)
         assert all(hasattr(module, public) for public in module.__all__)

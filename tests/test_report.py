@@ -269,7 +269,7 @@ def test_a_flood_is_a_warning(tmp_path):
     label[:, :, 1:21], label[0, 0, 0] = 1, 0
     write(tmp_path / "A" / "one.nii.gz", label)
     evaluate(tmp_path, {"A": tmp_path / "A"})
-    warning = "Warning: A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm³ for 2 mm³."
+    warning = "Warning: A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm³ for 2 mm³;"
     assert warning in report(tmp_path / "out", tmp_path).text
 
 
@@ -365,8 +365,10 @@ def test_training_in_the_page(evaluated, tmp_path):
     (tmp_path / "gt").symlink_to(evaluated / "gt")
     out = evaluate(tmp_path, {"A": fold / "validation"}, "--family", "paper")
     page = report(out, tmp_path)
-    assert [found["alt"].split(",")[0] for found in page.all("img")][-4:] == [
-        "Loss terms", "Shares of missed lesions and false predictions in validation patches", "Loss", "Pseudo Dice",
+    assert [found["alt"].split(",")[0] for found in page.all("img")][-6:] == [
+        "Loss terms in training", "Loss terms in validation",
+        "Lesion F1 and lesion-wise Dice of the validation patches at 0.5",
+        "Shares of missed lesions and false predictions in validation patches", "Loss", "Pseudo Dice",
     ]  # fmt: skip
     assert "All trainings" not in page.texts  # only several trainings are compared
     other = make_fold(tmp_path / "other" / "fold_3", terms=False)

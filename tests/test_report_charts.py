@@ -39,8 +39,9 @@ def make_fold(folder, terms=True):
     if terms:
         (folder / "terms_ici.csv").write_text(
             "epoch,train_global,train_instance,val_global,val_instance,"
-            "val_label_instances,val_missed_instances,val_predicted_instances,val_false_instances\n"
-            "0,-0.5,0.75,-0.25,nan,8,4,0,0\n1,-0.625,0.5,-0.5,0.25,8,2,5,1\n"
+            "val_label_instances,val_missed_instances,val_predicted_instances,val_false_instances,"
+            "val_lesion_dice,ema_lesion_dice\n"
+            "0,-0.5,0.75,-0.25,nan,8,4,0,0,0.5,0.5\n1,-0.625,0.5,-0.5,0.25,8,2,5,1,0.25,0.475\n"
         )
     return folder
 
@@ -62,7 +63,9 @@ def test_curves(tmp_path):
     assert values_of(curves, "dice", "class 1") == {0: 0.25, 1: 0.625, 2: 0.75}
     assert math.isnan(values_of(curves, "dice", "class 2")[0])
     assert set(curves.points[curves.points["chart"] == "terms"]["curve"]) == {"global", "instance"}
-    assert values_of(curves, "terms", "global", "validation") == {0: -0.25, 1: -0.5}
+    assert values_of(curves, "validation terms", "global", "validation") == {0: -0.25, 1: -0.5}
+    assert values_of(curves, "scores", "lesion-wise Dice") == {0: 0.5, 1: 0.25}
+    assert values_of(curves, "scores", "lesion-wise Dice, exponential mean") == {0: 0.5, 1: 0.475}
     assert values_of(curves, "mistakes", "missed lesions") == {0: 0.5, 1: 0.25}
     false = values_of(curves, "mistakes", "false predictions")
     assert math.isnan(false[0]) and false[1] == 0.2
@@ -198,11 +201,13 @@ def test_the_figures_of_training(tmp_path):
     charts = training_charts([curves, curves])
     assert list(charts) == ["All trainings", "A, fold_0"] and len(charts["All trainings"]) == 1
     captions = [chart.title.split()[0] for chart in charts["A, fold_0"]]
-    assert captions == ["Loss", "Shares", "Loss,", "Pseudo"]
+    assert captions == ["Loss", "Loss", "Lesion", "Shares", "Loss,", "Pseudo"]
     assert list(training_charts([curves])) == ["A, fold_0"]
     (axis,) = draw_curves(curves.points[curves.points["chart"] == "terms"], "loss term").axes
-    assert len(axis.lines) == 4 and axis.lines[0].get_ydata().tolist() == [-0.5, -0.625]
-    assert [line.get_linestyle() for line in axis.lines] == ["-", "--"] * 2
+    assert len(axis.lines) == 2 and axis.lines[0].get_ydata().tolist() == [-0.5, -0.625]
+    assert {line.get_linestyle() for line in axis.lines} == {"-"}  # validation has a chart of its own
+    (axis,) = draw_curves(curves.points[curves.points["chart"] == "loss"], "loss").axes
+    assert [line.get_linestyle() for line in axis.lines] == ["-", "--"]
     figure = draw_curves(curves.points[curves.points["chart"] == "dice"], "pseudo Dice", whole=True)
     assert {line.get_linestyle() for line in figure.axes[0].lines} == {"-"}  # there is no other phase
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["class 1", "class 2"]

@@ -14,7 +14,8 @@ import torch
 
 from nnunet_ici.cli import main
 from nnunet_ici.evaluation.label_maps import read_label_map
-from nnunet_ici.postprocessing.checkpoints import BEST, FINAL, THRESHOLD_FILE, TUNED, fingerprint, write_tuned
+from nnunet_ici.postprocessing.checkpoints import write_tuned
+from nnunet_ici.postprocessing.network import BEST, FINAL, THRESHOLD_FILE, TUNED, fingerprint
 from nnunet_ici.trainers import final_validation, nnUNetTrainerICI
 from tests import tiny_nnunet
 from tests.test_checkpoints import assert_cut_at
@@ -78,6 +79,7 @@ def log_of(fold):
 def tune(nnunet, folders, out, *extra):
     labels = nnunet / "nnUNet_raw" / tiny_nnunet.NAME / "labelsTr"
     arguments = ["-gt", labels, "-prob", *folders, "-o", out, "--k", 2, "-np", 1, "--volumes-mm3", 0, *extra]
+    arguments += ["--dataset-json", folders[0].parents[1] / "dataset.json"]
     assert main(["tune", *map(str, arguments)]) == 0
     return json.loads(out.read_text())
 

@@ -17,7 +17,7 @@ from nnunet_ici.evaluation.cross_validation import dataset_folder
 from nnunet_ici.evaluation.folders import find_file_ending
 from nnunet_ici.evaluation.labels import find_label_scheme
 from nnunet_ici.output import replace_files, write_file
-from nnunet_ici.postprocessing.checkpoints import TUNED
+from nnunet_ici.postprocessing.network import TUNED
 
 __all__ = ["main"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_ici.evaluation.folders import list_cases
-from nnunet_ici.postprocessing.checkpoints import FINAL
+from nnunet_ici.postprocessing.network import FINAL
 
 __all__ = ["Trained", "choose_folds", "find_trained", "without_probabilities"]
 

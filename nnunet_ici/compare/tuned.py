@@ -11,13 +11,8 @@ from statistics import fmean
 from nnunet_ici.command import InputError
 from nnunet_ici.compare.trained import Trained
 from nnunet_ici.parallel import in_parallel
-from nnunet_ici.postprocessing.checkpoints import (
-    THRESHOLD_FILE,
-    TUNED,
-    outdated,
-    read_choice,
-    rule_after_shift,
-)
+from nnunet_ici.postprocessing.checkpoints import rule_after_shift
+from nnunet_ici.postprocessing.network import THRESHOLD_FILE, TUNED, outdated, read_choice
 from nnunet_ici.postprocessing.postprocess import Prediction, postprocess_files
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_rule
 from nnunet_ici.postprocessing.sweep import LESION_DICE

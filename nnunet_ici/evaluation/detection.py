@@ -14,7 +14,7 @@ import pandas as pd
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.matching import Matching
-from nnunet_ici.evaluation.metrics import MOSTLY, f1_of_counts, instance_dice
+from nnunet_ici.evaluation.metrics import f1_of_counts, instance_dice
 
 __all__ = ["INSTANCE_COLUMNS", "SIZE_NOTE", "InstanceRow", "by_size", "flood_warnings", "instance_rows"]
 
@@ -113,34 +113,38 @@ def flood_warnings(rows: Iterable[InstanceRow], unit: str) -> list[str]:
     """Warnings about predictions that cover far more than the lesions.
 
     A prediction whose volume is more than ten times that of the label's lesions is a flood; a case without lesions has
-    none. The largest predicted instance that touches lesions, but lies outside the label by more than half, is named.
+    none. A predicted instance that touches lesions is named if less than a tenth of it is lesion; if there are several,
+    the largest one.
 
     Args:
         rows: rows of instances.csv.
         unit: unit of the sizes.
 
     Returns:
-        One sentence for each model and class with floods.
+        One text for each model and class with floods or such instances, without a full stop.
     """
     frame = pd.DataFrame(rows)
     if frame.empty:
         return []
-    sizes = frame.pivot_table("size", ["model", "class", "case"], "kind", "sum", fill_value=0, sort=False)
-    sizes = sizes.reindex(columns=["label", "predicted"], fill_value=0)
-    floods = sizes[(sizes["label"] > 0) & (sizes["predicted"] > FLOOD * sizes["label"])]
-    share = frame.get("lesion_share", pd.Series(math.nan, frame.index))
-    outside = frame[(share > 0) & (share < MOSTLY)].sort_values("size", ascending=False)
+    frame = frame.reindex(columns=frame.columns.union(["lesion_share", "overlaps"]))  # which version 0.2 lacks
     warnings = []
-    for (model, of_class), group in floods.groupby(level=["model", "class"], sort=False):
-        *_, worst = (group["predicted"] / group["label"]).idxmax()
-        label, predicted = group.loc[(model, of_class, worst)]
-        called = model if frame["class"].nunique() == 1 else f"{model}, {of_class}"
-        text = f"{called}: predicted volume above {FLOOD} times the label's in {plural(len(group), 'case')}"
-        text += f", as in {worst}: {predicted:g} {unit} for {label:g} {unit}"
-        for named in outside[(outside["model"] == model) & (outside["class"] == of_class)].head(1).itertuples():
-            text += (
-                f". Component {int(named.id)} of {named.case} covers {plural(len(named.overlaps.split()), 'lesion')}, "
+    for (model, of_class), group in frame.groupby(["model", "class"], sort=False):
+        parts = []
+        sizes = group.pivot_table("size", "case", "kind", "sum", sort=False).reindex(columns=["label", "predicted"])
+        ratio = sizes["predicted"] / sizes["label"]  # NaN without lesions
+        if floods := int((ratio > FLOOD).sum()):
+            label, predicted = sizes.loc[ratio.idxmax()]
+            parts.append(
+                f"predicted volume above {FLOOD} times the label's in {plural(floods, 'case')}, as in "
+                f"{ratio.idxmax()}: {predicted:g} {unit} for {label:g} {unit}"
             )
-            text += f"{100 * named.lesion_share:.2g} % of it is lesion"
-        warnings.append(text)
+        outside = group[(group["lesion_share"] > 0) & (group["lesion_share"] < 1 / FLOOD)]
+        for named in outside.nlargest(1, "size").itertuples():
+            parts.append(
+                f"{plural(len(outside), 'component')} of which less than a tenth is lesion; component {int(named.id)} "
+                f"of {named.case} covers {plural(len(named.overlaps.split()), 'lesion')}, "
+                f"{100 * named.lesion_share:.2g} % of it is lesion"
+            )
+        called = model if frame["class"].nunique() == 1 else f"{model}, {of_class}"
+        warnings += [f"{called}: {'; '.join(parts)}"] * bool(parts)
     return warnings

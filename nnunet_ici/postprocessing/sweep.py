@@ -96,24 +96,27 @@ def score_case(
         float64 (jobs, metrics). Components are kept or removed as a whole, but voxels that are ignored in the ground
         truth are not scored.
     """
+    # All but removal and metrics works voxel by voxel, on the V voxels of the case.
     scheme = rule.scheme
-    label, probabilities = case.spread(case.label), case.spread(case.probabilities)
     masks: dict[tuple[str, Setting], npt.NDArray[np.bool_]] = {}
 
     def mask(name: str, setting: Setting) -> npt.NDArray[np.bool_]:
         if (name, setting) not in masks:
-            masks[name, setting] = setting.mask(probability_of(probabilities, scheme, name), case.voxel_mm3)
+            probability = probability_of(case.probabilities, scheme, name)
+            if setting.minimum_volume_mm3 > 0:
+                whole = setting.mask(case.spread(probability), case.voxel_mm3)
+                masks[name, setting] = whole.reshape(-1)[case.at]
+            else:
+                masks[name, setting] = setting.mask(probability, case.voxel_mm3)
         return masks[name, setting]
 
     scores = np.empty((len(jobs), len(metrics)))
     for row, (name, tried) in zip(scores, jobs, strict=True):
-        if tried is None:
-            written = case.spread(case.plain)
-        else:
-            written = tried.write({one: mask(one, tried.settings[one]) for one in scheme.classes}, probabilities)
-        for one in [key for key in masks if tried is not None and key[0] == name]:
-            del masks[one]  # the settings of the other classes change less often
-        pair = Pair(*scheme.masks(name, label, written), case.spacing_mm, case.voxel_mm3, overlap=overlap)
+        written = case.plain
+        if tried is not None:
+            written = tried.write({one: mask(one, tried.settings[one]) for one in scheme.classes}, case.probabilities)
+        label, predicted = (case.spread(one) for one in scheme.masks(name, case.label, written))
+        pair = Pair(label, predicted, case.spacing_mm, case.voxel_mm3, overlap=overlap)
         row[:] = [METRICS[metric].compute(pair) for metric in metrics]
     return scores
 

@@ -18,16 +18,9 @@ from nnunet_ici.evaluation.labels import FOREGROUND, find_label_scheme
 from nnunet_ici.output import write_file
 from nnunet_ici.parallel import in_parallel
 from nnunet_ici.postprocessing.cases import CaseFiles, find_files, read_case
-from nnunet_ici.postprocessing.checkpoints import (
-    BEST,
-    TUNED,
-    ShowTuned,
-    find_checkpoints,
-    fingerprint,
-    rule_after_shift,
-    write_choice,
-)
+from nnunet_ici.postprocessing.checkpoints import ShowTuned, find_checkpoints, rule_after_shift, write_choice
 from nnunet_ici.postprocessing.choice import Grid, choose, draw_folds, match_folds
+from nnunet_ici.postprocessing.network import BEST, TUNED, fingerprint
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_regions_class_order
 from nnunet_ici.postprocessing.sweep import CHOICES, MEAN, THRESHOLDS, Sweep
 from nnunet_ici.postprocessing.tune_report import notes, report, table, written_rule

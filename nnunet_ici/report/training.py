@@ -23,6 +23,7 @@ SHARES = {
     "missed lesions": ("missed_instances", "label_instances"),
     "false predictions": ("false_instances", "predicted_instances"),
 }
+SCORES = {"lesion_f1": "lesion F1", "lesion_dice": "lesion-wise Dice"}
 COUNTS = {name for pair in SHARES.values() for name in pair}
 
 _LINE = re.compile(r"^[\d-]+ [\d:.]+: (Epoch|train_loss|val_loss|Pseudo dice) (.*)$")
@@ -37,10 +38,11 @@ class Curves:
     Attributes:
         name: name of the model.
         folder: folder of the fold.
-        points: a row per point with the columns "chart" ("terms", "loss" or "mistakes"; "dice" for nnU-Net's pseudo
-            Dice), "curve" (such as the term or the class), "phase" ("training" or "validation"), "epoch", the first of
-            which is 0, and "value". Stock trainers of nnU-Net have neither terms nor mistakes, which are the shares of
-            missed lesions and false predictions in the validation patches.
+        points: a row per point with the columns "chart" ("terms", "validation terms", "scores", "loss" or "mistakes";
+            "dice" for nnU-Net's pseudo Dice), "curve" (such as the term or the class), "phase" ("training" or
+            "validation"), "epoch", the first of which is 0, and "value". Stock trainers of nnU-Net have only loss and
+            Dice. Mistakes are the shares of missed lesions and false predictions in the validation patches, scores
+            their lesion F1 and lesion-wise Dice.
     """
 
     name: str
@@ -142,8 +144,12 @@ def _read_terms(path: Path) -> pd.DataFrame:
     series = {}
     for column in table:
         phase, _, term = str(column).partition("_")
-        if phase in PHASES and term not in COUNTS:
-            series["terms", term.replace("_", " "), PHASES[phase]] = table[column]
+        if term in SCORES:
+            mean = ", exponential mean" if phase == "ema" else ""
+            series["scores", SCORES[term] + mean, "validation"] = table[column]
+        elif phase in PHASES and term not in COUNTS:
+            chart = "terms" if phase == "train" else "validation terms"
+            series[chart, term.replace("_", " "), PHASES[phase]] = table[column]
     for title, (part, whole) in SHARES.items():
         if f"val_{part}" in table:
             counts = table[f"val_{whole}"]

@@ -21,7 +21,10 @@ __all__ = ["draw_curves", "training_charts"]
 MOST_MARKERS = 12
 # Title of each chart and label of its axis.
 CHARTS = {
-    "terms": ("Loss terms, unweighted", "loss term"),
+    # Most losses draw their threshold in training and have 0.5 in validation: not on one axis.
+    "terms": ("Loss terms in training, unweighted", "loss term"),
+    "validation terms": ("Loss terms in validation, unweighted", "loss term"),
+    "scores": ("Lesion F1 and lesion-wise Dice of the validation patches at 0.5", "score"),
     "loss": ("Loss", "loss"),
     "dice": ("Pseudo Dice, nnU-Net's estimate from validation patches", "pseudo Dice"),
     "mistakes": ("Shares of missed lesions and false predictions in validation patches", "share"),
@@ -45,7 +48,7 @@ def training_charts(trainings: Sequence[Curves]) -> dict[str, list[Chart]]:
             title, label = CHARTS[chart]
             text = f"{title}, over {plural(one.epochs, 'epoch')}."
             lines = "Solid lines: training. Dashed lines: validation." if points["phase"].nunique() > 1 else ""
-            figure = draw_curves(points, label, whole=chart in ("dice", "mistakes"))
+            figure = draw_curves(points, label, whole=chart in ("dice", "mistakes", "scores"))
             charts[one.title].append(make_chart(figure, text, lines))
     return charts
 

@@ -20,14 +20,9 @@ import numpy as np
 
 from nnunet_ici.evaluation.labels import read_label_scheme
 from nnunet_ici.postprocessing.cases import Case
-from nnunet_ici.postprocessing.checkpoints import (
-    TUNED,
-    fingerprint,
-    outdated,
-    shifts_fit,
-    write_choice,
-)
+from nnunet_ici.postprocessing.checkpoints import shifts_fit, write_choice
 from nnunet_ici.postprocessing.choice import Choice, Grid, choose, draw_folds, match_folds
+from nnunet_ici.postprocessing.network import TUNED, fingerprint, outdated
 from nnunet_ici.postprocessing.rule import Rule, Setting, read_regions_class_order
 from nnunet_ici.postprocessing.sweep import THRESHOLDS, Sweep
 from nnunet_ici.postprocessing.tune_report import few, report, summary_line, written_rule
@@ -48,11 +43,13 @@ class Holding:
         folder: folder of the held cases.
         labels: folder of the ground truth.
         rule: the classes, with the ignore label, and their order of writing.
+        names: names of the validation cases.
     """
 
     folder: Path
     labels: Path
     rule: Rule
+    names: tuple[str, ...]
 
     def hold(self, name: str, ending: str, probabilities: Any, reader: Any, spacing_mm: Any) -> None:
         """Write the case, or the error that prevents it, to the folder."""
@@ -66,14 +63,14 @@ class Holding:
         partial_path.write_bytes(pickle.dumps(held))
         partial_path.rename(self.folder / f"{name}.pkl")
 
-    def cases(self, names: list[str]) -> list[Case]:
+    def cases(self) -> list[Case]:
         """The held cases.
 
         Raises:
             ValueError: if a case is missing.
         """
         held = []
-        for name in names:
+        for name in self.names:
             path = self.folder / f"{name}.pkl"
             case = pickle.loads(path.read_bytes()) if path.is_file() else f"{name}: no probabilities"
             if isinstance(case, str):
@@ -128,11 +125,7 @@ def choosing_threshold(trainer: Any, checkpoint: str) -> Iterator[None]:
     fold = Path(trainer.output_folder)
     holding = None
     try:
-        reason = _reason(trainer, fold / checkpoint)
-        if reason:
-            _log(trainer, f"No threshold is chosen: {reason}")
-        else:
-            holding = _prepare(trainer, fold)
+        holding = _prepare(trainer, fold, checkpoint)
     except Exception as error:
         _warn(trainer, fold, error)
     try:
@@ -148,34 +141,32 @@ def choosing_threshold(trainer: Any, checkpoint: str) -> Iterator[None]:
             shutil.rmtree(fold / HELD, ignore_errors=True)
 
 
-def _reason(trainer: Any, checkpoint: Path) -> str:
-    """Why no threshold can be chosen, or an empty string."""
-    if trainer.fold == "all":
-        return "fold_all was trained on all cases, so none was held out"
-    if trainer.disable_checkpointing or not checkpoint.is_file():
-        return f"there is no {checkpoint.name} to carry it"
-    if len(trainer.do_split()[1]) < 2:
-        return "one validation case is not enough"
-    return shifts_fit(_plain_rule(trainer).scheme)
-
-
-def _plain_rule(trainer: Any) -> Rule:
-    path = Path(trainer.output_folder_base) / "dataset.json"
-    scheme = read_label_scheme(path)
-    return Rule(scheme, {name: Setting() for name in scheme.classes}, read_regions_class_order(path, scheme))
-
-
-def _prepare(trainer: Any, fold: Path) -> Holding:
+def _prepare(trainer: Any, fold: Path, checkpoint: str) -> Holding | None:
+    """Where the cases will be held; None, with the reason in the log, if no threshold can be chosen."""
     from torch import distributed as dist
 
-    if trainer.local_rank == 0:
-        shutil.rmtree(fold / HELD, ignore_errors=True)  # of a validation that was killed
-        (fold / HELD).mkdir()
-    if trainer.is_ddp:
-        dist.barrier()
-    return Holding(
-        fold / HELD, Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations", _plain_rule(trainer)
-    )
+    dataset = Path(trainer.output_folder_base) / "dataset.json"
+    scheme = read_label_scheme(dataset)
+    names = () if trainer.fold == "all" else tuple(sorted(trainer.do_split()[1]))
+    reason = shifts_fit(scheme)
+    if trainer.fold == "all":
+        reason = "fold_all was trained on all cases, so none was held out"
+    elif trainer.disable_checkpointing or not (fold / checkpoint).is_file():
+        reason = f"there is no {checkpoint} to carry it"
+    elif len(names) < 2:
+        reason = "one validation case is not enough"
+    if reason:
+        _log(trainer, f"No threshold is chosen: {reason}")
+        return None
+    try:
+        if trainer.local_rank == 0:
+            shutil.rmtree(fold / HELD, ignore_errors=True)  # of a validation that was killed
+            (fold / HELD).mkdir()
+    finally:
+        if trainer.is_ddp:
+            dist.barrier()
+    plain = Rule(scheme, {name: Setting() for name in scheme.classes}, read_regions_class_order(dataset, scheme))
+    return Holding(fold / HELD, Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations", plain, names)
 
 
 @contextmanager
@@ -195,8 +186,7 @@ def _exporting(holding: Holding | None) -> Iterator[None]:
 def _choose(trainer: Any, holding: Holding, checkpoint: Path) -> None:
     from nnunetv2.configuration import default_num_processes
 
-    names = sorted(trainer.do_split()[1])
-    cases = holding.cases(names)
+    cases, names = holding.cases(), holding.names
     folds, _ = match_folds(draw_folds(names, min(FOLDS, len(names)), seed=0), names, "")
     small = sum(int(np.prod(case.shape)) for case in cases) < FEW_VOXELS
     sweep = Sweep(cases, holding.rule, processes=1 if small else default_num_processes, description="threshold")

@@ -15,7 +15,7 @@ from nnunet_ici import losses
 from nnunet_ici.instances import KernelStatus, kernel_status
 from nnunet_ici.losses.compound import CompoundLoss, GlobalLoss
 from nnunet_ici.losses.global_losses import make_global_loss
-from nnunet_ici.postprocessing.checkpoints import FINAL, outdated
+from nnunet_ici.postprocessing.network import FINAL, outdated
 from nnunet_ici.settings import COMMON_DEFAULTS, LOSSES
 from nnunet_ici.trainers.final_validation import choosing_threshold
 from nnunet_ici.trainers.history import LESION_MEAN, TermHistory
