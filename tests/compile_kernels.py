@@ -79,25 +79,32 @@ def launch_everything(half: torch.dtype) -> None:
     from nnunet_ici.instances._triton_distance import along_lines
     from nnunet_ici.instances._triton_find import find_by_kernels
     from nnunet_ici.instances._triton_label import label_triton
+    from nnunet_ici.instances._triton_pairs import pair_sum_by_kernel
 
     for shape in ((2, 16, 48, 48), (1, 1, 1, 1), (2, 48, 64), (1, 5, 7)):
         label_triton(torch.ones(shape, dtype=torch.bool))
     for lines in ((1, 5, 7), (40, 40, 1), (3, 40, 1600)):
         along_lines(torch.ones(lines, dtype=torch.int64))
-    for spatial in ((40, 40), (40, 40, 40), (1, 1, 1), (3, 5, 7)):
-        for activation, channels, by_class, target_channels, dtype in (
-            ("softmax", 2, False, 1, torch.float16),
-            ("softmax", 4, False, 1, half),
-            ("sigmoid", 2, True, 3, torch.float32),
-            ("none", 1, True, 1, torch.float32),
-        ):
-            x = torch.ones(2, channels, *spatial, dtype=dtype, requires_grad=True)
-            target = torch.ones(2, target_channels, *spatial, dtype=torch.bool if by_class else torch.int16)
-            mask = torch.ones(2, 1, *spatial, dtype=torch.bool) if activation == "none" else None
-            source = Source(x, target, activation, by_class, mask, None if by_class else channels)
-            find_by_kernels(source, 0.5, "dice", None)
-            table = find_by_kernels(source, 0.5, "bce", [3] * len(spatial))
-            (table.label.prob.sum() + table.label.entropy.sum()).backward()
+    rows = torch.ones(64, dtype=torch.int32)
+    for used in (None, torch.ones(64, dtype=torch.bool)):
+        pair_sum_by_kernel(torch.ones(64), rows, rows, used, 64)
+    for spatial, activation, channels, target_channels, dtype in (
+        ((40, 40, 40), "softmax", 2, 1, torch.float16),
+        ((40, 40), "softmax", 4, 1, half),
+        ((3, 5, 7), "softmax", 4, 1, torch.float32),
+        ((40, 40, 40), "sigmoid", 2, 3, half),
+        ((1, 1, 1), "sigmoid", 1, 1, torch.float16),
+        ((40, 40, 40), "none", 1, 1, torch.float32),
+        ((1, 5), "none", 2, 2, torch.float32),
+    ):
+        x = torch.ones(2, channels, *spatial, dtype=dtype, requires_grad=True)
+        by_class = activation != "softmax"
+        target = torch.ones(2, target_channels, *spatial, dtype=torch.bool if by_class else torch.int16)
+        mask = torch.ones(2, 1, *spatial, dtype=torch.bool) if activation == "none" else None
+        source = Source(x, target, activation, by_class, mask, None if by_class else channels)
+        find_by_kernels(source, 0.5, "dice", None)
+        table = find_by_kernels(source, 0.5, "bce", [3] * len(spatial))
+        (table.label.prob.sum() + table.label.entropy.sum()).backward()
 
 
 if __name__ == "__main__":

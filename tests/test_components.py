@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from nnunet_ici.instances import KernelStatus, components, label_components, labelling_backend
+from nnunet_ici.instances import KernelStatus, components, kernels, label_components, labelling_backend
 from nnunet_ici.instances.labelling_cc3d import label_array
 from tests.conftest import comb, corners, snake, spiral
 
@@ -24,11 +24,9 @@ BACKENDS = [
 
 @pytest.fixture
 def _large_tiles_in_the_interpreter(monkeypatch):
-    """Fewer programs for a large image; test_triton_labelling.py tests small tiles."""
+    """Fewer programs for a large image."""
     if components.HAS_TRITON and not torch.cuda.is_available():
-        from nnunet_ici.instances import _triton_label
-
-        monkeypatch.setattr(_triton_label.label_triton, "__defaults__", (2**15,))
+        monkeypatch.setattr("nnunet_ici.instances._triton_grid.TILE", 2**18)
 
 
 def assert_same_as_scipy(backend: str, mask: np.ndarray, faces: bool = False) -> torch.Tensor:
@@ -50,7 +48,7 @@ def assert_same_as_scipy(backend: str, mask: np.ndarray, faces: bool = False) ->
 @pytest.mark.parametrize("faces", [False, True])
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)
 def test_random_images_of_every_density(backend, axes, faces, rng):
-    for _ in range(50 if backend == "triton" else 200):  # the interpreter takes half a second for each
+    for _ in range(200 if backend != "triton" else 0 if faces else 20):  # the interpreter is slow
         shape = tuple(rng.integers(1, 40 if axes == 2 else 14, size=axes))
         mask = rng.random((rng.integers(1, 4), *shape)) < rng.random()
         assert_same_as_scipy(backend, mask, faces)
@@ -111,6 +109,21 @@ def test_rows_do_not_wrap_around(backend, axes):
     assert_same_as_scipy(backend, mask)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a program of a GPU needs a voxel per thread")
+@NEEDS_TRITON
+@pytest.mark.parametrize("tile", [2**9, 2**18])
+def test_every_neighbour_is_seen_whether_in_the_same_block_or_tile_or_not(tile, monkeypatch):
+    """Two voxels at every offset of up to 2, far from other pairs; an image for each position in a block."""
+    monkeypatch.setattr("nnunet_ici.instances._triton_grid.TILE", tile)
+    mask = np.zeros((8, 40, 40, 40), bool)
+    for image, place in zip(mask, np.ndindex(2, 2, 2), strict=True):
+        for offset in np.ndindex(5, 5, 5):
+            first = [8 * i + 2 + j for i, j in zip(offset, place, strict=True)]
+            image[tuple(first)] = image[tuple(i + j - 2 for i, j in zip(first, offset, strict=True))] = True
+    mask = mask if tile == 2**18 else mask[5:6]  # a program for each tile
+    assert set(assert_same_as_scipy("triton", mask).tolist()) == {27 + 2 * 98}
+
+
 @pytest.mark.usefixtures("_large_tiles_in_the_interpreter")
 @pytest.mark.parametrize(("backend", "axes"), BACKENDS)
 def test_one_hundred_thousand_components(backend, axes):
@@ -146,7 +159,7 @@ def test_backend_of_a_device(monkeypatch):
     assert labelling_backend("cpu") == "cc3d"
     assert labelling_backend("mps") == "torch"
     for runs, backend in ((True, "triton"), (False, "torch")):
-        monkeypatch.setattr(components, "kernel_status", lambda device, runs=runs: KernelStatus(runs, "for a test"))
+        monkeypatch.setattr(kernels, "kernel_status", lambda device, runs=runs: KernelStatus(runs, "for a test"))
         assert labelling_backend("cuda") == backend
 
 
