@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, _get_current_dispatch_mode
 
 
 class Launches(TorchDispatchMode):
@@ -20,45 +20,46 @@ class Launches(TorchDispatchMode):
     )  # fmt: skip
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "is_nonzero", "equal.", "repeat_")
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from triton.runtime.interpreter import InterpretedFunction
+    READS = ("tolist", "numpy", "item", "__bool__", "__int__", "__float__")
 
+    def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
-        run = InterpretedFunction.run
+        self._patch = pytest.MonkeyPatch()
 
-        def counted(kernel, *args, **kwargs):
+    def __enter__(self):
+        executor = pytest.importorskip("triton.runtime.interpreter").GridExecutor
+        run = executor.__call__
+
+        def counted(kernel, *args, **options):
             self.names.append(kernel.fn.__name__)
-            with _disable_current_modes():
-                return run(kernel, *args, **kwargs)
+            with _disable_current_modes():  # what the interpreter itself does is left out
+                return run(kernel, *args, **options)
 
-        def refused(tensor, *args):
-            raise AssertionError("a tensor is copied to the host")
+        self._patch.setattr(executor, "__call__", counted)
+        for name in self.READS:
+            self._patch.setattr(torch.Tensor, name, self._refusing(name, getattr(torch.Tensor, name)))
+        return super().__enter__()
 
-        monkeypatch.setattr(InterpretedFunction, "run", counted)
-        for name in ("tolist", "numpy", "item", "__bool__", "__int__", "__float__"):
-            monkeypatch.setattr(torch.Tensor, name, self._outside(getattr(torch.Tensor, name), refused))
+    def __exit__(self, *error):
+        self._patch.undo()
+        return super().__exit__(*error)
 
-    def _outside(self, original, refused):
-        """``original`` where no mode is active, as in the interpreter, else ``refused``."""
-
+    def _refusing(self, name, read):
         def call(*args):
-            is_active = torch.utils._python_dispatch._get_current_dispatch_mode() is self
-            return (refused if is_active else original)(*args)
+            assert _get_current_dispatch_mode() is not self, f"Tensor.{name} waits for the GPU"
+            return read(*args)
 
         return call
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "nnunet_ici":  # an operator of ours consists of several
-            from nnunet_ici.instances.pairs import pair_sum
-
-            with self:
-                return pair_sum._init_fn(*args, **(kwargs or {}))
         name = str(func).removeprefix("aten.")
         by_mask = name.startswith("index") and any(
             isinstance(i, torch.Tensor) and i.dtype == torch.bool for a in args if isinstance(a, list) for i in a
         )
         assert not name.startswith(self.WAITS) and not by_mask, f"{name} waits for the GPU"
+        if name.startswith("nnunet_ici.pair_sum"):  # one operator here; what it launches is counted on its own
+            name = f"pair_sum {args[0].is_floating_point()}"
         if not name.startswith(self.NO_LAUNCH):
             self.names.append(name)
         return func(*args, **(kwargs or {}))
