@@ -18,8 +18,10 @@ class Launches(TorchDispatchMode):
         "_unsafe_view", "alias", "as_strided", "detach", "empty", "expand", "fill_", "lift_fresh", "new_empty",
         "permute", "reshape", "select", "slice", "split", "squeeze", "t.", "transpose", "unbind", "unsqueeze", "view",
     )  # fmt: skip
-    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "is_nonzero", "equal.", "repeat_")
-
+    WAITS = (
+        "_local_scalar_dense", "_unique", "bincount", "equal.", "is_nonzero", "masked_select", "nonzero", "repeat_",
+        "unique",
+    )  # fmt: skip
     READS = ("tolist", "numpy", "item", "__bool__", "__int__", "__float__")
 
     def __init__(self) -> None:

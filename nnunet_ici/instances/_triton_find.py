@@ -12,17 +12,17 @@ table follows from the shape of the images: the host waits for nothing, and a CU
 Memory in bytes per voxel and class, 3D, with two float16 logits. Tables of an int32 have 4 / 8 bytes per voxel.
 
 =====================================  =======  =====  =====  ========
-buffer                                 measure  cubes  count  backward
+buffer                                 sums     cubes  count  backward
 =====================================  =======  =====  =====  ========
 bits, parents                             1.25   1.25   1.25      1.25
 numbers of voxels, 4 tables                2      2      2         2
-pairs: hash table, rows, used              1.2    1.3    1.3       1.3
+pairs: hash table, rows, used              2.5    1.3    1.3       1.3
 sums, 4 tables of int64; coordinates, 6    7      -      -         -
 sums, 4 tables of float32; centers         3      3      3         2
 maps of cubes                              -      8      4         -
 voxels of cubes, 4 tables                  -      -      2         2
 gradients: 4 tables, logits                -      -      -         6
-sum                                       14.5   15.6   13.6      14.6
+sum                                       15.8   15.6   13.6      14.6
 =====================================  =======  =====  =====  ========
 """
 
@@ -209,7 +209,6 @@ class _Measure(torch.autograd.Function):
         center = torch.empty((2, grid.rows), dtype=torch.int32, device=x.device) if axes else found.count
         pair = torch.empty((2, len(slots)), dtype=torch.int32, device=x.device)
         used = torch.empty(len(slots), dtype=torch.bool, device=x.device)
-        depth, height, width = grid.shape
         finish_kernel[(triton.cdiv(len(slots), ROWS),)](
             found.count,
             sums,
@@ -224,9 +223,7 @@ class _Measure(torch.autograd.Function):
             zero,
             len(slots),
             grid.images,
-            depth,
-            height,
-            width,
+            *grid.shape,
             LANES=ROWS,
             UNIT=PROB_UNIT,
             AXES=axes,
