@@ -109,8 +109,8 @@ def a_pair_is_lost(x, bits, parent, count, sums, coordinates, slots, *rest):
         slots[slots.nonzero()[0]] = 0
 
 
-def a_cube_is_moved(*args):
-    args[6].view(-1)[args[6].argmax()] -= 1
+def cubes_are_moved(*args):
+    args[6][args[6] > 0] -= 1
 
 
 def a_cube_gets_another_voxel(drawn, cover, *rest):
@@ -125,7 +125,7 @@ def a_cube_gets_another_voxel(drawn, cover, *rest):
         ("pairs", "pairs_kernel", lambda *args: args[5][0].add_(args[5].max()), "sums over pairs"),
         ("find", "measure_kernel", a_pair_is_lost, "(label|predicted) instances"),
         ("find", "measure_kernel", a_sum_is_off_by_a_unit_of_float16, "sums over label instances"),
-        ("find", "finish_kernel", a_cube_is_moved, "(voxels of )?center cubes"),
+        ("find", "finish_kernel", cubes_are_moved, "(voxels of )?center cubes"),
         ("cubes", "cover_kernel", a_cube_gets_another_voxel, "center cubes"),
         ("find", "gradient_kernel", lambda *args: args[8].zero_(), "gradient"),
     ],
