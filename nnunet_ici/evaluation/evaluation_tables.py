@@ -11,7 +11,7 @@ from nnunet_ici.evaluation.average_precision import CURVES_NOTE
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, compare, holm
 from nnunet_ici.evaluation.detection import SIZE_NOTE, sizes_of
 from nnunet_ici.evaluation.evaluate_cases import Settings
-from nnunet_ici.evaluation.families import FAMILIES, IN_VOXELS, Better, Metric
+from nnunet_ici.evaluation.families import Better, Metric, metrics_of
 from nnunet_ici.evaluation.summary import Row, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
 
@@ -70,20 +70,18 @@ def evaluation_tables(
         The tables. With a single model there is no table of differences.
     """
     metrics = [metric for metric in settings.metrics if metric.name in rows[0]]
-    tables = [family_table(family, rows, _of_family(family, metrics), curves) for family in settings.families]
-    in_voxels = any(metric.name == "brats_lesion_hd95_voxels" for metric in metrics)
-    rule = str(settings.brats_rule).replace("mm3", "voxels" if in_voxels else "mm3")
-    tables = [replace(table, note=f"{table.note} {rule}.") if table.name == "brats" else table for table in tables]
+    tables = []
+    for family in settings.families:
+        of_family = [metric for metric in metrics_of([family], in_mm=settings.in_mm) if metric in metrics]
+        table = family_table(family, rows, of_family, curves)
+        if family == "brats":
+            rule = str(settings.brats_rule).replace("mm3", "mm3" if settings.in_mm else "voxels")
+            table = replace(table, note=f"{table.note} {rule}.")
+        tables.append(table)
     if "detection" in settings.families:
         tables.append(size_table(sizes_of(rows, instances, settings.sizes), unit))
     differences = comparison_table(rows, metrics)
     return tables + ([] if differences is None else [differences])
-
-
-def _of_family(family: str, metrics: Sequence[Metric]) -> list[Metric]:
-    computed = {metric.name: metric for metric in metrics}
-    names = (name if name in computed else IN_VOXELS.get(name) for name in FAMILIES[family])
-    return [computed[name] for name in names if name in computed]
 
 
 def family_table(
