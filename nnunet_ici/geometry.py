@@ -194,7 +194,7 @@ def is_orthonormal(direction: npt.ArrayLike) -> bool:
     return bool(np.allclose(matrix.T @ matrix, np.eye(len(matrix)), rtol=0, atol=ORTHONORMAL_TOLERANCE))
 
 
-def turn_between(own: Grid, wanted: Grid, called: str) -> FloatArray | None:
+def turn_between(own: Grid, wanted: Grid, called: str, by_nibabel: bool = True) -> FloatArray | None:
     """Flips and axis permutation that bring an array to the grid of another image, for :func:`reorient`.
 
     After them, spacing, direction and origin must agree within a relative tolerance of 1e-5, as in nnU-Net. If two
@@ -205,6 +205,7 @@ def turn_between(own: Grid, wanted: Grid, called: str) -> FloatArray | None:
         own: grid of the array.
         wanted: grid that the array should have.
         called: name of the other image in messages, such as "its ground truth".
+        by_nibabel: whether NIfTI files may also agree in nibabel's affines; False if the grids are made of these.
 
     Returns:
         The orientation change in nibabel's form, (n, 2); None if the array can stay as it is, as for all formats
@@ -220,7 +221,12 @@ def turn_between(own: Grid, wanted: Grid, called: str) -> FloatArray | None:
     if own.size == wanted.size and np.array_equal(own.affine, wanted.affine):
         return None
     turn, difference = _compare(own, wanted)
-    may_agree = sorted(own.size) == sorted(wanted.size) and len(own.size) == 3 and _are_nifti(own.path, wanted.path)
+    may_agree = (
+        by_nibabel
+        and sorted(own.size) == sorted(wanted.size)
+        and len(own.size) == 3
+        and _are_nifti(own.path, wanted.path)
+    )
     if difference is not None and may_agree:
         turn, again = _compare(*(replace(grid, affine=nib.load(grid.path).affine) for grid in (own, wanted)))
         difference = again and difference

@@ -94,8 +94,8 @@ nnunet_ici compare 100 3d_fullres -tr "${trainers[@]}" -f 0 -o "$demo/evaluation
 
 step "Prediction of the test images with the best, by the command above"
 read -ra predict < <(grep -o 'nnUNetv2_predict.*' "$demo/logs/compare.txt")
-predict=("${predict[@]/#INPUT/$nnUNet_raw/Dataset100_ATLAS/imagesTs}")
-predict=("${predict[@]/#OUTPUT/$demo/predictions}")
+predict=("${predict[@]/#IMAGES/$nnUNet_raw/Dataset100_ATLAS/imagesTs}")
+predict=("${predict[@]/#PREDICTIONS/$demo/predictions}")
 "${predict[@]}" -device "$device" --disable_tta -npp 1 -nps 1 >"$demo/logs/predict.txt" 2>&1
 
 step "Done"

@@ -305,6 +305,14 @@ def test_one_of_two_transforms_is_kept_on_request(tree, raw, trust, symlink):
         convert(tree, raw, dataset_id=101)
 
 
+def test_the_transform_that_is_kept_must_be_that_of_the_image(tree, raw):
+    _, mask = tree.paths(SUBJECT)
+    header(268, "<3f", 0, 0, 0)(mask)  # the qform, moved; the sforms are the same
+    found = problems_of(tree, raw, trust="qform")
+    assert list(found) == [mask] and found[mask].startswith("differs in origin from its image. Expected: [-98.0, -134")
+    assert len(convert(tree, raw, trust="sform").sessions) == 6
+
+
 @pytest.mark.parametrize("kind", ["rounded", "sheared"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_affine_that_simpleitk_refuses_is_converted_for_nibabel(tree, raw, kind, dtype):

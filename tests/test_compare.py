@@ -104,7 +104,7 @@ def test_from_trained_models_to_a_verdict(dataset, capsys):
     assert lines[-3:] == [
         "",
         f"To predict with {PQ}:",
-        f"  nnUNetv2_predict -d 7 -c 2d -tr {PQ} -f 0 1 -i INPUT -o OUTPUT",
+        f"  nnUNetv2_predict -d 7 -c 2d -tr {PQ} -f 0 1 -i IMAGES -o PREDICTIONS",
     ]
     assert any(f"{OWN} has no PR-AUC, AP or FROC, as --npz was not given: nnUNetv2_train 7" in line for line in lines)
     assert len(lines) <= 30
@@ -116,7 +116,7 @@ def test_trainers_folds_plans_and_output(root, capsys):
     compare("-tr", PQ, "nnUNetTrainerICI_5epochs", "-f", "1", "-p", "Small", "-o", str(root / "mine"), dataset=DATASET)
     rows = read_rows(root / "mine" / "cases.csv")
     assert models(rows) == [PQ, "nnUNetTrainerICI_5epochs"] and {row["case"] for row in rows} == {"c2", "c3"}
-    assert f"nnUNetv2_predict -d {DATASET} -c 2d -tr {PQ} -p Small -f 1 -i INPUT" in capsys.readouterr().out
+    assert f"nnUNetv2_predict -d {DATASET} -c 2d -tr {PQ} -p Small -f 1 -i IMAGES" in capsys.readouterr().out
     assert not out(root).exists()
     compare()  # the only plans are found
     assert missed(root)[0] == {OWN: 8, "nnUNetTrainerICI_5epochs": 8, PQ: 8}
@@ -249,7 +249,7 @@ def test_a_tuned_model_is_judged_at_thresholds_chosen_on_other_cases(root, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
         f"To predict with {tuned}:",
-        f"  nnUNetv2_predict -d 7 -c 2d -tr {PQ} -f 0 1 -i INPUT -o OUTPUT -chk checkpoint_tuned.pth",
+        f"  nnUNetv2_predict -d 7 -c 2d -tr {PQ} -f 0 1 -i IMAGES -o PREDICTIONS -chk checkpoint_tuned.pth",
     ]
     compare()  # again, into the same folder
     assert missed(root)[0][tuned] == 2

@@ -9,6 +9,7 @@ import pytest
 
 from nnunet_ici.evaluation.tables import FEWEST_CASES
 from nnunet_ici.evaluation.verdict import COLUMNS, make_verdict
+from tests.evaluate_command import evaluate, read_summary, write
 
 # Differences of ten cases with mean 1 and standard error 0.1: the 95 % interval is 1 - 0.226 to 1 + 0.226.
 NOISE = np.array([-1, 1] * 5) * 0.3
@@ -136,3 +137,32 @@ def test_columns_that_were_not_computed_are_left_out():
     assert verdict.table.head == ["model", "Dice"] and verdict.best == "B"
     nothing = [one | {dice: math.nan} for one in only]
     assert [row[1].text for row in make_verdict(nothing).table.rows] == ["-", "-"]
+
+
+def test_the_verdict_of_ten_cases_in_all_outputs(tmp_path, capsys, monkeypatch):
+    """B finds one more lesion of two in every case, and predicts a false one in half of them.
+
+    Lesion-wise Dice: A has 1 / 2, B has 1 or 2 / 3. The differences, 1 / 2 and 1 / 6, have the mean 1 / 3 and the
+    standard error 1 / 18; the 97.5 % quantile of t with 9 degrees of freedom is 2.262.
+    """
+    monkeypatch.setenv("COLUMNS", "1000")
+    for case in range(10):
+        label = np.zeros((9, 9), np.uint8)
+        label[1:4, 1:4] = label[6, 6] = 1
+        first, second = label.copy(), label.copy()
+        first[6, 6] = 0
+        second[8, 0] = case % 2
+        for folder, array in (("gt", label), ("A", first), ("B", second)):
+            write(tmp_path / folder / f"{case}.png", array)
+    evaluate(tmp_path)
+    sentence = (
+        "Compared with A, B finds 1.00 more lesions per case (95 % interval 1.00 to 1.00), predicts 0.50 more false "
+        "lesions per case (0.12 to 0.88), is 0.50 voxels nearer to the volume of the label (0.12 to 0.88), scores "
+        "0.333 higher in lesion-wise Dice (0.208 to 0.459), scores 0.029 higher in Dice (0.011 to 0.047) and scores 0.233 "
+        "higher in lesion F1 (IoU 0.1) (0.158 to 0.309)."
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert "B      0.833*" in "\n".join(lines) and sentence in lines
+    markdown = (tmp_path / "out" / "tables.md").read_text()
+    assert markdown.startswith(sentence) and "| B | **0.833** | **0.976** | **0.900** | **0.000** | 0.500 |" in markdown
+    assert read_summary(tmp_path)["verdict"]["sentences"][0] == sentence

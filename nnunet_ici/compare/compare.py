@@ -128,13 +128,15 @@ def _prediction(best: str, models: list[Trained], tuned: dict[str, Tuned], folds
     """The commands that predict with the best model."""
     model = tuned[best].model if best in tuned else next(one for one in models if one.trainer == best)
     command = f"nnUNetv2_predict -d {model.dataset} -c {model.configuration} {model.names} -f {' '.join(folds)}"
-    lines = [f"To predict with {best}:", f"  {command} -i INPUT -o OUTPUT"]
+    lines = [f"To predict with {best}:", f"  {command} -i IMAGES -o PREDICTIONS"]
     if best in tuned:
         lines[-1] += f" -chk {TUNED}"
         removal = tuned[best].removal
         if removal is not None:
             write_file(out / RULE, json.dumps(removal.to_json(), indent=2) + "\n")
-            lines.append(f"  nnunet_ici postprocess {shlex.quote(str(out / RULE))} -i OUTPUT -o OUTPUT_cleaned")
+            lines.append(
+                f"  nnunet_ici postprocess {shlex.quote(str(out / RULE))} -i PREDICTIONS -o PREDICTIONS_cleaned"
+            )
     return lines
 
 

@@ -168,7 +168,7 @@ def _read(path: Path, report: Report, trust: str | None) -> _Volume | None:
     elif values.ndim != 3 or not values.size:
         what = f"not a volume. Expected: 3 axes. Got: shape {values.shape}"
     elif not (np.isfinite(header.affine).all() and np.linalg.det(header.affine)):
-        what = f"a singular affine. Expected: three independent axes. Got: {_rows(header.affine)}"
+        what = f"a singular affine. Expected: three independent axes. Got: {np.round(header.affine[:3], 4).tolist()}"
     if what:
         report.problems.append(Problem(path, what))
         return None
@@ -188,7 +188,7 @@ def _image_faults(values: Array) -> list[str]:
 def _compare_grids(image: _Volume, mask: _Volume) -> list[Problem]:
     """Compare the grid of the mask with that of its image."""
     try:
-        turn = turn_between(mask.grid, image.grid, "its image")
+        turn = turn_between(mask.grid, image.grid, "its image", by_nibabel=False)
     except ValueError as error:
         return [Problem(mask.path, str(error).removeprefix(f"{mask.path} "))]
     if turn is None:
@@ -221,7 +221,3 @@ def _count(finite: npt.NDArray[np.bool_]) -> str:
 def _shown(values: Array) -> str:
     more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
     return ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES]) + more
-
-
-def _rows(affine: npt.NDArray[np.float64]) -> object:
-    return np.round(affine[:3], 4).tolist()

@@ -15,12 +15,12 @@ import pandas as pd
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.matching import Matching
 from nnunet_ici.evaluation.metrics import f1_of_counts, instance_dice
+from nnunet_ici.evaluation.summary import Row, group_rows
 
-__all__ = ["INSTANCE_COLUMNS", "SIZE_NOTE", "InstanceRow", "by_size", "flood_warnings", "instance_rows"]
+__all__ = ["INSTANCE_COLUMNS", "SIZE_NOTE", "by_size", "flood_warnings", "instance_rows", "sizes_of"]
 
 # Columns of instances.csv after model, case and class.
 INSTANCE_COLUMNS = ("kind", "id", "voxels", "size", "found", "lesion_share", "dice", "peak_probability")
-InstanceRow = dict[str, "str | float"]
 
 # A predicted volume above this multiple of the label's is a flood.
 FLOOD = 10
@@ -33,7 +33,7 @@ SIZE_NOTE = (
 
 def instance_rows(
     matching: Matching, voxel_size: float = 1.0, probability: npt.NDArray[np.float32] | None = None
-) -> list[InstanceRow]:
+) -> list[Row]:
     """One row per instance, first those of the label, then those of the prediction.
 
     Args:
@@ -69,7 +69,7 @@ def instance_rows(
         np.maximum.at(best, label, peaks[predicted])
     of_label = matching.label_voxels, matching.label_found, np.full(best.size, np.nan), instance_dice(matching), best
     of_predicted = matching.predicted_voxels, matching.predicted_true, matching.lesion_share
-    rows: list[InstanceRow] = []
+    rows: list[Row] = []
     for kind, voxels, found, share, dice, peak in (
         ("label", *of_label),
         ("predicted", *of_predicted, np.full(peaks.size, np.nan), peaks),
@@ -80,7 +80,7 @@ def instance_rows(
     return rows
 
 
-def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[str, float]]:
+def by_size(rows: Iterable[Row], edges: Sequence[float]) -> list[dict[str, float]]:
     """Recall, precision and F1 of the instances in each size range, pooled over all cases.
 
     Args:
@@ -109,7 +109,19 @@ def by_size(rows: Iterable[InstanceRow], edges: Sequence[float]) -> list[dict[st
     return groups
 
 
-def flood_warnings(rows: Iterable[InstanceRow], unit: str) -> list[str]:
+def sizes_of(
+    rows: Iterable[Row], instances: Iterable[Row], edges: Sequence[float]
+) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """:func:`by_size` for each model and class of the rows of cases.csv, also for those without instances."""
+    groups = group_rows(instances)
+    return {
+        (model, name): by_size(groups.get(model, {}).get(name, []), edges)
+        for model, classes in group_rows(rows).items()
+        for name in classes
+    }
+
+
+def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
     """Warnings about predictions that cover far more than the lesions.
 
     A prediction whose volume is more than ten times that of the label's lesions is a flood; a case without lesions has

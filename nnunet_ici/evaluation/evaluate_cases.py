@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nnunet_ici.evaluation.average_precision import count_at_thresholds
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
-from nnunet_ici.evaluation.detection import InstanceRow, instance_rows
+from nnunet_ici.evaluation.detection import instance_rows
 from nnunet_ici.evaluation.ensemble import probability_path
 from nnunet_ici.evaluation.families import IN_VOXELS, METRICS, Metric, Pair, metrics_of
 from nnunet_ici.evaluation.folders import Case
@@ -81,7 +81,7 @@ class Evaluated:
     """
 
     rows: list[Row] = field(default_factory=list)
-    instances: list[InstanceRow] = field(default_factory=list)
+    instances: list[Row] = field(default_factory=list)
     counts: dict[tuple[str, str], npt.NDArray[np.int64]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     turned: list[Path] = field(default_factory=list)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from statistics import fmean
 
 from nnunet_ici.evaluation.average_precision import CURVES_NOTE
-from nnunet_ici.evaluation.brats import BratsRule
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, compare, holm
-from nnunet_ici.evaluation.detection import SIZE_NOTE
-from nnunet_ici.evaluation.families import FAMILIES, IN_VOXELS, Better, Metric
+from nnunet_ici.evaluation.detection import SIZE_NOTE, sizes_of
+from nnunet_ici.evaluation.evaluate_cases import Settings
+from nnunet_ici.evaluation.families import Better, Metric, metrics_of
 from nnunet_ici.evaluation.summary import Row, group_rows, summarise
 from nnunet_ici.evaluation.tables import FEWEST_CASES, MEAN_RANK, Cell, Table, format_value, ranked_table
 
@@ -51,43 +51,37 @@ TITLES = {
 
 def evaluation_tables(
     rows: Sequence[Row],
-    metrics: Sequence[Metric],
-    families: Sequence[str],
-    sizes: dict[tuple[str, str], list[dict[str, float]]],
+    instances: Sequence[Row],
+    settings: Settings,
     curves: dict[tuple[str, str], dict[str, list[float]]],
     unit: str,
-    brats_rule: BratsRule,
 ) -> list[Table]:
     """The tables of an evaluation: one per family, detection by size, and differences from the first model.
 
     Args:
         rows: rows of all models, cases and classes.
-        metrics: metrics that were computed.
-        families: names of the families.
-        sizes: results of :func:`~nnunet_ici.evaluation.detection.by_size` by model and class; empty for no table by
-            size.
+        instances: rows of all instances.
+        settings: settings of the evaluation; metrics that are not in the rows are left out.
         curves: results of :func:`~nnunet_ici.evaluation.average_precision.threshold_curve` by model and class, only for
             models with probabilities.
         unit: unit of the sizes.
-        brats_rule: dilation and smallest volume of the family brats, quoted in the note of its table.
 
     Returns:
         The tables. With a single model there is no table of differences.
     """
-    tables = [family_table(family, rows, _of_family(family, metrics), curves) for family in families]
-    in_voxels = any(metric.name == "brats_lesion_hd95_voxels" for metric in metrics)
-    rule = str(brats_rule).replace("mm3", "voxels" if in_voxels else "mm3")
-    tables = [replace(table, note=f"{table.note} {rule}.") if table.name == "brats" else table for table in tables]
-    if sizes:
-        tables.append(size_table(sizes, unit))
+    metrics = [metric for metric in settings.metrics if metric.name in rows[0]]
+    tables = []
+    for family in settings.families:
+        of_family = [metric for metric in metrics_of([family], in_mm=settings.in_mm) if metric in metrics]
+        table = family_table(family, rows, of_family, curves)
+        if family == "brats":
+            rule = str(settings.brats_rule).replace("mm3", "mm3" if settings.in_mm else "voxels")
+            table = replace(table, note=f"{table.note} {rule}.")
+        tables.append(table)
+    if "detection" in settings.families:
+        tables.append(size_table(sizes_of(rows, instances, settings.sizes), unit))
     differences = comparison_table(rows, metrics)
     return tables + ([] if differences is None else [differences])
-
-
-def _of_family(family: str, metrics: Sequence[Metric]) -> list[Metric]:
-    computed = {metric.name: metric for metric in metrics}
-    names = (name if name in computed else IN_VOXELS.get(name) for name in FAMILIES[family])
-    return [computed[name] for name in names if name in computed]
 
 
 def family_table(

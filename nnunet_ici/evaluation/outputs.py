@@ -13,7 +13,7 @@ from pathlib import Path
 from nnunet_ici import __version__
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.average_precision import threshold_curve
-from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, by_size, flood_warnings
+from nnunet_ici.evaluation.detection import INSTANCE_COLUMNS, flood_warnings, sizes_of
 from nnunet_ici.evaluation.evaluate_cases import Evaluated
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import CONVENTIONS
@@ -21,7 +21,7 @@ from nnunet_ici.evaluation.folders import Case
 from nnunet_ici.evaluation.formats import remarks, to_csv, to_latex, to_markdown, to_text
 from nnunet_ici.evaluation.inputs import Inputs
 from nnunet_ici.evaluation.locations import LOCATION_COLUMNS
-from nnunet_ici.evaluation.summary import group_rows, summarise, write_rows
+from nnunet_ici.evaluation.summary import summarise, write_rows
 from nnunet_ici.evaluation.verdict import Verdict, make_verdict
 
 __all__ = ["print_verdict", "write_outputs"]
@@ -40,22 +40,15 @@ def write_outputs(folder: Path, inputs: Inputs, evaluated: Evaluated) -> tuple[V
     """
     settings, arguments, unit = inputs.settings, inputs.arguments, evaluated.unit
     summary = summarise(evaluated.rows, settings.metrics)
-    instances = group_rows(evaluated.instances)
-    rows_of = {
-        (model, name): instances.get(model, {}).get(name, []) for model, classes in summary.items() for name in classes
-    }
-    sizes: dict[tuple[str, str], list[dict[str, float]]] = {}
-    if "detection" in settings.families:
-        sizes = {key: by_size(rows, settings.sizes) for key, rows in rows_of.items()}
+    sizes = sizes_of(evaluated.rows, evaluated.instances, settings.sizes) if "detection" in settings.families else {}
     curves = {key: threshold_curve(counts, len(inputs.cases)) for key, counts in evaluated.counts.items()}
-    metrics, rule = settings.metrics, settings.brats_rule
-    tables = evaluation_tables(evaluated.rows, metrics, settings.families, sizes, curves, unit, rule)
+    tables = evaluation_tables(evaluated.rows, evaluated.instances, settings, curves, unit)
     verdict = make_verdict(evaluated.rows)
     if verdict is not None:
         tables.insert(0, verdict.table)
     warnings = flood_warnings(evaluated.instances, unit)
 
-    write_rows(folder / "cases.csv", evaluated.rows, [metric.name for metric in metrics])
+    write_rows(folder / "cases.csv", evaluated.rows, [metric.name for metric in settings.metrics])
     write_rows(folder / "instances.csv", evaluated.instances, (*INSTANCE_COLUMNS, *LOCATION_COLUMNS))
     report = {
         "nnunet_ici": __version__,

@@ -14,7 +14,7 @@ import pandas as pd
 
 from nnunet_ici.command import Problems
 from nnunet_ici.evaluation.brats import CHALLENGES, BratsRule
-from nnunet_ici.evaluation.detection import by_size, flood_warnings
+from nnunet_ici.evaluation.detection import flood_warnings, sizes_of
 from nnunet_ici.evaluation.evaluate_cases import Settings
 from nnunet_ici.evaluation.evaluation_tables import evaluation_tables
 from nnunet_ici.evaluation.families import FAMILIES, OLD_NAMES, Metric, metrics_of
@@ -65,7 +65,6 @@ class Evaluation:
         arguments: arguments of the command line, by name.
         settings: settings of the evaluation.
         unit: unit of the sizes: "mm3", "mm2" or "voxels".
-        edges: boundaries between the size ranges.
         rows: rows of cases.csv.
         instances: rows of instances.csv.
         cases: files of each case, with their paths at the time of the evaluation.
@@ -79,7 +78,6 @@ class Evaluation:
     arguments: dict[str, Any]
     settings: Settings
     unit: str
-    edges: tuple[float, ...]
     rows: list[Row]
     instances: list[Row]
     cases: dict[str, Case]
@@ -158,11 +156,7 @@ class Evaluation:
 
     def sizes(self) -> dict[tuple[str, str], SizeGroups]:
         """Recall and false predictions in each size range, by model and class."""
-        return {
-            (model, name): by_size(self.instances_of(model, name), self.edges)
-            for model in self.models
-            for name in self.classes
-        }
+        return sizes_of(self.rows, self.instances, self.settings.sizes)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -171,15 +165,7 @@ class Evaluation:
 
     def tables(self) -> list[Table]:
         """The other tables: one per family, then the sizes, then the differences from the first model."""
-        return evaluation_tables(
-            self.rows,
-            self.metrics,
-            self.settings.families,
-            self.sizes() if "detection" in self.settings.families else {},
-            self.froc,
-            self.unit_title,
-            self.settings.brats_rule,
-        )
+        return evaluation_tables(self.rows, self.instances, self.settings, self.froc, self.unit_title)
 
 
 def read_evaluation(folder: Path) -> tuple[Evaluation | None, list[str]]:
@@ -240,13 +226,13 @@ def _evaluation(folder: Path, summary: Mapping[str, Any], rows: list[Row], insta
             scheme,
             families,
             str(summary["file_ending"]),
+            sizes=tuple(map(float, arguments["sizes"])),
             in_mm=bool(summary.get("in_mm", True)),
             with_probabilities=models if probabilities else (),
             brats_rule=rule,
             overlap=float(summary.get("overlap", 0)),
         ),
         unit=str(summary["size_unit"]),
-        edges=tuple(map(float, arguments["sizes"])),
         rows=rows,
         instances=instances,
         cases={
