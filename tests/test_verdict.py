@@ -156,10 +156,10 @@ def test_the_verdict_of_ten_cases_in_all_outputs(tmp_path, capsys, monkeypatch):
             write(tmp_path / folder / f"{case}.png", array)
     evaluate(tmp_path)
     sentence = (
-        "Compared with A, B finds 1.00 more lesions per case (95 % interval 1.00 to 1.00), predicts 0.50 more false "
-        "lesions per case (0.12 to 0.88), is 0.50 voxels nearer to the volume of the label (0.12 to 0.88), scores "
-        "0.333 higher in lesion-wise Dice (0.208 to 0.459), scores 0.029 higher in Dice (0.011 to 0.047) and scores 0.233 "
-        "higher in lesion F1 (IoU 0.1) (0.158 to 0.309)."
+        "Compared with A, B finds 1.00 more lesions per case (95 % interval 1.00 to 1.00), predicts 0.50 more "
+        "false lesions per case (0.12 to 0.88), is 0.50 voxels nearer to the volume of the label (0.12 to 0.88), "
+        "scores 0.333 higher in lesion-wise Dice (0.208 to 0.459), scores 0.029 higher in Dice (0.011 to 0.047) "
+        "and scores 0.233 higher in lesion F1 (IoU 0.1) (0.158 to 0.309)."
     )
     lines = capsys.readouterr().out.splitlines()
     assert "B      0.833*" in "\n".join(lines) and sentence in lines
