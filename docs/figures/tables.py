@@ -16,7 +16,7 @@ import benchmarks  # the files next to this one
 import losses as figure
 
 from nnunet_ici.evaluation.families import FAMILIES, IN_VOXELS, METRICS
-from nnunet_ici.settings import EVERYWHERE, LOSSES, OPTIONS
+from nnunet_ici.settings import COMMON_DEFAULTS, LOSSES, OPTIONS
 from nnunet_ici.trainers.names import options_of
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -32,7 +32,11 @@ def trainers() -> str:
         weights = ", ".join(
             f"{attribute.removesuffix('_weight')} {value:g}" for attribute, value in loss.weights.items()
         )
-        options = " ".join(f"`{OPTIONS[key].shown}`" for key in options_of(name) if key not in EVERYWHERE)
+        options = " ".join(
+            f"`{OPTIONS[key].shown}`"
+            for key in options_of(name)
+            if OPTIONS[key].attribute not in ("", *COMMON_DEFAULTS)
+        )
         lines.append(f"| `{name}` | {loss.summary} | {weights} | {options} |")
     return "\n".join(lines)
 
