@@ -17,11 +17,6 @@ from nnunet_ici.losses.family import (
     instance_proximity_loss,
 )
 from nnunet_ici.losses.functional import (
-    CenterLoss,
-    InstanceLoss,
-    LesionWiseTerm,
-    PQTerm,
-    PredictedInstanceLoss,
     blob_loss,
     center_loss,
     instance_loss,
@@ -32,6 +27,7 @@ from nnunet_ici.losses.functional import (
 from nnunet_ici.losses.ici import BlobLoss, DICILoss, ICILoss, LesionWiseLoss, PQLoss
 from nnunet_ici.losses.inverse_weighting import InverseWeightingLoss, inverse_weighting_loss
 from nnunet_ici.losses.region_wise import RegionWiseLoss, region_wise_loss
+from nnunet_ici.losses.term import CenterLoss, InstanceLoss, LesionWiseTerm, PQTerm, PredictedInstanceLoss
 
 __all__ = [
     "BlobLoss",

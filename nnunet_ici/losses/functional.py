@@ -1,4 +1,4 @@
-"""The terms over instances as functions and as modules, called with probabilities."""
+"""The terms over instances as functions of probabilities; :mod:`~nnunet_ici.losses.term` has them as modules."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ import torch
 from torch import Tensor
 
 from nnunet_ici.losses.compute import NO_PREDICTIONS
-from nnunet_ici.losses.term import Term, value_of
+from nnunet_ici.losses.term import value_of
 from nnunet_ici.settings import FIXED_THRESHOLD
 
 __all__ = [
-    "CenterLoss",
-    "InstanceLoss",
-    "LesionWiseTerm",
-    "PQTerm",
-    "PredictedInstanceLoss",
     "blob_loss",
     "center_loss",
     "instance_loss",
@@ -298,33 +293,3 @@ def blob_loss(prob: Tensor, target: Tensor, mask: Tensor | None = None, **settin
         (0.5, True)
     """
     return value_of("blob", prob, target, mask, NO_PREDICTIONS, settings)
-
-
-class InstanceLoss(Term):
-    """As :func:`instance_loss`."""
-
-    name = "instance"
-
-
-class PredictedInstanceLoss(Term):
-    """As :func:`predicted_instance_loss`."""
-
-    name = "predicted"
-
-
-class CenterLoss(Term):
-    """As :func:`center_loss`."""
-
-    name = "center"
-
-
-class LesionWiseTerm(Term):
-    """As :func:`lesionwise_loss`."""
-
-    name = "lesionwise"
-
-
-class PQTerm(Term):
-    """As :func:`pq_loss`."""
-
-    name = "pq"

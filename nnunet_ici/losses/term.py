@@ -13,7 +13,15 @@ from nnunet_ici.losses.compute import compute_terms
 from nnunet_ici.losses.threshold import Threshold
 from nnunet_ici.settings import FIXED_THRESHOLD, term_settings
 
-__all__ = ["Term", "value_of"]
+__all__ = [
+    "CenterLoss",
+    "InstanceLoss",
+    "LesionWiseTerm",
+    "PQTerm",
+    "PredictedInstanceLoss",
+    "Term",
+    "value_of",
+]
 
 
 def value_of(
@@ -34,7 +42,7 @@ class Term(nn.Module):
         **settings: as for the function.
 
     Raises:
-        TypeError, ValueError, NotImplementedError: as :func:`instance_loss`.
+        TypeError, ValueError, NotImplementedError: as :func:`~nnunet_ici.losses.instance_loss`.
     """
 
     name: ClassVar[str]
@@ -59,3 +67,33 @@ class Term(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.settings}, threshold={self.threshold}"
+
+
+class InstanceLoss(Term):
+    """As :func:`~nnunet_ici.losses.instance_loss`."""
+
+    name = "instance"
+
+
+class PredictedInstanceLoss(Term):
+    """As :func:`~nnunet_ici.losses.predicted_instance_loss`."""
+
+    name = "predicted"
+
+
+class CenterLoss(Term):
+    """As :func:`~nnunet_ici.losses.center_loss`."""
+
+    name = "center"
+
+
+class LesionWiseTerm(Term):
+    """As :func:`~nnunet_ici.losses.lesionwise_loss`."""
+
+    name = "lesionwise"
+
+
+class PQTerm(Term):
+    """As :func:`~nnunet_ici.losses.pq_loss`."""
+
+    name = "pq"
