@@ -28,7 +28,7 @@ def atomic_add(address: int, value: int) -> Step:
     return (yield "add", address, value)
 
 
-def find(node: int, halve: bool) -> Step:
+def find(node: int) -> Step:
     while True:
         parent = yield "load", node
         if parent == node:
@@ -36,15 +36,14 @@ def find(node: int, halve: bool) -> Step:
         above = yield "load", parent
         if above == parent:
             return parent
-        if halve:
-            yield "store", node, above
+        yield from atomic_min(node, above)
         node = above
 
 
 def unite(a: int, b: int) -> Step:
     while True:
-        a = yield from find(a, halve=True)
-        b = yield from find(b, halve=True)
+        a = yield from find(a)
+        b = yield from find(b)
         high, low = max(a, b), min(a, b)
         if high == low:
             return low
@@ -107,7 +106,7 @@ class Image:
 
     @staticmethod
     def _flatten(block: int) -> Lane:
-        root = yield from find(block, halve=False)
+        root = yield from find(block)
         yield "store", block, root
 
 

@@ -124,8 +124,8 @@ def measure_kernel(
         return
     in_label = label_bits != 0
     in_pred = pred_bits != 0
-    label = find_roots(parent_ptr + first_row, block, in_label, False)
-    pred = find_roots(parent_ptr + rows + first_row, block, in_pred, False)
+    label = find_roots(parent_ptr + first_row, block, in_label)
+    pred = find_roots(parent_ptr + rows + first_row, block, in_pred)
     tl.store(parent_ptr + first_row + block, label, mask=in_label)
     tl.store(parent_ptr + rows + first_row + block, pred, mask=in_pred)
 
