@@ -83,6 +83,7 @@ class Image:
         z, y, x = (int(i) for i in np.unravel_index(block, self.shape))
         if self.touch((z, y, x), (z, y, x - 1)):
             yield from unite(block, block - 1)
+        yield from find(block)
         for dz, dy in ((0, -1), (-1, -1), (-1, 0), (-1, 1)):
             yield from self._join_row(block, (z, y, x), dz, dy)
 

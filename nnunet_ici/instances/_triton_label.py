@@ -123,6 +123,7 @@ def union_kernel(
     left = tl.load(bits_ptr + block - 1, mask=some & (x > 0), other=0).to(tl.int32)
     right = tl.load(bits_ptr + block + 1, mask=some & (x < columns - 1), other=0).to(tl.int32)
     _unite(parent_ptr, block, block - 1, _touch(bits, left, 0, 0, -1))
+    find_roots(parent_ptr, block, some)  # all at once halve the path along the row that this has made
     above = block - columns
     _join_row(bits_ptr, parent_ptr, block, bits, left, right, x, columns, above, some & (y > 0), 0, -1)
     if CORNERS == 8:
