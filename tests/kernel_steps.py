@@ -28,7 +28,7 @@ def atomic_add(address: int, value: int) -> Step:
     return (yield "add", address, value)
 
 
-def find(node: int, halve: bool) -> Step:
+def find(node: int) -> Step:
     while True:
         parent = yield "load", node
         if parent == node:
@@ -36,15 +36,14 @@ def find(node: int, halve: bool) -> Step:
         above = yield "load", parent
         if above == parent:
             return parent
-        if halve:
-            yield "store", node, above
+        yield from atomic_min(node, above)
         node = above
 
 
 def unite(a: int, b: int) -> Step:
     while True:
-        a = yield from find(a, halve=True)
-        b = yield from find(b, halve=True)
+        a = yield from find(a)
+        b = yield from find(b)
         high, low = max(a, b), min(a, b)
         if high == low:
             return low
@@ -84,6 +83,7 @@ class Image:
         z, y, x = (int(i) for i in np.unravel_index(block, self.shape))
         if self.touch((z, y, x), (z, y, x - 1)):
             yield from unite(block, block - 1)
+        yield from find(block)
         for dz, dy in ((0, -1), (-1, -1), (-1, 0), (-1, 1)):
             yield from self._join_row(block, (z, y, x), dz, dy)
 
@@ -107,7 +107,7 @@ class Image:
 
     @staticmethod
     def _flatten(block: int) -> Lane:
-        root = yield from find(block, halve=False)
+        root = yield from find(block)
         yield "store", block, root
 
 

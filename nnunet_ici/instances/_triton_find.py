@@ -197,7 +197,7 @@ class _Measure(torch.autograd.Function):
         ctx.found, ctx.activation = found, activation
         ctx.set_materialize_grads(False)
         axes = 0 if halves is None else len(grid.spatial)
-        # A sum below 2^32 fits into an int32 that wraps around.
+        # The mean coordinate of an image is less than half its length.
         whole = torch.int32 if grid.voxels * max(grid.shape) < 2**32 else torch.int64
         # A block has voxels of at most one pair, so that the hash table cannot overflow.
         sizes = [4 * grid.rows, triton.next_power_of_2(grid.rows), 2 * axes * grid.rows * whole.itemsize // 8]

@@ -27,17 +27,16 @@ def pack_bits(foreground, corner):
 
 
 @triton.jit
-def find_roots(parent_ptr, node, active, HALVE: tl.constexpr):
-    """The root of each active node. With HALVE, nodes on the path are attached to the parent of their parent.
+def find_roots(parent_ptr, node, active):
+    """The root of each active node. Nodes on the path are attached to the parent of their parent.
 
-    Where roots are stored at the nodes, paths must not be halved: a node that has its root could lose it again.
+    By an atomic minimum: a late plain store could take its root away from a node again.
     """
     while tl.max(active.to(tl.int32)) > 0:
         parent = tl.load(parent_ptr + node, mask=active, other=0, volatile=True)
         active = active & (parent != node)
         above = tl.load(parent_ptr + parent, mask=active, other=0, volatile=True)
-        if HALVE:
-            tl.store(parent_ptr + node, above, mask=active & (above != parent))
+        tl.atomic_min(parent_ptr + node, above, mask=active & (above != parent), sem="relaxed")
         node = tl.where(active, above, node)
         active = active & (above != parent)
     return node
@@ -52,8 +51,8 @@ def _unite(parent_ptr, a, b, active):
     correct.
     """
     while tl.max(active.to(tl.int32)) > 0:
-        a = find_roots(parent_ptr, a, active, True)
-        b = find_roots(parent_ptr, b, active, True)
+        a = find_roots(parent_ptr, a, active)
+        b = find_roots(parent_ptr, b, active)
         high, low = tl.maximum(a, b), tl.minimum(a, b)
         active = active & (high != low)
         found = tl.atomic_min(parent_ptr + high, low, mask=active, sem="relaxed")
@@ -124,6 +123,7 @@ def union_kernel(
     left = tl.load(bits_ptr + block - 1, mask=some & (x > 0), other=0).to(tl.int32)
     right = tl.load(bits_ptr + block + 1, mask=some & (x < columns - 1), other=0).to(tl.int32)
     _unite(parent_ptr, block, block - 1, _touch(bits, left, 0, 0, -1))
+    find_roots(parent_ptr, block, some)  # all at once halve the path along the row that this has made
     above = block - columns
     _join_row(bits_ptr, parent_ptr, block, bits, left, right, x, columns, above, some & (y > 0), 0, -1)
     if CORNERS == 8:
@@ -157,7 +157,7 @@ def ids_kernel(
     blocks = blocks_of(depth, height, width)
     corner, voxel, exists = corners_of(block, depth, height, width, CORNERS)
     bits = tl.load(bits_ptr + image * blocks + block, mask=block < blocks, other=0).to(tl.int32)
-    root = find_roots(parent_ptr + image * blocks, block, bits != 0, False)
+    root = find_roots(parent_ptr + image * blocks, block, bits != 0)
     number = tl.load(number_ptr + image * blocks + root, mask=bits != 0, other=0)
     ids = tl.where(((bits[:, None] >> corner) & 1) != 0, number[:, None], 0)
     tl.store(ids_ptr + image * voxels_of(depth, height, width) + voxel, ids, mask=exists)

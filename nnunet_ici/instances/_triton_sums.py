@@ -107,7 +107,7 @@ def measure_kernel(
         count: int32 (4, N * K), numbers of voxels, added to if COUNT.
         sum: int64 (4, N * K), added to.
         coordinate: int32 or int64 (2, AXES, N * K), sums of x, y and z over the instances of each side, added to.
-            AXES is 0 if there are none. An int32 wraps around at 2^32.
+            AXES is 0 if there are none.
         slot: int64 (capacity,), hash table of the touching pairs, if COUNT: 1 + row of the label instance * K + root of
             the predicted instance.
     """
@@ -124,8 +124,8 @@ def measure_kernel(
         return
     in_label = label_bits != 0
     in_pred = pred_bits != 0
-    label = find_roots(parent_ptr + first_row, block, in_label, False)
-    pred = find_roots(parent_ptr + rows + first_row, block, in_pred, False)
+    label = find_roots(parent_ptr + first_row, block, in_label)
+    pred = find_roots(parent_ptr + rows + first_row, block, in_pred)
     tl.store(parent_ptr + first_row + block, label, mask=in_label)
     tl.store(parent_ptr + rows + first_row + block, pred, mask=in_pred)
 
@@ -168,8 +168,6 @@ def measure_kernel(
 def _center(coordinate_ptr, rows, row, used, voxels):
     """floor(mean + 0.5) of a coordinate of the instances, exact."""
     total = tl.load(coordinate_ptr + row, mask=used, other=0).to(tl.int64)
-    if coordinate_ptr.dtype.element_ty == tl.int32:
-        total = total & 4294967295
     voxels = tl.where(used, voxels, 1).to(tl.int64)
     return (2 * total + voxels) // (2 * voxels)
 
