@@ -12,7 +12,6 @@ from nnunet_ici.instances.kernels import launching
 __all__ = ["pair_sum_by_kernel"]
 
 LANES = 1024  # entries per program
-UNIT = 2.0**40  # integers per largest value: 2^22 entries fit into 63 bits
 
 
 @triton.jit
@@ -33,10 +32,12 @@ def pairs_kernel(
 
 
 def pair_sum_by_kernel(values: Tensor, source: Tensor, target: Tensor, used: Tensor | None, rows: int) -> Tensor:
-    """As :func:`~nnunet_ici.instances.pairs.pair_sum`, for float32 values and at most 2^22 entries."""
-    largest = torch.linalg.vector_norm(values, torch.inf).clamp(min=torch.finfo(torch.float32).tiny * UNIT)
+    """As :func:`~nnunet_ici.instances.pairs.pair_sum`, for float32 values."""
+    # Integers per largest value, so that the sum of all entries fits into 63 bits.
+    unit = 2.0 ** min(40, 62 - len(source).bit_length())
+    largest = torch.linalg.vector_norm(values, torch.inf).clamp(min=torch.finfo(torch.float32).tiny * unit)
     sums = torch.zeros(rows, dtype=torch.int64, device=values.device)
-    scale = UNIT / largest
+    scale = unit / largest
     with launching(values.device):
         pairs_kernel[(triton.cdiv(len(source), LANES),)](
             values, source, target, source if used is None else used.view(torch.uint8), scale, sums, len(source),
