@@ -4,6 +4,7 @@
 #   scripts/test.sh                 everything, including the slow end-to-end runs of nnU-Net
 #   scripts/test.sh -m "not slow"   further arguments go to pytest
 #
+# One worker per core runs the tests, each with whole files, whose fixtures are shared.
 # VENV is the virtual environment (default: .venv; created if absent). PYTHON is the interpreter that creates it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,4 +19,4 @@ export GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=PASSIVE
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-"$venv/bin/python" -m pytest "$@"
+"$venv/bin/python" -m pytest -n auto --dist loadfile "$@"
