@@ -78,7 +78,7 @@ def test_regions_with_other_values_are_refused(value, remedy):
 
 @pytest.mark.parametrize("name", TERMS)
 def test_logits_are_not_taken_for_probabilities(name):
-    logits, target = torch.full((1, 1, 9, 9), 3.0), torch.zeros(1, 1, 9, 9, dtype=torch.bool)
+    logits, target = torch.full((1, 1, 11, 17), 3.0), torch.zeros(1, 1, 11, 17, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"prob must lie in \[0, 1\]\. Got: 3 to 3 \(logits\? Apply a softmax"):
         getattr(losses, name)(logits, target)
 

@@ -228,7 +228,7 @@ class CountedLoss(CompoundLoss):
         **options: as for :class:`CompoundLoss`.
     """
 
-    def __init__(self, global_loss: GlobalLoss, **options: Any) -> None:
+    def __init__(self, global_loss: GlobalLoss | None = None, **options: Any) -> None:
         super().__init__(global_loss, 1.0, {}, **options)
 
     def compute_terms(self, source: Source) -> tuple[dict[str, Tensor], None]:

@@ -63,7 +63,7 @@ def refined(threshold: float, thresholds: Sequence[float]) -> list[float]:
 
     Example:
         >>> refined(0.5, [0.5, 0.9])
-        [0.633975022, 0.75, 0.839164174]
+        [0.633974596, 0.75, 0.838609522]
     """
     logits = sorted(logit(one) for one in thresholds)
     at = logits.index(logit(threshold))
