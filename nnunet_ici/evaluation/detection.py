@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.matching import Matching
@@ -135,6 +134,8 @@ def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
     Returns:
         One text for each model and class with floods or such instances, without a full stop.
     """
+    import pandas as pd  # not with the module, which the workers of evaluate_cases load
+
     frame = pd.DataFrame(rows)
     if frame.empty:
         return []
