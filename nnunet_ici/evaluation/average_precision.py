@@ -91,25 +91,44 @@ def count_at_thresholds(
         instances, false predicted instances, and one-to-one matches at the IoU :data:`MATCHING_IOU`.
     """
     label = as_mask(label, "label")
-    box = bounding_box(label | (probability >= min(thresholds, default=0)))
+    active = probability >= min(thresholds, default=np.inf)
+    box = bounding_box(label | active)
     label_ids, lesions = label_array(label[box])
-    probability = probability[box]
     label_voxels = np.bincount(label_ids[label_ids > 0], minlength=lesions + 1)[1:]
-    # Only the voxels at the lowest threshold matter, which are few: their ids are taken from each labeled image.
-    active = np.flatnonzero(probability >= min(thresholds, default=0))
-    label_ids = label_ids.ravel()[active]
-    counts: dict[int, tuple[int, ...]] = {}  # by number of voxels, which tells apart the masks of different thresholds
-    rows = []
-    for threshold in thresholds:
-        mask = probability >= threshold
-        voxels = int(np.count_nonzero(mask))
-        if voxels not in counts:
-            ids, predicted = label_array(mask)
-            matching = match_ids(label_ids, label_voxels, ids.ravel()[active], predicted, overlap, label.shape, box)
+    # Only the voxels at the lowest threshold matter, which are few, and fewer at each higher one.
+    inside = np.flatnonzero(active[box])
+    at, label_ids, values = np.unravel_index(inside, label_ids.shape), label_ids.ravel()[inside], probability[active]
+    counts = np.zeros((len(thresholds), len(COUNTS)), np.int64)
+    row: tuple[int, ...] | None = None
+    for number in np.argsort(thresholds):
+        reached = values >= thresholds[number]
+        if row is None or not reached.all():  # else the mask is that of the threshold before
+            at, label_ids, values = tuple(axis[reached] for axis in at), label_ids[reached], values[reached]
+            ids, predicted = _label_voxels(at)
+            matching = match_ids(label_ids, label_voxels, ids, predicted, overlap, label.shape, box)
             found, false = matching.found_instances, matching.false_instances
-            counts[voxels] = (lesions, found, predicted, false, matched_instances(matching))
-        rows.append(counts[voxels])
-    return np.array(rows, np.int64).reshape(-1, len(COUNTS))
+            row = lesions, found, predicted, false, matched_instances(matching)
+        counts[number] = row
+    return counts
+
+
+def _label_voxels(at: tuple[npt.NDArray[np.intp], ...]) -> tuple[npt.NDArray[np.int32], int]:
+    """The component of each voxel, int32, from the indices along each axis; and the number of components.
+
+    The voxels are moved together for this: of several empty planes in a row, one is enough to separate components.
+    """
+    places = []
+    for axis in at:
+        kept = np.zeros(axis.max(initial=-1) + 1, bool)
+        kept[axis] = True
+        kept[1:] |= kept[:-1]
+        places.append((np.cumsum(kept) - 1)[axis])
+    shape = tuple(place.max(initial=-1) + 1 for place in places)
+    voxels = np.ravel_multi_index(places, shape) if places[0].size else places[0]
+    mask = np.zeros(shape, bool)
+    mask.ravel()[voxels] = True
+    ids, count = label_array(mask)
+    return ids.ravel()[voxels], count
 
 
 def lesion_average_precision(matched: npt.ArrayLike, predicted: npt.ArrayLike, lesions: npt.ArrayLike) -> FloatArray:
