@@ -96,39 +96,38 @@ def count_at_thresholds(
     label_ids, lesions = label_array(label[box])
     label_voxels = np.bincount(label_ids[label_ids > 0], minlength=lesions + 1)[1:]
     # Only the voxels at the lowest threshold matter, which are few, and fewer at each higher one.
-    inside = np.flatnonzero(active[box])
-    at, label_ids, values = np.unravel_index(inside, label_ids.shape), label_ids.ravel()[inside], probability[active]
+    shape, voxels, values = label_ids.shape, np.flatnonzero(active[box]), probability[active]
+    label_ids, packed = label_ids.ravel()[voxels], label_ids.size
     counts = np.zeros((len(thresholds), len(COUNTS)), np.int64)
     row: tuple[int, ...] | None = None
     for number in np.argsort(thresholds):
         reached = values >= thresholds[number]
         if row is None or not reached.all():  # else the mask is that of the threshold before
-            at, label_ids, values = tuple(axis[reached] for axis in at), label_ids[reached], values[reached]
-            ids, predicted = _label_voxels(at)
-            matching = match_ids(label_ids, label_voxels, ids, predicted, overlap, label.shape, box)
+            voxels, label_ids, values = voxels[reached], label_ids[reached], values[reached]
+            if voxels.size < packed / 2:
+                voxels, shape = _without_gaps(voxels, shape)
+                packed = voxels.size
+            mask = np.zeros(shape, bool)
+            mask.ravel()[voxels] = True
+            ids, predicted = label_array(mask)
+            matching = match_ids(label_ids, label_voxels, ids.ravel()[voxels], predicted, overlap, label.shape, box)
             found, false = matching.found_instances, matching.false_instances
             row = lesions, found, predicted, false, matched_instances(matching)
         counts[number] = row
     return counts
 
 
-def _label_voxels(at: tuple[npt.NDArray[np.intp], ...]) -> tuple[npt.NDArray[np.int32], int]:
-    """The component of each voxel, int32, from the indices along each axis; and the number of components.
-
-    The voxels are moved together for this: of several empty planes in a row, one is enough to separate components.
-    """
+def _without_gaps(voxels: npt.NDArray[np.intp], shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], tuple[int, ...]]:
+    """Flat indices of voxels in a smaller image with the same components, and its shape: of several empty planes in a
+    row, one is enough to separate components."""
     places = []
-    for axis in at:
-        kept = np.zeros(axis.max(initial=-1) + 1, bool)
+    for axis in np.unravel_index(voxels, shape):
+        kept = np.zeros(axis.max(initial=0) + 1, bool)
         kept[axis] = True
         kept[1:] |= kept[:-1]
         places.append((np.cumsum(kept) - 1)[axis])
-    shape = tuple(place.max(initial=-1) + 1 for place in places)
-    voxels = np.ravel_multi_index(places, shape) if places[0].size else places[0]
-    mask = np.zeros(shape, bool)
-    mask.ravel()[voxels] = True
-    ids, count = label_array(mask)
-    return ids.ravel()[voxels], count
+    shape = tuple(int(place.max(initial=0)) + 1 for place in places)
+    return np.ravel_multi_index(places, shape), shape
 
 
 def lesion_average_precision(matched: npt.ArrayLike, predicted: npt.ArrayLike, lesions: npt.ArrayLike) -> FloatArray:
