@@ -149,7 +149,7 @@ def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
             label, predicted = sizes.loc[ratio.idxmax()]
             parts.append(
                 f"predicted volume above {FLOOD} times the label's in {plural(floods, 'case')}, as in "
-                f"{ratio.idxmax()}: {predicted:g} {unit} for {label:g} {unit}"
+                f"{ratio.idxmax()}: {_size(predicted)} {unit} for {_size(label)} {unit}"
             )
         outside = group[(group["lesion_share"] > 0) & (group["lesion_share"] < 1 / FLOOD)]
         for named in outside.nlargest(1, "size").itertuples():
@@ -161,3 +161,8 @@ def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
         called = model if frame["class"].nunique() == 1 else f"{model}, {of_class}"
         warnings += [f"{called}: {'; '.join(parts)}"] * bool(parts)
     return warnings
+
+
+def _size(size: float) -> str:
+    """A size in digits, never in powers of ten: "1,001,100", "64.2"."""
+    return f"{size:,.0f}" if size >= 1000 else f"{size:.4g}"
