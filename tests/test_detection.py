@@ -145,7 +145,7 @@ def test_floods_are_named():
         *flood("one", 5, 6, "B", 1),
     ]
     assert flood_warnings(rows, "mm3") == [
-        "A: predicted volume above 10 times the label's in 2 cases, as in one: 8000 mm3 for 2 mm3; "
+        "A: predicted volume above 10 times the label's in 2 cases, as in one: 8,000 mm3 for 2 mm3; "
         "2 components of which less than a tenth is lesion; component 7 of one covers 3 lesions, 0.04 % of it is lesion"
     ]
     (ten_times,) = flood_warnings([row for row in rows if row["case"] == "two"], "mm3")  # is not above
@@ -158,7 +158,9 @@ def test_floods_are_named():
     assert flood_warnings([], "mm3") == []
     old = [{name: value for name, value in row.items() if name not in ("lesion_share", "overlaps")} for row in rows[:2]]
     assert flood_warnings(old, "mm3") == [
-        "A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm3 for 2 mm3"
+        "A: predicted volume above 10 times the label's in 1 case, as in one: 8,000 mm3 for 2 mm3"
     ]
+    (large,) = flood_warnings(flood("one", 1.25, 1.0011e6, share=1), "mm3")
+    assert large.endswith("as in one: 1,001,100 mm3 for 1.25 mm3")
     classes = flood_warnings([*rows, *(row | {"class": "core"} for row in flood("one", 1, 1, share=1))], "mm3")
     assert len(classes) == 1 and classes[0].startswith("A, lesion: predicted volume")

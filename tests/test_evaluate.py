@@ -228,7 +228,7 @@ def test_a_flood_is_a_warning(folders, capsys):
     write(folders / "A" / "flood.nii.gz", label)
     rows = evaluate(folders)
     warning = (
-        "A: predicted volume above 10 times the label's in 1 case, as in flood: 8000 mm3 for 2 mm3; "
+        "A: predicted volume above 10 times the label's in 1 case, as in flood: 8,000 mm3 for 2 mm3; "
         "1 component of which less than a tenth is lesion; component 1 of flood covers 1 lesion, 0.013 % of it is "
         "lesion"
     )

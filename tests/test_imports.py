@@ -107,6 +107,17 @@ def test_commands_that_need_no_network_do_not_load_torch():
         "nnunet_ici.postprocessing.tune",
         "nnunet_ici.report.report",
     ]
-    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert not loaded_with(modules, ["torch"])
+
+
+def test_workers_of_evaluate_load_no_tables():
+    assert not loaded_with(["nnunet_ici.evaluation.evaluate_cases"], ["pandas", "scipy.special", "torch"])
+
+
+def loaded_with(modules, others):
+    code = (
+        "import sys, importlib\n"
+        f"for module in {modules}: importlib.import_module(module)\n"
+        f"print(*(set({others}) & set(sys.modules)))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -269,7 +269,7 @@ def test_a_flood_is_a_warning(tmp_path):
     label[:, :, 1:21], label[0, 0, 0] = 1, 0
     write(tmp_path / "A" / "one.nii.gz", label)
     evaluate(tmp_path, {"A": tmp_path / "A"})
-    warning = "Warning: A: predicted volume above 10 times the label's in 1 case, as in one: 8000 mm³ for 2 mm³;"
+    warning = "Warning: A: predicted volume above 10 times the label's in 1 case, as in one: 8,000 mm³ for 2 mm³;"
     assert warning in report(tmp_path / "out", tmp_path).text
 
 

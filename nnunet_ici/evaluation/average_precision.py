@@ -91,25 +91,43 @@ def count_at_thresholds(
         instances, false predicted instances, and one-to-one matches at the IoU :data:`MATCHING_IOU`.
     """
     label = as_mask(label, "label")
-    box = bounding_box(label | (probability >= min(thresholds, default=0)))
+    active = probability >= min(thresholds, default=np.inf)
+    box = bounding_box(label | active)
     label_ids, lesions = label_array(label[box])
-    probability = probability[box]
     label_voxels = np.bincount(label_ids[label_ids > 0], minlength=lesions + 1)[1:]
-    # Only the voxels at the lowest threshold matter, which are few: their ids are taken from each labeled image.
-    active = np.flatnonzero(probability >= min(thresholds, default=0))
-    label_ids = label_ids.ravel()[active]
-    counts: dict[int, tuple[int, ...]] = {}  # by number of voxels, which tells apart the masks of different thresholds
-    rows = []
-    for threshold in thresholds:
-        mask = probability >= threshold
-        voxels = int(np.count_nonzero(mask))
-        if voxels not in counts:
+    # Only the voxels at the lowest threshold matter, which are few, and fewer at each higher one.
+    shape, voxels, values = label_ids.shape, np.flatnonzero(active[box]), probability[active]
+    label_ids, packed = label_ids.ravel()[voxels], label_ids.size
+    counts = np.zeros((len(thresholds), len(COUNTS)), np.int64)
+    row: tuple[int, ...] | None = None
+    for number in np.argsort(thresholds):
+        reached = values >= thresholds[number]
+        if row is None or not reached.all():  # else the mask is that of the threshold before
+            voxels, label_ids, values = voxels[reached], label_ids[reached], values[reached]
+            if voxels.size < packed / 2:
+                voxels, shape = _without_gaps(voxels, shape)
+                packed = voxels.size
+            mask = np.zeros(shape, bool)
+            mask.ravel()[voxels] = True
             ids, predicted = label_array(mask)
-            matching = match_ids(label_ids, label_voxels, ids.ravel()[active], predicted, overlap, label.shape, box)
+            matching = match_ids(label_ids, label_voxels, ids.ravel()[voxels], predicted, overlap, label.shape, box)
             found, false = matching.found_instances, matching.false_instances
-            counts[voxels] = (lesions, found, predicted, false, matched_instances(matching))
-        rows.append(counts[voxels])
-    return np.array(rows, np.int64).reshape(-1, len(COUNTS))
+            row = lesions, found, predicted, false, matched_instances(matching)
+        counts[number] = row
+    return counts
+
+
+def _without_gaps(voxels: npt.NDArray[np.intp], shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], tuple[int, ...]]:
+    """Flat indices of voxels in a smaller image with the same components, and its shape: of several empty planes in a
+    row, one is enough to separate components."""
+    places = []
+    for axis in np.unravel_index(voxels, shape):
+        kept = np.zeros(axis.max(initial=0) + 1, bool)
+        kept[axis] = True
+        kept[1:] |= kept[:-1]
+        places.append((np.cumsum(kept) - 1)[axis])
+    shape = tuple(int(place.max(initial=0)) + 1 for place in places)
+    return np.ravel_multi_index(places, shape), shape
 
 
 def lesion_average_precision(matched: npt.ArrayLike, predicted: npt.ArrayLike, lesions: npt.ArrayLike) -> FloatArray:

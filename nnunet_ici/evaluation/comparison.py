@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special  # scipy.stats takes a second to import
 
 __all__ = ["SIGNIFICANCE", "Comparison", "compare", "holm"]
 
@@ -69,6 +68,8 @@ def compare(values: npt.ArrayLike, reference: npt.ArrayLike) -> Comparison:
         return Comparison(differences.size, mean, math.nan, math.nan, math.nan)
     if not differences.any():
         return Comparison(differences.size, 0.0, 0.0, 0.0, 1.0)
+    from scipy import special  # scipy.stats takes a second to import
+
     freedom = differences.size - 1
     error = differences.std(ddof=1) / math.sqrt(differences.size)
     margin = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error)

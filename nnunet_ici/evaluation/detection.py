@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.matching import Matching
@@ -135,6 +134,8 @@ def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
     Returns:
         One text for each model and class with floods or such instances, without a full stop.
     """
+    import pandas as pd  # not with the module, which the workers of evaluate_cases load
+
     frame = pd.DataFrame(rows)
     if frame.empty:
         return []
@@ -148,7 +149,7 @@ def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
             label, predicted = sizes.loc[ratio.idxmax()]
             parts.append(
                 f"predicted volume above {FLOOD} times the label's in {plural(floods, 'case')}, as in "
-                f"{ratio.idxmax()}: {predicted:g} {unit} for {label:g} {unit}"
+                f"{ratio.idxmax()}: {_size(predicted)} {unit} for {_size(label)} {unit}"
             )
         outside = group[(group["lesion_share"] > 0) & (group["lesion_share"] < 1 / FLOOD)]
         for named in outside.nlargest(1, "size").itertuples():
@@ -160,3 +161,8 @@ def flood_warnings(rows: Iterable[Row], unit: str) -> list[str]:
         called = model if frame["class"].nunique() == 1 else f"{model}, {of_class}"
         warnings += [f"{called}: {'; '.join(parts)}"] * bool(parts)
     return warnings
+
+
+def _size(size: float) -> str:
+    """A size in digits, never in powers of ten: "1,001,100", "64.2"."""
+    return f"{size:,.0f}" if size >= 1000 else f"{size:.4g}"

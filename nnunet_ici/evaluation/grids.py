@@ -188,8 +188,8 @@ def read_on_grid(path: Path, scheme: LabelScheme, label_map: LabelMap) -> FloatA
         if probabilities.shape[1:] == shape:
             back = None if orientation is None else nib.orientations.ornt_transform(RAS, orientation)
             candidate = reorient(probabilities, back)
-            inside = np.any(list(plain_masks(candidate, scheme).values()), axis=0)
-            fitting.append((int(np.count_nonzero(foreground & inside)), candidate))
+            inside = np.any(list(plain_masks(candidate[:, foreground], scheme).values()), axis=0)
+            fitting.append((int(np.count_nonzero(inside)), candidate))
     common, best = max(fitting, key=lambda option: option[0])
     count = int(np.count_nonzero(foreground))
     if 2 * common < count:

@@ -68,7 +68,7 @@ class LabelScheme:
             declared = {0, *(value for values in self.classes.values() for value in values)}
             if self.ignore is not None:
                 declared.add(self.ignore)
-            unknown = np.isin(label_map, sorted(declared), invert=True)
+            unknown = np.logical_and.reduce([label_map != value for value in declared])  # faster than np.isin
         return [int(value) for value in np.unique(label_map[unknown])]
 
     def __str__(self) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nnunet_ici.evaluation.families import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd  # loaded by the functions that use it, because the workers of evaluate_cases do without it
 
 __all__ = ["Row", "Summary", "group_rows", "read_rows", "summarise", "write_rows"]
 
@@ -22,6 +24,8 @@ KEYS = ("model", "case", "class")
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write rows as CSV: model, case, class, then the columns; floats in full precision, NaN as an empty cell."""
+    import pandas as pd
+
     pd.DataFrame(list(rows), columns=[*KEYS, *columns]).to_csv(path, index=False)
 
 
@@ -35,6 +39,8 @@ def read_rows(path: Path, text: Sequence[str] = KEYS) -> list[Row]:
     Raises:
         ValueError: if the file cannot be read; the message gives the path.
     """
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
         frame = frame.apply(lambda column: column.fillna("") if column.name in text else _numbers(column))
@@ -77,6 +83,8 @@ def summarise(rows: Iterable[Row], metrics: Sequence[Metric]) -> Summary:
         >>> summary["a"]["lesion"]["missed_instances"]
         {'cases': 2, 'mean': 1.0, 'median': 1.0, 'sd': 1.4142135623730951, 'total': 2, 'cases_with': 1}
     """
+    import pandas as pd
+
     summary: Summary = {}
     for model, classes in group_rows(rows).items():
         for name, group in classes.items():

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nnunet_ici.command import plural
 from nnunet_ici.evaluation.comparison import SIGNIFICANCE, Comparison, compare, holm
 from nnunet_ici.evaluation.families import IN_VOXELS
 from nnunet_ici.evaluation.summary import Row
 from nnunet_ici.evaluation.tables import FEWEST_CASES, Cell, Table, format_value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["COLUMNS", "Verdict", "make_verdict"]
 
@@ -94,6 +96,8 @@ def make_verdict(rows: Sequence[Row]) -> Verdict | None:
     columns = [in_rows for column in COLUMNS if rows and (in_rows := _of_rows(column, rows[0]))]
     if not columns:
         return None
+    import pandas as pd  # not with the module, which the workers of evaluate_cases load for COLUMNS
+
     frame = pd.DataFrame(rows)
     models, cases, classes = (list(dict.fromkeys(frame[key])) for key in ("model", "case", "class"))
     values = frame.groupby(["case", "model"], sort=False)[[column.metric for column in columns]].mean().unstack("model")

@@ -39,4 +39,5 @@ def label_array(mask: npt.NDArray[np.generic], faces: bool = False) -> tuple[npt
         squeezed = np.atleast_2d(squeezed)
         connectivity = 4 if faces else 8
         ids, count = cc3d.connected_components(squeezed, connectivity=connectivity, binary_image=False, return_N=True)
-    return ids.reshape(mask.shape).astype(np.int32, copy=False), int(count)
+    signed = ids.view(np.int32) if ids.dtype == np.uint32 else ids.astype(np.int32)  # a view copies nothing
+    return signed.reshape(mask.shape), int(count)
