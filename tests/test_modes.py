@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,15 +164,20 @@ def test_nnunets_own_variants(make_trainer, base):
 
 
 def test_a_cascade(make_trainer, nnunet):
-    cls = quick(nnUNetTrainerICI, epochs=1)
-    lowres = make_trainer(cls, "3d_lowres", plans="nnUNetPlans_cascade", fold="all")
+    """Both stages train; the second one chooses thresholds on predictions that need those of the first."""
+    cls, regions = quick(nnUNetTrainerICI, epochs=1), {"labels": REGIONS, "regions_class_order": [1, 2]}
+    lowres = make_trainer(cls, "3d_lowres", plans="nnUNetPlans_cascade", fold="all", **regions)
     lowres.run_training()
     assert_trained(lowres)
     lowres.perform_actual_validation(False)
-    cascade = make_trainer(cls, "3d_cascade_fullres", plans="nnUNetPlans_cascade", fold=0)
+    cascade = make_trainer(cls, "3d_cascade_fullres", plans="nnUNetPlans_cascade", fold=0, **regions)
     assert cascade.is_cascaded
     cascade.run_training()
     assert_trained(cascade)
+    cascade.perform_actual_validation(False)
+    folder = Path(cascade.output_folder)
+    assert (folder / "threshold.json").is_file() and (folder / "checkpoint_tuned.pth").is_file()
+    assert not list(folder.glob(".*")) and not list((folder / "validation").glob("*.npz"))
 
 
 def test_options_in_the_name_reach_the_loss(make_trainer):
