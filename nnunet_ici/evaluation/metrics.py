@@ -69,8 +69,8 @@ def volume_difference(label: Array, prediction: Array) -> int:
 def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
     """Area under the voxel-wise precision-recall curve: scikit-learn's average precision, without interpolation.
 
-    Recall changes only at the probabilities of lesion voxels. All other voxels are passed to scikit-learn as counts
-    between these thresholds. The result is the same, without sorting millions of voxels.
+    Recall changes only at the probabilities of lesion voxels. All other voxels are only counted between these
+    thresholds, without sorting millions of voxels. (Importing scikit-learn takes a second in each worker.)
 
     Args:
         label: any shape, bool or integers 0 and 1.
@@ -86,8 +86,6 @@ def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
         >>> pr_auc(np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1]))  # (1 + 2 / 3) / 2
         0.8333333333333333
     """
-    from sklearn.metrics import average_precision_score
-
     label = as_mask(label, "label")
     if label.shape != probability.shape:
         raise ValueError(
@@ -98,9 +96,8 @@ def pr_auc(label: Array, probability: npt.NDArray[np.floating]) -> float:
     thresholds, lesion_voxels = np.unique(probability[label], return_counts=True)
     others = probability[~label & (probability >= thresholds[0])]
     other_voxels = np.bincount(np.searchsorted(thresholds, others, side="right") - 1, minlength=thresholds.size)
-    weights = np.concatenate([lesion_voxels, other_voxels])
-    truth = np.repeat([1, 0], thresholds.size)
-    return float(average_precision_score(truth, np.tile(thresholds, 2), sample_weight=weights))
+    found, other = (voxels[::-1].cumsum()[::-1] for voxels in (lesion_voxels, other_voxels))  # at each threshold
+    return float(np.sum(-np.diff(found / found[0], append=0) * (found / (found + other))))
 
 
 def lesion_count_difference(matching: Matching) -> int:
