@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def _a_faster_interpreter() -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20231107)
+
+
+@pytest.fixture(autouse=True)
+def _activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of this environment come first on PATH, as after its activation."""
+    monkeypatch.setenv("PATH", os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
 
 
 @pytest.fixture(autouse=True)
