@@ -67,14 +67,13 @@ class Background(NamedTuple):
     """Sums over the voxels of each image outside the label, without ignored voxels, each (B, C, 1).
 
     Attributes:
-        voxels: number of voxels, integer.
         prob: sum of the probability, differentiable.
-        entropy: sum of a cross-entropy, differentiable, or None.
+        voxels, entropy: number of voxels, integer, and sum of a cross-entropy, differentiable; or None.
     """
 
-    voxels: Tensor
     prob: Tensor
-    entropy: Tensor | None
+    voxels: Tensor | None = None
+    entropy: Tensor | None = None
 
 
 class Table(NamedTuple):
@@ -170,6 +169,8 @@ def _sum_background(source: Source, inner: str) -> Background:
     def over_outside(values: Tensor) -> Tensor:
         return torch.where(outside, values, 0).flatten(2).sum(2, keepdim=True, dtype=widest_float(values.device))
 
+    of_prob = over_outside(source.prob)
+    if inner == "dice":
+        return Background(of_prob)
     voxels = outside.flatten(2).sum(2, keepdim=True)
-    of_entropy = None if inner == "dice" else over_outside(entropy(source.prob, source.label, inner))
-    return Background(voxels, over_outside(source.prob), of_entropy)
+    return Background(of_prob, voxels, over_outside(entropy(source.prob, source.label, inner)))

@@ -143,7 +143,7 @@ def blob(t: Table, s: TermSettings, join: Join) -> Shares:
     if s.has_dice:
         loss = loss + dice_loss(t.label.prob, t.background.prob, t.label.voxels, s.smooth)
     if s.has_entropy:
-        assert t.label.entropy is not None and t.background.entropy is not None
+        assert t.label.entropy is not None and t.background.entropy is not None and t.background.voxels is not None
         voxels = (t.label.voxels + t.background.voxels).clamp(min=1)
         loss = loss + (t.label.entropy + t.background.entropy) / voxels
     return Shares(used * loss / of_image.clamp(min=1), None, join(_per_class(of_image > 0)).clamp(min=1))
