@@ -24,7 +24,7 @@ from nnunet_ici.instances.segments import flat_nonzero, segment_sum, widest_floa
 from nnunet_ici.instances.source import Source
 from nnunet_ici.instances.table import Cover, Side, Table, is_hit
 
-__all__ = ["Cells", "RankedCubes", "find_in_torch", "sum_by_region"]
+__all__ = ["Cells", "RankedCubes", "find_in_torch"]
 
 
 def find_in_torch(
@@ -230,24 +230,6 @@ class RankedCubes(NamedTuple):
                 table = count.new_zeros(math.prod(shape))
                 tables.append(table.index_copy_(0, rows, count[first : first + len(rows)]).reshape(shape))
         return Cover(*tables, size)  # type: ignore[call-arg]
-
-
-def sum_by_region(values: Tensor, regions: Tensor, count: int, voxels: Tensor | None = None) -> Tensor:
-    """Sum a voxel map over regions.
-
-    Args:
-        values: float32 or float64, any shape.
-        regions: int (V,), region of each voxel, 0..count - 1.
-        count: number of regions.
-        voxels: int64 (V,), unique flat indices of the voxels to sum; None for all voxels of the map.
-
-    Returns:
-        float64 (float32 on MPS) (count,), differentiable; 0 for an empty region.
-    """
-    if voxels is None:
-        return segment_sum(values.reshape(-1).to(widest_float(values.device)), regions, count)
-    sums: Tensor = _CellSums.apply(values, voxels, regions, count)[0]
-    return sums
 
 
 class _CellSums(torch.autograd.Function):

@@ -161,8 +161,9 @@ class CompoundLoss(nn.Module):
             values |= terms
         if finest:
             self.record.add(values, counts if self.training else self._count(x, y))
-        factors = {"global": 1.0}
-        weighted = [self.weights[name] * factors.get(name, self.term_factor) * value for name, value in values.items()]
+        weighted = [
+            self.weights[name] * (1 if name == "global" else self.term_factor) * value for name, value in values.items()
+        ]
         return sum(weighted[1:], weighted[0]) if weighted else 0 * net_output.float().sum()
 
     @property
